@@ -1,0 +1,1 @@
+//! The faces people type: topic, produce, consume, group, config, cluster.

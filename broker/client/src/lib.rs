@@ -1,0 +1,1 @@
+//! A Kafka client: connections, routing, producing, consuming, administration.

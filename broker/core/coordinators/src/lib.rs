@@ -1,0 +1,1 @@
+//! Group coordination as a pure state machine, and the records of __consumer_offsets.

@@ -1,0 +1,3 @@
+//! Record batches: format v2 and the two before it, validation, compression. Pure: bytes in, bytes out.
+
+pub mod batch;

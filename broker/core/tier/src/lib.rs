@@ -1,0 +1,1 @@
+//! The rules of the cold tier: object names, the footer, which object wins, what may go.

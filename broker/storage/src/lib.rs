@@ -1,0 +1,1 @@
+//! The hot log: disk, segments, indexes, recovery, producers, retention, compaction.

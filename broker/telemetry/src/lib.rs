@@ -1,0 +1,1 @@
+//! What an operator watches: metrics under the names Kafka dashboards expect, health, logs.

@@ -1,0 +1,1 @@
+//! The cold log: uploads, ranged reads through a cache, collection.
