@@ -1,3 +1,8 @@
 //! Record batches: format v2 and the two before it, validation, compression. Pure: bytes in, bytes out.
 
 pub mod batch;
+pub mod builder;
+pub mod compression;
+pub mod record;
+pub mod validate;
+pub mod varint;

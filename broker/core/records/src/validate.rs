@@ -1,0 +1,362 @@
+//! What a leader checks before it appends a client's records, and what it rewrites because the topic asks for it.
+//!
+//! The usual batch passes through: one look at the header, one CRC, one walk over the records, no copy. Records of a
+//! compressed batch are looked at only where the topic's configuration asks for something that the header does not tell
+//! (keys of a compacted topic, timestamps that may be too old, another codec). The header's own claims, its greatest
+//! timestamp among them, are then the producer's word under its CRC. (Kafka: LogValidator.)
+
+use bytes::{Bytes, BytesMut};
+use firn_model::topic_config::TimestampType;
+
+use crate::batch::{self, BatchError, BatchHeader, Codec, HEADER_LENGTH};
+use crate::builder::{self, BatchBuilder, BatchOptions, Producer};
+use crate::compression::{self, CompressionError, Level};
+use crate::record::{Record, RecordError, records};
+
+/// No timestamp: what message format 0 leaves, and never too old nor too new.
+const NO_TIMESTAMP: i64 = -1;
+/// Most records of one batch that are named in one refusal.
+const RECORD_ERRORS_MAX: usize = 100;
+
+/// What the topic wants its batches compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As the producer sent them.
+    Producer,
+    /// With this codec and no other.
+    Fixed(Codec, Level),
+}
+
+/// What a topic asks of the records that are produced to it. Times are milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct ProducePolicy {
+    /// `max.message.bytes`: of one batch, as it is stored.
+    pub max_message_bytes: usize,
+    pub timestamp_type: TimestampType,
+    pub timestamp_before_max_ms: i64,
+    pub timestamp_after_max_ms: i64,
+    pub compression: Compression,
+    /// `cleanup.policy` has `compact`: every record needs a key.
+    pub compacted: bool,
+    /// From Produce 3 on a partition's records are one batch.
+    pub single_batch: bool,
+    /// From Produce 7 on clients may send zstd (KIP-110).
+    pub zstd_allowed: bool,
+    /// Most bytes that one batch may have once it is decompressed, where it must be.
+    pub decompressed_bytes_max: usize,
+}
+
+/// Batches that may be appended: `bytes` holds exactly the batches that `headers` describe, back to back.
+#[derive(Debug, Clone)]
+pub struct ValidatedBatches {
+    pub bytes: Bytes,
+    pub headers: Vec<BatchHeader>,
+}
+
+impl ValidatedBatches {
+    pub fn record_count(&self) -> u64 {
+        self.headers.iter().map(|header| header.record_count.max(0) as u64).sum()
+    }
+
+    /// For batches that the broker made itself, from its own records or another replica's log.
+    pub fn trusted(bytes: Bytes) -> Result<Self, BatchError> {
+        let headers =
+            batch::batches(&bytes).map(|found| found.map(|(header, _)| header)).collect::<Result<_, _>>()?;
+        Ok(Self { bytes, headers })
+    }
+}
+
+/// What kind of refusal it is: each has an error code of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidKind {
+    Corrupt,
+    TooLarge,
+    Timestamp,
+    Record,
+    Compression,
+}
+
+/// Why records are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvalidRecords {
+    pub kind: InvalidKind,
+    pub message: String,
+    /// Records at fault by their place in the batch, and why (KIP-467).
+    pub record_errors: Vec<(i32, String)>,
+}
+
+impl InvalidRecords {
+    fn new(kind: InvalidKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), record_errors: Vec::new() }
+    }
+}
+
+impl From<BatchError> for InvalidRecords {
+    fn from(error: BatchError) -> Self {
+        Self::new(InvalidKind::Corrupt, error.to_string())
+    }
+}
+
+impl From<RecordError> for InvalidRecords {
+    fn from(error: RecordError) -> Self {
+        Self::new(InvalidKind::Record, error.to_string())
+    }
+}
+
+impl From<CompressionError> for InvalidRecords {
+    fn from(error: CompressionError) -> Self {
+        let kind = match error {
+            CompressionError::TooLarge { .. } => InvalidKind::TooLarge,
+            CompressionError::Malformed { .. } => InvalidKind::Corrupt,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Checks `bytes`, a client's records for one partition, and rewrites what `policy` wants otherwise.
+pub fn validate(
+    bytes: Bytes,
+    policy: &ProducePolicy,
+    now_ms: i64,
+) -> Result<ValidatedBatches, InvalidRecords> {
+    let mut headers = Vec::with_capacity(1);
+    let mut rewritten: Vec<Bytes> = Vec::new();
+    let mut walk = batch::batches(&bytes);
+    for found in walk.by_ref() {
+        let (header, batch) = found?;
+        let checked = check_batch(&header, batch, policy, now_ms)?;
+        if let Some((header, batch)) = rewrite(&header, batch, &checked, policy, now_ms)? {
+            // From the first batch that changes, all are collected anew.
+            if rewritten.is_empty() {
+                let before: usize = headers.iter().map(BatchHeader::size_in_bytes).sum();
+                rewritten.push(bytes.slice(..before));
+            }
+            headers.push(header);
+            rewritten.push(batch);
+        } else {
+            if !rewritten.is_empty() {
+                rewritten.push(bytes.slice_ref(batch));
+            }
+            headers.push(header);
+        }
+    }
+    if !walk.remainder().is_empty() {
+        return Err(InvalidRecords::new(InvalidKind::Corrupt, "the last batch is cut off"));
+    }
+    match headers.len() {
+        0 => return Err(InvalidRecords::new(InvalidKind::Record, "there is no batch in the request")),
+        1 => {}
+        count if policy.single_batch => {
+            let message = format!("{count} batches for one partition: a produce request carries exactly one");
+            return Err(InvalidRecords::new(InvalidKind::Record, message));
+        }
+        _ => {}
+    }
+    let bytes = if rewritten.is_empty() { bytes } else { rewritten.concat().into() };
+    match headers.iter().find(|header| header.size_in_bytes() > policy.max_message_bytes) {
+        Some(header) => Err(too_large(header.size_in_bytes(), policy)),
+        None => Ok(ValidatedBatches { bytes, headers }),
+    }
+}
+
+fn too_large(size: usize, policy: &ProducePolicy) -> InvalidRecords {
+    let message =
+        format!("a batch of {size} bytes is larger than max.message.bytes, {}", policy.max_message_bytes);
+    InvalidRecords::new(InvalidKind::TooLarge, message)
+}
+
+/// What a walk over a batch's records found, if one was needed.
+#[derive(Debug)]
+struct Checked {
+    /// Greatest timestamp of the records; the header's where they were not looked at.
+    max_timestamp: i64,
+    /// The records, decompressed, if they had to be.
+    decompressed: Option<Vec<u8>>,
+}
+
+fn check_batch(
+    header: &BatchHeader,
+    batch: &[u8],
+    policy: &ProducePolicy,
+    now_ms: i64,
+) -> Result<Checked, InvalidRecords> {
+    let refuse = |message: String| Err(InvalidRecords::new(InvalidKind::Record, message));
+    if batch.len() > policy.max_message_bytes {
+        return Err(too_large(batch.len(), policy));
+    }
+    batch::verify_crc(batch)?;
+    if header.is_control() {
+        return refuse("clients may not write control records".to_owned());
+    }
+    if header.record_count <= 0 || header.last_offset_delta != header.record_count - 1 {
+        return refuse(format!(
+            "a batch of {} records cannot end at offset delta {}",
+            header.record_count, header.last_offset_delta
+        ));
+    }
+    if header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        return refuse(format!(
+            "producer {} sent epoch {} and sequence {}",
+            header.producer_id, header.producer_epoch, header.base_sequence
+        ));
+    }
+    let codec = header.codec()?;
+    if codec == Codec::Zstd && !policy.zstd_allowed {
+        return Err(InvalidRecords::new(InvalidKind::Compression, "zstd needs Produce version 7 or above"));
+    }
+    let decompressed = match codec {
+        Codec::None => None,
+        _ if must_see_records(codec, policy) => {
+            Some(compression::decompress(codec, &batch[HEADER_LENGTH..], policy.decompressed_bytes_max)?)
+        }
+        _ => {
+            check_timestamp(header.max_timestamp, policy, now_ms)
+                .map_err(|message| InvalidRecords::new(InvalidKind::Timestamp, message))?;
+            return Ok(Checked { max_timestamp: header.max_timestamp, decompressed: None });
+        }
+    };
+    let payload = decompressed.as_deref().unwrap_or(&batch[HEADER_LENGTH..]);
+    let max_timestamp = check_records(header, payload, policy, now_ms)?;
+    Ok(Checked { max_timestamp, decompressed })
+}
+
+fn must_see_records(codec: Codec, policy: &ProducePolicy) -> bool {
+    let other_codec = matches!(policy.compression, Compression::Fixed(wanted, _) if wanted != codec);
+    let may_be_too_old =
+        policy.timestamp_type == TimestampType::CreateTime && policy.timestamp_before_max_ms != i64::MAX;
+    policy.compacted || other_codec || may_be_too_old
+}
+
+/// Walks all records; returns their greatest timestamp.
+fn check_records(
+    header: &BatchHeader,
+    payload: &[u8],
+    policy: &ProducePolicy,
+    now_ms: i64,
+) -> Result<i64, InvalidRecords> {
+    let mut max_timestamp = NO_TIMESTAMP;
+    let mut errors: Vec<(i32, String)> = Vec::new();
+    let mut kind = InvalidKind::Record;
+    for (index, record) in (0i32..).zip(records(header.record_count, payload)) {
+        let record = record?;
+        let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
+        max_timestamp = max_timestamp.max(timestamp);
+        if record.offset_delta == index
+            && !(policy.compacted && record.key.is_none())
+            && in_time(timestamp, policy, now_ms)
+        {
+            continue;
+        }
+        if errors.len() < RECORD_ERRORS_MAX {
+            errors.push((index, fault(index, &record, timestamp, policy, now_ms, &mut kind)));
+        }
+    }
+    match errors.first() {
+        None => Ok(max_timestamp),
+        Some((index, message)) => {
+            let message = format!("record {index} of the batch is refused: {message}");
+            Err(InvalidRecords { kind, message, record_errors: errors })
+        }
+    }
+}
+
+fn fault(
+    index: i32,
+    record: &Record<'_>,
+    timestamp: i64,
+    policy: &ProducePolicy,
+    now_ms: i64,
+    kind: &mut InvalidKind,
+) -> String {
+    if record.offset_delta != index {
+        return format!("its offset delta is {}, not {index}", record.offset_delta);
+    }
+    if policy.compacted && record.key.is_none() {
+        return "a compacted topic needs a key in every record".to_owned();
+    }
+    *kind = InvalidKind::Timestamp;
+    check_timestamp(timestamp, policy, now_ms).err().unwrap_or_default()
+}
+
+fn in_time(timestamp: i64, policy: &ProducePolicy, now_ms: i64) -> bool {
+    policy.timestamp_type == TimestampType::LogAppendTime
+        || timestamp == NO_TIMESTAMP
+        || (now_ms.saturating_sub(timestamp) <= policy.timestamp_before_max_ms
+            && timestamp.saturating_sub(now_ms) <= policy.timestamp_after_max_ms)
+}
+
+fn check_timestamp(timestamp: i64, policy: &ProducePolicy, now_ms: i64) -> Result<(), String> {
+    if in_time(timestamp, policy, now_ms) {
+        return Ok(());
+    }
+    let earliest = now_ms.saturating_sub(policy.timestamp_before_max_ms);
+    let latest = now_ms.saturating_add(policy.timestamp_after_max_ms);
+    Err(format!(
+        "its timestamp {timestamp} is outside {earliest}..={latest} (message.timestamp.before/after.max.ms)"
+    ))
+}
+
+/// The batch as the topic wants it; `None` where it may stay as it is.
+fn rewrite(
+    header: &BatchHeader,
+    batch: &[u8],
+    checked: &Checked,
+    policy: &ProducePolicy,
+    now_ms: i64,
+) -> Result<Option<(BatchHeader, Bytes)>, InvalidRecords> {
+    let codec = header.codec()?;
+    let recompressed = match policy.compression {
+        Compression::Fixed(wanted, level) if wanted != codec => {
+            let payload = checked.decompressed.as_deref().unwrap_or(&batch[HEADER_LENGTH..]);
+            Some(recompress(header, payload, wanted, level)?)
+        }
+        _ => None,
+    };
+    let log_append_time = policy.timestamp_type == TimestampType::LogAppendTime;
+    let max_timestamp = if log_append_time { now_ms } else { checked.max_timestamp };
+    if recompressed.is_none()
+        && header.max_timestamp == max_timestamp
+        && header.is_log_append_time() == log_append_time
+    {
+        return Ok(None);
+    }
+    let mut batch = BytesMut::from(recompressed.as_deref().unwrap_or(batch));
+    let header = BatchHeader::parse(&batch)?;
+    let attributes = if log_append_time { header.attributes | 0b1000 } else { header.attributes & !0b1000 };
+    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+    batch[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    builder::seal(&mut batch);
+    Ok(Some((BatchHeader::parse(&batch)?, batch.freeze())))
+}
+
+fn recompress(
+    header: &BatchHeader,
+    payload: &[u8],
+    codec: Codec,
+    level: Level,
+) -> Result<Bytes, InvalidRecords> {
+    let producer = Producer {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+    };
+    let options = BatchOptions {
+        codec,
+        level,
+        producer,
+        transactional: header.is_transactional(),
+        control: false,
+        log_append_time: header.is_log_append_time(),
+    };
+    let mut batch = BatchBuilder::new(options);
+    for record in records(header.record_count, payload) {
+        let record = record?;
+        let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
+        batch.push_at(i64::from(record.offset_delta), timestamp, record.key, record.value, record.headers);
+    }
+    Ok(batch.build()?)
+}
+
+#[cfg(test)]
+mod tests;
