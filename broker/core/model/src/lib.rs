@@ -1,4 +1,8 @@
 //! Words every other crate shares: names, ids, and the configs of topics and brokers.
 
+pub mod broker_config;
+pub mod config_definition;
+pub mod config_entry;
 pub mod ids;
+pub mod properties;
 pub mod topic_config;

@@ -1,0 +1,173 @@
+//! Every broker config that this broker obeys: Kafka's under Kafka's names, and those of its own under `firn.`.
+//!
+//! Names, types, defaults and limits are those of Kafka 4.3's `KafkaConfig`. Three defaults differ, on purpose:
+//! `log.flush.interval.messages` is 1 (what is acknowledged is on stable storage), `queued.max.request.bytes` is bounded
+//! (hostile clients cannot fill the memory), and `node.id` is 0 when neither it nor `broker.id` is set.
+//! What Kafka knows and this broker does not obey is listed in `unused.rs`.
+
+use super::unused::unused_names;
+use crate::config_definition::{Allowed, ConfigDefinition, ConfigError, ConfigType, nearest};
+use crate::topic_config::definitions::{
+    CLEANUP_POLICIES, COMPRESSION_TYPES, NO_PREALLOCATION, NO_UNCLEAN_ELECTIONS, ONE_LZ4_LEVEL,
+    TIMESTAMP_TYPES,
+};
+
+use Allowed::{Any, AtLeast, Between, LevelOrDefault, ListOf, OneOf, Ratio};
+use ConfigType::{Boolean, Double, Int, List, Long, Short, String as Text};
+
+/// All broker configs that are obeyed, ordered by name.
+pub fn definitions() -> &'static [ConfigDefinition] {
+    DEFINITIONS
+}
+
+/// The definition of one config; an unknown name is an error that suggests the nearest one.
+pub fn definition(name: &str) -> Result<&'static ConfigDefinition, ConfigError> {
+    DEFINITIONS
+        .binary_search_by(|candidate| candidate.name.cmp(name))
+        .ok()
+        .and_then(|index| DEFINITIONS.get(index))
+        .ok_or_else(|| unknown(name))
+}
+
+/// The error for a name that neither Kafka nor this broker knows.
+pub(crate) fn unknown(name: &str) -> ConfigError {
+    let known = DEFINITIONS.iter().map(|definition| definition.name).chain(unused_names());
+    ConfigError::Unknown {
+        scope: "broker",
+        name: name.chars().take(200).collect(),
+        nearest: nearest(name, known),
+    }
+}
+
+const fn define(
+    name: &'static str,
+    config_type: ConfigType,
+    default: &'static str,
+    allowed: Allowed,
+    doc: &'static str,
+) -> ConfigDefinition {
+    ConfigDefinition::new(name, config_type, Some(default), allowed, doc)
+}
+
+/// One that is not set unless someone sets it.
+const fn unset(
+    name: &'static str,
+    config_type: ConfigType,
+    allowed: Allowed,
+    doc: &'static str,
+) -> ConfigDefinition {
+    ConfigDefinition::new(name, config_type, None, allowed, doc)
+}
+
+const FOREVER: &str = "9223372036854775807";
+const MOST: &str = "2147483647";
+
+#[rustfmt::skip] // one config a line
+static DEFINITIONS: &[ConfigDefinition] = &[
+    unset("advertised.host.name", Text, Any, "The host that clients are told; advertised.listeners replaces it."),
+    unset("advertised.listeners", List, Any, "The addresses that clients are told, as NAME://host:port; listeners, if not set."),
+    unset("advertised.port", Int, Between(0, 65_535), "The port that clients are told; advertised.listeners replaces it."),
+    define("auto.create.topics.enable", Boolean, "true", Any, "Whether a client's wish for a topic's metadata creates the topic."),
+    define("broker.id", Int, "-1", AtLeast(-1), "This broker's number in the cluster; node.id replaces it."),
+    unset("broker.rack", Text, Any, "The rack or zone that this broker stands in; replicas are spread over racks."),
+    define("compression.gzip.level", Int, "-1", LevelOrDefault(1, 9), "Default of the topic config compression.gzip.level.").cluster_wide(),
+    define("compression.lz4.level", Int, "9", Between(1, 17), "Default of the topic config compression.lz4.level.").refused(ONE_LZ4_LEVEL).cluster_wide(),
+    define("compression.type", Text, "producer", OneOf(COMPRESSION_TYPES), "Default of the topic config compression.type.").cluster_wide(),
+    define("compression.zstd.level", Int, "3", Between(-131_072, 22), "Default of the topic config compression.zstd.level.").cluster_wide(),
+    define("connections.max.idle.ms", Long, "600000", Any, "After how many milliseconds without a request a connection is closed; -1 is never."),
+    define("controller.listener.names", List, "", Any, "Which of the listeners are for controllers; they are not opened while the cluster is one node."),
+    define("controller.quorum.bootstrap.servers", List, "", Any, "Where the controllers are found; accepted when it is this node alone."),
+    define("controller.quorum.voters", List, "", Any, "The controllers, as id@host:port; accepted when it is this node alone."),
+    define("default.replication.factor", Int, "1", AtLeast(1), "The replication factor of a topic whose creator did not choose one."),
+    define("delete.topic.enable", Boolean, "true", Any, "Whether topics can be deleted."),
+    define("fetch.max.bytes", Int, "57671680", AtLeast(1024), "The most that one fetch response carries, in bytes, whatever the client asks for."),
+    define("firn.batch.decompressed.max.bytes", Long, "268435456", AtLeast(1 << 20), "The most that one batch may hold once decompressed, in bytes, where the broker has to decompress it."),
+    define("firn.disk.reserve.bytes", Long, "268435456", AtLeast(0), "How many bytes of a log directory's disk stay free: writes are refused, with an error that clients retry, before it is fuller."),
+    define("firn.http.host", Text, "", Any, "The address that /metrics, /healthz and /readyz are served on; empty is all of the machine's."),
+    unset("firn.http.port", Int, Between(-1, 65_535), "The port of /metrics, /healthz and /readyz: -1 serves none, 0 takes any free one. If not set, the first listener's port + 10000."),
+    define("firn.log.format", Text, "human", OneOf(&["human", "json"]), "How the broker's own log is written."),
+    define("firn.partitions.per.request.max", Int, "10000", AtLeast(1), "The most partitions that one request may create."),
+    define("firn.remote.storage.enable", Boolean, "false", Any, "Default of the topic config remote.storage.enable.").cluster_wide(),
+    define("firn.store.cache.bytes", Long, "67108864", AtLeast(1 << 20), "How much memory holds chunks read from the object store, in bytes."),
+    define("firn.store.garbage.grace.ms", Long, "3600000", AtLeast(0), "How old an object that nothing needs must be before it is deleted, in milliseconds."),
+    define("firn.store.request.timeout.ms", Long, "30000", AtLeast(1), "The deadline of one operation of the object store, retries included, in milliseconds."),
+    unset("firn.store.url", Text, Any, "The object store that cold segments go to: s3://bucket/prefix or file:///path. None: there is no tier."),
+    define("group.initial.rebalance.delay.ms", Int, "3000", AtLeast(0), "How long a new group waits for more members before its first rebalance, in milliseconds."),
+    define("group.max.session.timeout.ms", Int, "1800000", AtLeast(1), "The longest session timeout that a member may ask for, in milliseconds."),
+    define("group.max.size", Int, MOST, AtLeast(1), "The most members that a group may have."),
+    define("group.min.session.timeout.ms", Int, "6000", AtLeast(1), "The shortest session timeout that a member may ask for, in milliseconds."),
+    unset("host.name", Text, Any, "The address to listen on; listeners replaces it."),
+    define("listener.security.protocol.map", Text, "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", Any, "Which protocol each listener speaks, as NAME:PROTOCOL."),
+    define("listeners", List, "PLAINTEXT://:9092", Any, "The addresses to listen on, as NAME://host:port; an empty host is all of the machine's."),
+    define("log.cleaner.backoff.ms", Long, "15000", AtLeast(0), "How long the cleaner sleeps when there is nothing to compact, in milliseconds.").cluster_wide(),
+    define("log.cleaner.dedupe.buffer.size", Long, "134217728", AtLeast(1 << 20), "The most memory that compaction takes for its map of keys, in bytes.").cluster_wide(),
+    define("log.cleaner.delete.retention.ms", Long, "86400000", AtLeast(0), "Default of the topic config delete.retention.ms.").cluster_wide(),
+    define("log.cleaner.enable", Boolean, "true", Any, "Whether compacted topics are compacted."),
+    define("log.cleaner.max.compaction.lag.ms", Long, FOREVER, AtLeast(1), "Default of the topic config max.compaction.lag.ms.").cluster_wide(),
+    define("log.cleaner.min.cleanable.ratio", Double, "0.5", Ratio(0.0, 1.0), "Default of the topic config min.cleanable.dirty.ratio.").cluster_wide(),
+    define("log.cleaner.min.compaction.lag.ms", Long, "0", AtLeast(0), "Default of the topic config min.compaction.lag.ms.").cluster_wide(),
+    define("log.cleaner.threads", Int, "1", AtLeast(0), "How many logs are compacted at a time.").cluster_wide(),
+    define("log.cleanup.policy", List, "delete", ListOf(CLEANUP_POLICIES), "Default of the topic config cleanup.policy.").cluster_wide(),
+    define("log.dir", List, "/tmp/kafka-logs", Any, "Where the logs are; log.dirs replaces it."),
+    unset("log.dirs", List, Any, "The directories that the logs are in; log.dir, if not set."),
+    define("log.flush.interval.messages", Long, "1", AtLeast(1), "Default of the topic config flush.messages.").cluster_wide(),
+    unset("log.flush.interval.ms", Long, AtLeast(0), "Default of the topic config flush.ms.").cluster_wide(),
+    define("log.flush.offset.checkpoint.interval.ms", Int, "60000", AtLeast(0), "How often the offsets from which a crash's recovery starts are written, in milliseconds."),
+    define("log.flush.scheduler.interval.ms", Long, FOREVER, AtLeast(0), "Default of the topic config flush.ms, if log.flush.interval.ms is not set."),
+    define("log.flush.start.offset.checkpoint.interval.ms", Int, "60000", AtLeast(0), "How often the logs' start offsets are written, in milliseconds."),
+    define("log.index.interval.bytes", Int, "4096", AtLeast(0), "Default of the topic config index.interval.bytes.").cluster_wide(),
+    define("log.index.size.max.bytes", Int, "10485760", AtLeast(4), "Default of the topic config segment.index.bytes.").cluster_wide(),
+    define("log.local.retention.bytes", Long, "-2", AtLeast(-2), "Default of the topic config local.retention.bytes.").cluster_wide(),
+    define("log.local.retention.ms", Long, "-2", AtLeast(-2), "Default of the topic config local.retention.ms.").cluster_wide(),
+    define("log.message.timestamp.after.max.ms", Long, "3600000", AtLeast(0), "Default of the topic config message.timestamp.after.max.ms.").cluster_wide(),
+    define("log.message.timestamp.before.max.ms", Long, FOREVER, AtLeast(0), "Default of the topic config message.timestamp.before.max.ms.").cluster_wide(),
+    define("log.message.timestamp.type", Text, "CreateTime", OneOf(TIMESTAMP_TYPES), "Default of the topic config message.timestamp.type.").cluster_wide(),
+    define("log.preallocate", Boolean, "false", Any, "Default of the topic config preallocate.").refused(NO_PREALLOCATION).cluster_wide(),
+    define("log.retention.bytes", Long, "-1", Any, "Default of the topic config retention.bytes.").cluster_wide(),
+    define("log.retention.check.interval.ms", Long, "300000", AtLeast(1), "How often segments past their retention are looked for, in milliseconds."),
+    define("log.retention.hours", Int, "168", Any, "Default of the topic config retention.ms, in hours."),
+    unset("log.retention.minutes", Int, Any, "Default of the topic config retention.ms, in minutes; stronger than log.retention.hours."),
+    unset("log.retention.ms", Long, Any, "Default of the topic config retention.ms; stronger than log.retention.minutes.").cluster_wide(),
+    define("log.roll.hours", Int, "168", AtLeast(1), "Default of the topic config segment.ms, in hours."),
+    define("log.roll.jitter.hours", Int, "0", AtLeast(0), "Default of the topic config segment.jitter.ms, in hours."),
+    unset("log.roll.jitter.ms", Long, AtLeast(0), "Default of the topic config segment.jitter.ms; stronger than log.roll.jitter.hours.").cluster_wide(),
+    unset("log.roll.ms", Long, AtLeast(1), "Default of the topic config segment.ms; stronger than log.roll.hours.").cluster_wide(),
+    define("log.segment.bytes", Int, "1073741824", AtLeast(1 << 20), "Default of the topic config segment.bytes.").cluster_wide(),
+    define("log.segment.delete.delay.ms", Long, "60000", AtLeast(0), "Default of the topic config file.delete.delay.ms.").cluster_wide(),
+    define("max.connections", Int, MOST, AtLeast(0), "The most connections that this broker serves at a time.").cluster_wide(),
+    define("max.connections.per.ip", Int, MOST, AtLeast(0), "The most connections that one address may have at a time.").cluster_wide(),
+    define("max.connections.per.ip.overrides", Text, "", Any, "Other limits for some addresses, as address:count, separated by commas.").cluster_wide(),
+    define("max.incremental.fetch.session.cache.slots", Int, "1000", AtLeast(0), "The most fetch sessions that are kept."),
+    define("max.request.partition.size.limit", Int, "2000", AtLeast(1), "The most partitions that one DescribeTopicPartitions response describes."),
+    define("message.max.bytes", Int, "1048588", AtLeast(0), "Default of the topic config max.message.bytes.").cluster_wide(),
+    define("min.insync.replicas", Int, "1", AtLeast(1), "Default of the topic config min.insync.replicas.").cluster_wide(),
+    unset("node.id", Int, AtLeast(0), "This node's number in the cluster; broker.id is its older name."),
+    define("num.partitions", Int, "1", AtLeast(1), "The number of partitions of a topic whose creator did not choose one."),
+    define("num.recovery.threads.per.data.dir", Int, "2", AtLeast(1), "How many logs of a directory are opened, and recovered, at a time."),
+    define("offset.metadata.max.bytes", Int, "4096", AtLeast(0), "The longest note that a group may commit with an offset, in bytes."),
+    define("offsets.commit.timeout.ms", Int, "5000", AtLeast(1), "How long a commit of offsets may take, in milliseconds."),
+    define("offsets.retention.check.interval.ms", Long, "600000", AtLeast(1), "How often expired offsets are looked for, in milliseconds."),
+    define("offsets.retention.minutes", Int, "10080", AtLeast(1), "How long the offsets of a group without members are kept, in minutes."),
+    define("offsets.topic.compression.codec", Int, "0", Between(0, 4), "The codec of __consumer_offsets: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."),
+    define("offsets.topic.num.partitions", Int, "50", AtLeast(1), "The number of partitions of __consumer_offsets."),
+    define("offsets.topic.replication.factor", Short, "3", AtLeast(1), "The replication factor of __consumer_offsets; the number of brokers, if there are fewer."),
+    define("offsets.topic.segment.bytes", Int, "104857600", AtLeast(1), "The segment size of __consumer_offsets, in bytes; segment.bytes' least value, if smaller."),
+    unset("port", Int, Between(0, 65_535), "The port to listen on; listeners replaces it."),
+    define("process.roles", List, "broker,controller", ListOf(&["broker", "controller"]), "What this node is; broker must be among it."),
+    define("producer.id.expiration.check.interval.ms", Int, "600000", AtLeast(1), "How often expired producer ids are looked for, in milliseconds."),
+    define("producer.id.expiration.ms", Int, "86400000", AtLeast(1), "How long a partition remembers an idempotent producer that writes no more, in milliseconds.").cluster_wide(),
+    define("queued.max.request.bytes", Long, "268435456", AtLeast(-1), "The most bytes of requests that are held at a time; reading waits beyond it. -1, Kafka's default, is no limit."),
+    define("queued.max.requests", Int, "500", AtLeast(1), "The most requests that are worked on at a time; reading waits beyond it."),
+    define("remote.fetch.max.wait.ms", Int, "500", AtLeast(1), "How long a fetch waits for the object store before it answers without, in milliseconds.").cluster_wide(),
+    define("remote.list.offsets.request.timeout.ms", Long, "30000", AtLeast(1), "How long ListOffsets waits for the object store, in milliseconds.").cluster_wide(),
+    define("remote.log.manager.copier.thread.pool.size", Int, "10", AtLeast(1), "How many segments are uploaded at a time.").cluster_wide(),
+    define("remote.log.manager.task.interval.ms", Long, "30000", AtLeast(1), "How often segments to upload, and to drop, are looked for, in milliseconds."),
+    define("remote.log.reader.max.pending.tasks", Int, "100", AtLeast(1), "The most reads of the object store that wait; one more is refused with an error that clients retry."),
+    define("remote.log.reader.threads", Int, "10", AtLeast(1), "How many reads of the object store run at a time.").cluster_wide(),
+    unset("remote.log.storage.system.enable", Boolean, Any, "Whether there is a tier; true when firn.store.url is set, unless this says false."),
+    define("socket.listen.backlog.size", Int, "50", AtLeast(1), "How many connections may wait to be accepted."),
+    define("socket.receive.buffer.bytes", Int, "102400", AtLeast(-1), "SO_RCVBUF of connections, in bytes; -1 is the system's default."),
+    define("socket.request.max.bytes", Int, "104857600", AtLeast(1), "The largest request that is read, in bytes."),
+    define("socket.send.buffer.bytes", Int, "102400", AtLeast(-1), "SO_SNDBUF of connections, in bytes; -1 is the system's default."),
+    define("unclean.leader.election.enable", Boolean, "false", Any, "Default of the topic config unclean.leader.election.enable.").refused(NO_UNCLEAN_ELECTIONS).cluster_wide(),
+];
