@@ -1,0 +1,253 @@
+//! Bounds of a request, checked before the library decodes it.
+//!
+//! The library allocates an array's elements from the count on the wire, before it has seen one of them: five bytes can
+//! ask for gigabytes (the class of CVE-2022-34917). So every request is walked first, by a table of its fields, and is
+//! refused where a length points past the frame, where there are more elements than the bytes left could hold, or where
+//! what is decoded would take unreasonably more memory than what was sent. The walk allocates nothing.
+//!
+//! Architecture invariant: walk and library read the same bytes as the same fields. A test encodes each request at each
+//! version with every field set and checks that the walk ends exactly where the library's encoding does.
+
+use kafka_protocol::messages::ApiKey;
+
+use crate::schemas;
+
+/// How many times its frame's bytes one decoded array may take.
+const GROWTH_MAX: usize = 8;
+/// What one decoded array may take however small its frame.
+const DECODED_BYTES_MIN: usize = 1 << 20;
+/// Most tagged fields of one struct (KIP-482). Clients send a handful; each costs a map entry.
+const TAGGED_FIELDS_MAX: u32 = 32;
+
+/// Why a request is not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BoundsError {
+    #[error("the request ends inside a field, at byte {at}")]
+    CutOff { at: usize },
+    #[error("length {length} at byte {at} is impossible")]
+    Length { length: i64, at: usize },
+    #[error("{count} elements at byte {at} would take more memory than a request of {frame} bytes may")]
+    TooMany { count: usize, at: usize, frame: usize },
+    #[error("{count} tagged fields at byte {at}: {TAGGED_FIELDS_MAX} are allowed")]
+    TooManyTags { count: u32, at: usize },
+    #[error("tagged field {tag} at byte {at} is out of order or not of its type's size")]
+    Tag { tag: u32, at: usize },
+    #[error("{left} bytes follow the request's last field")]
+    Trailing { left: usize },
+}
+
+/// A struct's fields, in the order of the wire.
+#[derive(Debug)]
+pub struct Schema {
+    /// From this version on lengths are compact and tagged fields follow (KIP-482); `None`: in no version.
+    pub flexible_since: Option<i16>,
+    pub fields: &'static [Field],
+    /// Tagged fields that the library decodes, by tag; others are kept as bytes.
+    pub tagged: &'static [(u32, Kind)],
+}
+
+/// A field and the versions that have it.
+#[derive(Debug)]
+pub struct Field {
+    first: i16,
+    last: i16,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+pub enum Kind {
+    /// A number, a boolean or a uuid of so many bytes.
+    Fixed(usize),
+    /// A string, nullable or not: the library tells.
+    String,
+    /// Bytes or records, nullable or not.
+    Bytes,
+    Array(&'static Array),
+    Struct(&'static Schema),
+    /// A struct behind a byte that says whether it is there.
+    NullableStruct(&'static Schema),
+}
+
+#[derive(Debug)]
+pub struct Array {
+    pub element: Kind,
+    /// Bytes that one element takes once it is decoded.
+    pub size: usize,
+}
+
+/// The versions of a field that is to be described.
+#[derive(Debug)]
+pub struct Versions(i16, i16);
+
+impl Versions {
+    pub const fn is(self, kind: Kind) -> Field {
+        Field { first: self.0, last: self.1, kind }
+    }
+}
+
+pub const fn every() -> Versions {
+    Versions(0, i16::MAX)
+}
+
+pub const fn since(first: i16) -> Versions {
+    Versions(first, i16::MAX)
+}
+
+pub const fn until(last: i16) -> Versions {
+    Versions(0, last)
+}
+
+pub const fn between(first: i16, last: i16) -> Versions {
+    Versions(first, last)
+}
+
+/// Walks `body`, a request of `api` at `version`, to its end.
+pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), BoundsError> {
+    let mut walk = Walk { body, at: 0, version };
+    if let Some(schema) = schemas::of(api) {
+        walk.schema(schema)?;
+    }
+    match body.len() - walk.at {
+        0 => Ok(()),
+        left => Err(BoundsError::Trailing { left }),
+    }
+}
+
+struct Walk<'a> {
+    body: &'a [u8],
+    at: usize,
+    version: i16,
+}
+
+impl Walk<'_> {
+    fn schema(&mut self, schema: &Schema) -> Result<(), BoundsError> {
+        let flexible = schema.flexible_since.is_some_and(|since| self.version >= since);
+        for field in schema.fields {
+            if (field.first..=field.last).contains(&self.version) {
+                self.kind(&field.kind, flexible)?;
+            }
+        }
+        if flexible { self.tagged(schema) } else { Ok(()) }
+    }
+
+    fn kind(&mut self, kind: &Kind, flexible: bool) -> Result<(), BoundsError> {
+        match kind {
+            Kind::Fixed(size) => self.skip(*size),
+            Kind::String => {
+                let length = if flexible { self.compact_length()? } else { self.short_length()? };
+                self.skip(length)
+            }
+            Kind::Bytes => {
+                let length = if flexible { self.compact_length()? } else { self.long_length()? };
+                self.skip(length)
+            }
+            Kind::Array(array) => self.array(array, flexible),
+            Kind::Struct(schema) => self.schema(schema),
+            Kind::NullableStruct(schema) => match self.take::<1>()? {
+                [0xff] => Ok(()),
+                _ => self.schema(schema),
+            },
+        }
+    }
+
+    fn array(&mut self, array: &Array, flexible: bool) -> Result<(), BoundsError> {
+        let at = self.at;
+        let count = if flexible { self.compact_length()? } else { self.long_length()? };
+        let frame = self.body.len();
+        let allowed = frame.saturating_mul(GROWTH_MAX).max(DECODED_BYTES_MIN);
+        // No element takes less than a byte on the wire.
+        if count > frame - self.at || count.saturating_mul(array.size) > allowed {
+            return Err(BoundsError::TooMany { count, at, frame });
+        }
+        for _ in 0..count {
+            self.kind(&array.element, flexible)?;
+        }
+        Ok(())
+    }
+
+    fn tagged(&mut self, schema: &Schema) -> Result<(), BoundsError> {
+        let at = self.at;
+        let count = self.varint()?;
+        if count > TAGGED_FIELDS_MAX {
+            return Err(BoundsError::TooManyTags { count, at });
+        }
+        let mut previous = None;
+        for _ in 0..count {
+            let at = self.at;
+            let tag = self.varint()?;
+            let size = self.varint()? as usize;
+            if previous.is_some_and(|previous| previous >= tag) {
+                return Err(BoundsError::Tag { tag, at });
+            }
+            previous = Some(tag);
+            let start = self.at;
+            match schema.tagged.iter().find(|(known, _)| *known == tag) {
+                // The library reads a tag that it knows by its type, not by its size: the two must agree.
+                Some((_, kind)) => {
+                    self.kind(kind, true)?;
+                    if self.at - start != size {
+                        return Err(BoundsError::Tag { tag, at });
+                    }
+                }
+                None => self.skip(size)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, size: usize) -> Result<(), BoundsError> {
+        if size > self.body.len() - self.at {
+            return Err(BoundsError::CutOff { at: self.at });
+        }
+        self.at += size;
+        Ok(())
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BoundsError> {
+        let taken =
+            self.body[self.at..].first_chunk::<N>().copied().ok_or(BoundsError::CutOff { at: self.at })?;
+        self.at += N;
+        Ok(taken)
+    }
+
+    /// Length of a string before KIP-482; null is 0.
+    fn short_length(&mut self) -> Result<usize, BoundsError> {
+        let at = self.at;
+        length(i64::from(i16::from_be_bytes(self.take()?)), at)
+    }
+
+    /// Length of bytes or of an array before KIP-482; null is 0.
+    fn long_length(&mut self) -> Result<usize, BoundsError> {
+        let at = self.at;
+        length(i64::from(i32::from_be_bytes(self.take()?)), at)
+    }
+
+    /// Length of anything since KIP-482, which is sent plus one; null is 0.
+    fn compact_length(&mut self) -> Result<usize, BoundsError> {
+        let at = self.at;
+        length(i64::from(self.varint()?) - 1, at)
+    }
+
+    fn varint(&mut self) -> Result<u32, BoundsError> {
+        let at = self.at;
+        let mut value = 0u64;
+        for shift in (0..35).step_by(7) {
+            let [byte] = self.take()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return u32::try_from(value).map_err(|_| BoundsError::Length { length: value as i64, at });
+            }
+        }
+        Err(BoundsError::Length { length: value as i64, at })
+    }
+}
+
+fn length(length: i64, at: usize) -> Result<usize, BoundsError> {
+    match length {
+        -1 => Ok(0),
+        _ => usize::try_from(length).map_err(|_| BoundsError::Length { length, at }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
