@@ -1,1 +1,33 @@
 //! The hot log: disk, segments, indexes, recovery, producers, retention, compaction.
+
+mod checkpoint;
+pub mod directory;
+mod file_names;
+mod index;
+mod leftovers;
+mod open_files;
+mod rebuild;
+mod recent;
+mod recovery;
+mod roll;
+#[cfg(test)]
+mod sample;
+mod scan;
+mod segment;
+
+pub mod append;
+pub mod disk;
+pub mod epochs;
+pub mod error;
+pub mod flush;
+pub mod identity;
+pub mod log_dir;
+pub mod markers;
+pub mod partition_log;
+mod producer_snapshot;
+pub mod producers;
+pub mod read;
+pub mod real_disk;
+pub mod retention;
+pub mod truncate;
+pub mod txn_index;

@@ -1,0 +1,206 @@
+//! Appending batches to a log.
+//!
+//! Order: check everything, roll if need be, write the bytes, and only then change what memory says. A write that fails
+//! or falls short is undone by cutting the file back to its known end before anything else may be appended; if even
+//! that fails, the directory stops. So the file below the known end is always whole batches, and what a crash finds
+//! behind it was never acknowledged.
+//!
+//! Index entries wait in memory and reach their files in bunches: an index may be shorter than its log at any time.
+
+use std::io::IoSlice;
+
+use firn_records::batch::{BatchHeader, PATCHABLE_LENGTH, patched_prefix};
+
+use crate::disk::write_all_vectored_at;
+use crate::error::{AppendError, StorageError, failed_to};
+use crate::markers::end_txn_marker;
+use crate::open_files::Part;
+use crate::partition_log::PartitionLog;
+use crate::producers::{AppendOrigin, BatchMetadata, Staged};
+use crate::recent::RecentBatch;
+use crate::segment::Segment;
+
+/// Where batches landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Offset of the last record.
+    pub last_offset: i64,
+    /// The largest timestamp of the batches.
+    pub max_timestamp: i64,
+    pub log_start_offset: i64,
+    /// Nothing was written: the producer sent these records before, and these are the offsets they got then.
+    pub duplicate: bool,
+}
+
+/// A batch at its place in the log.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    /// With the offsets and the leader epoch that it is stored with.
+    header: BatchHeader,
+    prefix: [u8; PATCHABLE_LENGTH],
+    start: usize,
+}
+
+impl PartitionLog {
+    /// Appends whole, validated batches: `bytes` holds them back to back, `headers` describes them in order. Only
+    /// their base offsets and leader epochs change. Nothing is durable before a flush.
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        headers: &[BatchHeader],
+        leader_epoch: i32,
+        origin: AppendOrigin,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.directory.check()?;
+        let placed = self.place(bytes, headers, leader_epoch)?;
+        let (Some(first), Some(last)) = (placed.first(), placed.last()) else {
+            return Err(AppendError::InvalidBatches("there is none".to_owned()));
+        };
+        if origin == AppendOrigin::Client
+            && let Some(known) = headers.iter().find_map(|header| self.producers.find_duplicate(header))
+        {
+            return Ok(self.duplicate(&known));
+        }
+        let staged = self.stage(bytes, &placed, origin)?;
+        let (base_offset, last_offset) = (first.header.base_offset, last.header.last_offset());
+        let max_timestamp = headers.iter().map(|header| header.max_timestamp).max().unwrap_or(-1);
+        self.roll_if_needed(bytes.len(), max_timestamp, last_offset, now_ms)?;
+        self.write(bytes, &placed, &staged)?;
+        self.commit(&placed, staged);
+        Ok(Appended {
+            base_offset,
+            last_offset,
+            max_timestamp,
+            log_start_offset: self.log_start_offset,
+            duplicate: false,
+        })
+    }
+
+    fn duplicate(&self, known: &BatchMetadata) -> Appended {
+        Appended {
+            base_offset: known.first_offset(),
+            last_offset: known.last_offset,
+            max_timestamp: known.timestamp,
+            log_start_offset: self.log_start_offset,
+            duplicate: true,
+        }
+    }
+
+    /// Gives each batch its offsets, and checks that the headers describe the bytes.
+    fn place(
+        &self,
+        bytes: &[u8],
+        headers: &[BatchHeader],
+        leader_epoch: i32,
+    ) -> Result<Vec<Placed>, AppendError> {
+        if bytes.len() > self.config.segment_bytes.max(0) as usize {
+            return Err(AppendError::RecordListTooLarge {
+                bytes: bytes.len(),
+                segment_bytes: self.config.segment_bytes,
+            });
+        }
+        let wrong = |what: String| Err(AppendError::InvalidBatches(what));
+        let mut placed = Vec::with_capacity(headers.len());
+        let (mut start, mut offset) = (0, self.end_offset);
+        for header in headers {
+            let batch = bytes.get(start..).unwrap_or_default();
+            let Some(prefix) = batch.first_chunk().filter(|_| header.size_in_bytes() <= batch.len()) else {
+                return wrong(format!(
+                    "{} bytes are left for a batch of {}",
+                    batch.len(),
+                    header.batch_length
+                ));
+            };
+            if header.last_offset_delta < 0 || offset.checked_add(1 << 32).is_none() {
+                return wrong(format!("last offset delta {} at offset {offset}", header.last_offset_delta));
+            }
+            placed.push(Placed {
+                header: BatchHeader { base_offset: offset, partition_leader_epoch: leader_epoch, ..*header },
+                prefix: patched_prefix(prefix, offset, leader_epoch),
+                start,
+            });
+            start += header.size_in_bytes();
+            offset += i64::from(header.last_offset_delta) + 1;
+        }
+        if start != bytes.len() {
+            return wrong(format!("{} bytes follow the last batch", bytes.len() - start));
+        }
+        Ok(placed)
+    }
+
+    fn stage(&self, bytes: &[u8], placed: &[Placed], origin: AppendOrigin) -> Result<Staged, AppendError> {
+        let mut staged = Staged::default();
+        for batch in placed {
+            let marker = end_txn_marker(&batch.header, bytes.get(batch.start..).unwrap_or_default());
+            self.producers.stage(&mut staged, &batch.header, marker, origin)?;
+        }
+        Ok(staged)
+    }
+
+    fn write(&mut self, bytes: &[u8], placed: &[Placed], staged: &Staged) -> Result<(), AppendError> {
+        let home = self.home();
+        let Some(active) = self.segments.last() else {
+            return Err(AppendError::InvalidBatches("the log has no segment".to_owned()));
+        };
+        let path = home.log_path(active.base_offset);
+        let file = active.file(home, Part::Log)?;
+        let mut vectors = Vec::with_capacity(placed.len() * 2);
+        for batch in placed {
+            let end = batch.start + batch.header.size_in_bytes();
+            vectors.push(IoSlice::new(&batch.prefix));
+            vectors.push(IoSlice::new(bytes.get(batch.start + PATCHABLE_LENGTH..end).unwrap_or_default()));
+        }
+        active.files.set_unsynced(true);
+        let position = active.size;
+        let result = write_all_vectored_at(file.as_ref(), &mut vectors, position)
+            .map_err(failed_to("append to", &path))
+            .and_then(|()| self.index_aborted(active, staged));
+        let Err(error) = result else { return Ok(()) };
+        if let Err(undo) = file.set_len(position) {
+            return Err(self.fail(failed_to("cut a failed write off", &path)(undo)).into());
+        }
+        let error = self.fail_unless_full(error);
+        if error.is_disk_full() {
+            let log = self.topic_partition.to_string();
+            return Err(AppendError::DiskFull { bytes: bytes.len(), log });
+        }
+        Err(error.into())
+    }
+
+    /// Notes aborted transactions where fetchers look them up.
+    fn index_aborted(&self, active: &Segment, staged: &Staged) -> Result<(), StorageError> {
+        for completed in staged.completed.iter().filter(|txn| txn.aborted) {
+            let last_stable_offset = self.producers.last_stable_offset_after(completed);
+            self.append_aborted(active.base_offset, completed, last_stable_offset)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, placed: &[Placed], staged: Staged) {
+        let interval = self.config.index_interval_bytes.max(0) as u64;
+        for batch in placed {
+            self.epochs.assign(batch.header.partition_leader_epoch, batch.header.base_offset);
+            let Some(active) = self.segments.last_mut() else { return };
+            self.recent.push(RecentBatch {
+                base_offset: batch.header.base_offset,
+                position: active.size as u32,
+                bytes: batch.header.size_in_bytes() as u32,
+            });
+            active.batch_appended(&batch.header, interval);
+            self.end_offset = batch.header.next_offset();
+        }
+        self.producers.commit(staged);
+        let (directory, path) = (&self.directory, &self.path);
+        let home = crate::segment::Home { pool: &directory.pool, directory: path };
+        if let Some(active) = self.segments.last_mut()
+            && (active.index.wants_write() || active.times.wants_write())
+            && let Err(error) = active.write_indexes(home)
+        {
+            // The entries stay in memory and are written with the next ones; the batches are in the log.
+            tracing::warn!(log = %self.topic_partition, %error, "index entries wait in memory");
+        }
+    }
+}

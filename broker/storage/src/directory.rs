@@ -1,0 +1,175 @@
+//! What the logs of one log directory share: its disk, its open files, its checkpoints, and its health.
+//!
+//! Fail-stop: once a sync, or the undoing of a failed write, has failed, nobody knows what the disk holds. The whole
+//! directory is then offline until the process restarts and recovery reads what is really there. Nothing is retried.
+//!
+//! The checkpoints bound recovery, so they err on one side only. A recovery point on disk never exceeds what was
+//! synced: it is lowered, durably, before a log is cut below it. A log start on disk never goes back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use firn_model::ids::TopicPartition;
+use parking_lot::Mutex;
+
+use crate::checkpoint::{self, DirSync};
+use crate::disk::Disk;
+use crate::error::StorageError;
+use crate::file_names::{LOG_START_OFFSETS, RECOVERY_POINTS};
+use crate::open_files::OpenFiles;
+
+/// Settings of a log directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogDirOptions {
+    /// Segment files held open at most. Files with unsynced writes may exceed it for a while.
+    pub open_files_max: usize,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for LogDirOptions {
+    fn default() -> Self {
+        Self { open_files_max: 8192, producer_id_expiration_ms: 24 * 60 * 60 * 1000 }
+    }
+}
+
+/// Recovery points and log starts, as they were last given; what is on disk may be older.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    pub(crate) recovery_points: BTreeMap<TopicPartition, i64>,
+    pub(crate) log_starts: BTreeMap<TopicPartition, i64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: PathBuf,
+    pub(crate) pool: OpenFiles,
+    pub(crate) options: LogDirOptions,
+    checkpoints: Mutex<Checkpoints>,
+    failed: OnceLock<String>,
+}
+
+impl Directory {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        options: LogDirOptions,
+        checkpoints: Checkpoints,
+    ) -> Self {
+        Self {
+            pool: OpenFiles::new(Arc::clone(&disk), options.open_files_max),
+            disk,
+            path: path.to_owned(),
+            options,
+            checkpoints: Mutex::new(checkpoints),
+            failed: OnceLock::new(),
+        }
+    }
+
+    /// Why the directory stopped, if it did.
+    pub(crate) fn failed(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    /// Stops the directory; the first reason stays.
+    pub(crate) fn fail(&self, error: &StorageError) {
+        if self.failed.set(error.to_string()).is_ok() {
+            tracing::error!(directory = %self.path.display(), %error, "the log directory is offline until the broker restarts");
+        }
+    }
+
+    /// Refuses everything once the directory has stopped.
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        match self.failed() {
+            None => Ok(()),
+            Some(reason) => Err(StorageError::Offline {
+                what: format!("log directory {}", self.path.display()),
+                reason: reason.to_owned(),
+            }),
+        }
+    }
+
+    /// What the checkpoints say of a partition: its recovery point and its log start.
+    pub(crate) fn recall(&self, partition: &TopicPartition) -> (Option<i64>, Option<i64>) {
+        let checkpoints = self.checkpoints.lock();
+        (checkpoints.recovery_points.get(partition).copied(), checkpoints.log_starts.get(partition).copied())
+    }
+
+    /// Notes a log's offsets for the next checkpoint.
+    pub(crate) fn remember(&self, partition: &TopicPartition, recovery_point: i64, log_start_offset: i64) {
+        let mut checkpoints = self.checkpoints.lock();
+        checkpoints.recovery_points.insert(partition.clone(), recovery_point);
+        if log_start_offset > 0 {
+            checkpoints.log_starts.insert(partition.clone(), log_start_offset);
+        }
+    }
+
+    /// Writes both checkpoints.
+    pub(crate) fn write_checkpoints(&self) -> Result<(), StorageError> {
+        self.check()?;
+        let checkpoints = self.checkpoints.lock();
+        self.write(RECOVERY_POINTS, &checkpoints.recovery_points, DirSync::ByCaller)?;
+        self.write(LOG_START_OFFSETS, &checkpoints.log_starts, DirSync::Now)
+    }
+
+    /// Durably lowers a recovery point before its log is cut at `offset`, so that recovery will read what is written
+    /// there next. A point that is low enough costs nothing.
+    pub(crate) fn lower_recovery_point(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints.lock();
+        match checkpoints.recovery_points.get_mut(partition) {
+            Some(point) if *point > offset => *point = offset,
+            _ => return Ok(()),
+        }
+        self.write(RECOVERY_POINTS, &checkpoints.recovery_points, DirSync::Now)
+    }
+
+    /// Durably raises a log start: a reader who was told of it must never see it go back.
+    pub(crate) fn raise_log_start(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints.lock();
+        checkpoints.log_starts.insert(partition.clone(), offset);
+        self.write(LOG_START_OFFSETS, &checkpoints.log_starts, DirSync::Now)
+    }
+
+    /// Durably forgets partitions that are gone: another of the same name must not inherit from them.
+    pub(crate) fn forget(&self, partitions: &[TopicPartition]) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let (mut had_point, mut had_start) = (false, false);
+        for partition in partitions {
+            had_point |= checkpoints.recovery_points.remove(partition).is_some();
+            had_start |= checkpoints.log_starts.remove(partition).is_some();
+        }
+        if had_start {
+            self.write(LOG_START_OFFSETS, &checkpoints.log_starts, DirSync::Now)?;
+        }
+        if had_point {
+            self.write(RECOVERY_POINTS, &checkpoints.recovery_points, DirSync::Now)?;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        offsets: &BTreeMap<TopicPartition, i64>,
+        dir_sync: DirSync,
+    ) -> Result<(), StorageError> {
+        let bytes = checkpoint::encode_offsets(offsets);
+        let result = checkpoint::replace(self.disk.as_ref(), &self.path, name, &bytes, dir_sync);
+        if let Err(error) = &result
+            && !error.is_disk_full()
+        {
+            self.fail(error);
+        }
+        result
+    }
+}

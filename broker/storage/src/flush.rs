@@ -1,0 +1,225 @@
+//! Making a log durable: group commit, run outside the log's lock.
+//!
+//! Order in a flush: the leader epochs, then every file with unsynced bytes, then the directory's names, then (for a
+//! new partition) the parent's. Only when all of it succeeded does the recovery point move. A task that is dropped, or
+//! whose log was cut meanwhile, moves nothing.
+//!
+//! A failed sync stops the whole log directory, from inside `FlushTask::run`: no caller can forget it, nobody retries.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::checkpoint::{self, DirSync};
+use crate::directory::Directory;
+use crate::disk::{DiskFile, OpenMode};
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{LEADER_EPOCHS, PARTITION_METADATA, SNAPSHOT, TXN_INDEX, segment_file};
+use crate::open_files::Part;
+use crate::partition_log::PartitionLog;
+use crate::segment::Segment;
+
+/// What has to be synced, with everything needed to do it. See the module.
+#[derive(Debug)]
+pub struct FlushTask {
+    directory: Arc<Directory>,
+    partition_path: PathBuf,
+    files: Vec<(PathBuf, Arc<dyn DiskFile>)>,
+    epochs: Option<Vec<u8>>,
+    sync_names: bool,
+    done: FlushedUpTo,
+}
+
+/// Proof of a flush: give it to [`PartitionLog::flushed`].
+#[derive(Debug)]
+pub struct FlushedUpTo {
+    offset: i64,
+    generation: u64,
+    names: u64,
+    epochs: u64,
+    created: bool,
+    sealed: Vec<i64>,
+    checkpointed: bool,
+}
+
+impl FlushedUpTo {
+    /// First offset that the flush did not cover.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+}
+
+impl FlushTask {
+    /// Syncs. Call it without holding the log's lock; it takes as long as the disk takes.
+    pub fn run(self) -> Result<FlushedUpTo, StorageError> {
+        self.directory.check()?;
+        let disk = self.directory.disk.as_ref();
+        let stop = |error: StorageError| {
+            self.directory.fail(&error);
+            error
+        };
+        if let Some(epochs) = &self.epochs {
+            checkpoint::replace(disk, &self.partition_path, LEADER_EPOCHS, epochs, DirSync::ByCaller)
+                .map_err(|error| if error.is_disk_full() { error } else { stop(error) })?;
+        }
+        for (path, file) in &self.files {
+            file.sync_data().map_err(failed_to("sync", path)).map_err(stop)?;
+        }
+        if self.sync_names {
+            disk.sync_dir(&self.partition_path)
+                .map_err(failed_to("sync", &self.partition_path))
+                .map_err(stop)?;
+        }
+        if self.done.created {
+            disk.sync_dir(&self.directory.path)
+                .map_err(failed_to("sync", &self.directory.path))
+                .map_err(stop)?;
+        }
+        // Another log of the directory may have failed meanwhile; acknowledging is then no longer ours to allow.
+        self.directory.check()?;
+        Ok(self.done)
+    }
+}
+
+impl PartitionLog {
+    /// What to sync so that everything appended so far is durable; `None` when it is already.
+    pub fn flush_task(&self) -> Result<Option<FlushTask>, StorageError> {
+        self.directory.check()?;
+        if self.flushed_offset >= self.end_offset { Ok(None) } else { self.task(false).map(Some) }
+    }
+
+    /// As `flush_task`, and brings indexes and the producers' snapshot to disk too, so that recovery after a crash
+    /// reads only what comes after. Meant for the same rhythm as [`crate::log_dir::LogDir::checkpoint`].
+    pub fn checkpoint_task(&mut self) -> Result<Option<FlushTask>, StorageError> {
+        self.directory.check()?;
+        let current = self.snapshots.last().is_some_and(|last| *last >= self.end_offset);
+        if self.segments.iter().all(|segment| segment.size == 0)
+            || (current && self.flushed_offset >= self.end_offset)
+        {
+            return self.flush_task();
+        }
+        self.complete_active_indexes().map_err(|error| self.fail_unless_full(error))?;
+        if !current {
+            self.write_snapshot().map_err(|error| self.fail_unless_full(error))?;
+            self.remove_stray_snapshots()?;
+        }
+        self.task(true).map(Some)
+    }
+
+    pub(crate) fn task(&self, checkpoint: bool) -> Result<FlushTask, StorageError> {
+        let mut files = Vec::new();
+        let mut sealed = Vec::new();
+        if self.unsynced.is_new {
+            self.add_if_there(PARTITION_METADATA.to_owned(), &mut files)?;
+        }
+        let active = self.segments.len().saturating_sub(1);
+        for (index, segment) in self.segments.iter().enumerate().filter(|(_, segment)| !segment.synced) {
+            self.add_part(segment, Part::Log, &mut files)?;
+            if index < active {
+                sealed.push(segment.base_offset);
+            }
+            if index < active || checkpoint {
+                self.add_derived(segment, self.segment_end(index), &mut files)?;
+            }
+        }
+        let epochs_changed = self.epochs.changes() != self.unsynced.epochs_synced;
+        let names_changed = self.unsynced.names_changed != self.unsynced.names_synced;
+        Ok(FlushTask {
+            directory: Arc::clone(&self.directory),
+            partition_path: self.path.clone(),
+            files,
+            epochs: epochs_changed.then(|| self.epochs.encode()),
+            sync_names: names_changed || epochs_changed || self.unsynced.is_new,
+            done: FlushedUpTo {
+                offset: self.end_offset,
+                generation: self.generation,
+                names: self.unsynced.names_changed,
+                epochs: self.epochs.changes(),
+                created: self.unsynced.is_new,
+                sealed,
+                checkpointed: checkpoint,
+            },
+        })
+    }
+
+    fn add_part(
+        &self,
+        segment: &Segment,
+        part: Part,
+        files: &mut Vec<(PathBuf, Arc<dyn DiskFile>)>,
+    ) -> Result<(), StorageError> {
+        files.push((segment.part_path(self.home(), part), segment.file(self.home(), part)?));
+        Ok(())
+    }
+
+    /// Adds what can be rebuilt from the log, but had better not be.
+    fn add_derived(
+        &self,
+        segment: &Segment,
+        end_offset: i64,
+        files: &mut Vec<(PathBuf, Arc<dyn DiskFile>)>,
+    ) -> Result<(), StorageError> {
+        if segment.index.entries() > 0 {
+            self.add_part(segment, Part::Index, files)?;
+        }
+        if segment.times.entries() > 0 {
+            self.add_part(segment, Part::TimeIndex, files)?;
+        }
+        self.add_if_there(segment_file(segment.base_offset, TXN_INDEX), files)?;
+        self.add_if_there(segment_file(end_offset, SNAPSHOT), files)
+    }
+
+    fn add_if_there(
+        &self,
+        name: String,
+        files: &mut Vec<(PathBuf, Arc<dyn DiskFile>)>,
+    ) -> Result<(), StorageError> {
+        let path = self.path.join(name);
+        match self.directory.disk.open(&path, OpenMode::ReadWrite) {
+            Ok(file) => files.push((path, file)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed_to("open", &path)(error)),
+        }
+        Ok(())
+    }
+
+    /// Takes note of a successful flush: moves the recovery point.
+    pub fn flushed(&mut self, done: FlushedUpTo) {
+        if done.generation != self.generation {
+            return;
+        }
+        self.flushed_offset = self.flushed_offset.max(done.offset.min(self.end_offset));
+        self.unsynced.names_synced = self.unsynced.names_synced.max(done.names);
+        self.unsynced.epochs_synced = self.unsynced.epochs_synced.max(done.epochs);
+        if done.created {
+            self.unsynced.is_new = false;
+        }
+        for segment in &mut self.segments {
+            if done.sealed.binary_search(&segment.base_offset).is_ok() {
+                segment.synced = true;
+                segment.files.set_unsynced(false);
+            }
+        }
+        if done.offset == self.end_offset
+            && let Some(active) = self.segments.last_mut()
+        {
+            active.files.set_unsynced(false);
+            active.synced = done.checkpointed && !active.index.has_pending();
+        }
+    }
+
+    /// Brings everything to disk for a clean shutdown. The log is then reopened without reading a batch.
+    pub fn close(mut self) -> Result<(), StorageError> {
+        if let Some(task) = self.checkpoint_task()? {
+            let done = task.run()?;
+            self.flushed(done);
+        }
+        self.remove_doomed(i64::MAX)?;
+        self.remember();
+        Ok(())
+    }
+
+    /// Notes this log's recovery point and log start for the directory's next checkpoint.
+    pub fn remember(&self) {
+        self.directory.remember(&self.topic_partition, self.flushed_offset, self.log_start_offset);
+    }
+}

@@ -1,0 +1,280 @@
+//! One log directory: whose it is, which partitions lie in it, how it was left, and how it is left again.
+//!
+//! Order at start: lock, identity, leftovers of deleted partitions, checkpoints; then the marker of a clean shutdown is
+//! removed, durably, before any log may be written. Order at a clean shutdown: every log is closed (synced), then the
+//! checkpoints are written, then the marker. So the marker is there only if every recovery point is its log's end.
+//!
+//! A new partition costs no sync: its directory and `partition.metadata` become durable with its first flush. Until
+//! then nothing in it was acknowledged, and a crash may take it away whole.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use firn_model::ids::{TopicId, TopicPartition};
+use firn_model::topic_config::TopicConfig;
+
+use crate::checkpoint::{self, DirSync};
+use crate::directory::{Checkpoints, Directory, LogDirOptions};
+use crate::disk::{Disk, Lock, OpenMode, Space, write_all_at};
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{
+    CLEAN_SHUTDOWN, DIRECTORY_LOCK, LOG_START_OFFSETS, META_PROPERTIES, PARTITION_METADATA, RECOVERY_POINTS,
+    delete_dir, is_delete_dir, parse_partition_dir,
+};
+use crate::identity::{self, Identity};
+use crate::open_files::read_file;
+use crate::partition_log::PartitionLog;
+use crate::recovery::{self, Opening};
+
+/// A log directory, locked by this process. See the module.
+#[derive(Debug)]
+pub struct LogDir {
+    directory: Arc<Directory>,
+    identity: Identity,
+    /// It was shut down cleanly before this start.
+    clean: bool,
+    _lock: Box<dyn Lock>,
+}
+
+/// A partition that has a directory here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLog {
+    pub topic_partition: TopicPartition,
+    /// `None` when the partition's metadata did not survive a crash: then nothing in it was acknowledged as flushed.
+    pub topic_id: Option<TopicId>,
+}
+
+impl LogDir {
+    /// Locks and reads the directory at `path`; creates it if it is not there.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        identity: &Identity,
+        options: LogDirOptions,
+    ) -> Result<LogDir, StorageError> {
+        disk.create_dir_all(path).map_err(failed_to("create", path))?;
+        let lock_path = path.join(DIRECTORY_LOCK);
+        let lock = disk.lock_exclusive(&lock_path).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => StorageError::Locked { path: path.to_owned() },
+            _ => failed_to("lock", &lock_path)(error),
+        })?;
+        let identity = claim(disk.as_ref(), path, identity)?;
+        remove_deleted_partitions(disk.as_ref(), path)?;
+        let checkpoints = load_checkpoints(disk.as_ref(), path)?;
+        let marker = path.join(CLEAN_SHUTDOWN);
+        let clean = disk.exists(&marker).map_err(failed_to("look for", &marker))?;
+        if clean {
+            disk.remove_file(&marker).map_err(failed_to("remove", &marker))?;
+            disk.sync_dir(path).map_err(failed_to("sync", path))?;
+        }
+        let directory = Arc::new(Directory::new(disk, path, options, checkpoints));
+        Ok(LogDir { directory, identity, clean, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.directory.path
+    }
+
+    /// Whose directory it is, with the directory's own id.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Did the last owner shut down cleanly?
+    pub fn was_clean(&self) -> bool {
+        self.clean
+    }
+
+    /// Every partition that has a directory here, in order.
+    pub fn partitions(&self) -> Result<Vec<FoundLog>, StorageError> {
+        let disk = self.directory.disk.as_ref();
+        let entries = disk.read_dir(self.path()).map_err(failed_to("list", self.path()))?;
+        let mut found = Vec::new();
+        for entry in entries.into_iter().filter(|entry| entry.is_dir) {
+            let Some(topic_partition) = parse_partition_dir(&entry.name) else { continue };
+            let topic_id = read_topic_id(disk, &self.path().join(&entry.name))?;
+            found.push(FoundLog { topic_partition, topic_id });
+        }
+        found.sort_by(|one, other| one.topic_partition.cmp(&other.topic_partition));
+        Ok(found)
+    }
+
+    /// Opens a partition's log; creates it if it is not there, recovers it if it was not closed.
+    pub fn open_log(
+        &self,
+        topic_partition: &TopicPartition,
+        topic_id: TopicId,
+        config: Arc<TopicConfig>,
+        now_ms: i64,
+    ) -> Result<PartitionLog, StorageError> {
+        self.directory.check()?;
+        let path = self.partition_path(topic_partition);
+        let is_new = self.prepare(&path, topic_partition, topic_id)?;
+        recovery::open(Opening {
+            directory: &self.directory,
+            path: &path,
+            topic_partition,
+            topic_id,
+            config,
+            now_ms,
+            clean: self.clean,
+            is_new,
+        })
+    }
+
+    fn partition_path(&self, topic_partition: &TopicPartition) -> PathBuf {
+        self.path().join(topic_partition.to_string())
+    }
+
+    /// Sees to it that the partition has a directory of this topic; true when it was created now.
+    fn prepare(
+        &self,
+        path: &Path,
+        topic_partition: &TopicPartition,
+        topic_id: TopicId,
+    ) -> Result<bool, StorageError> {
+        let disk = self.directory.disk.as_ref();
+        if disk.exists(path).map_err(failed_to("look for", path))? {
+            match read_topic_id(disk, path)? {
+                Some(found) if found == topic_id => {}
+                Some(found) => {
+                    return Err(StorageError::WrongOwner {
+                        path: path.to_owned(),
+                        key: "topic_id",
+                        found: found.to_string(),
+                        wanted: topic_id.to_string(),
+                    });
+                }
+                None => write_topic_id(disk, path, topic_id)?,
+            }
+            return Ok(false);
+        }
+        // A namesake that is gone must not lend the new partition its recovery point.
+        self.directory.forget(std::slice::from_ref(topic_partition))?;
+        disk.create_dir(path).map_err(failed_to("create", path))?;
+        write_topic_id(disk, path, topic_id)?;
+        Ok(true)
+    }
+
+    /// Deletes a partition's log. When this returns the partition is durably gone, though a crash may leave files that
+    /// the next start removes.
+    pub fn delete_log(&self, log: PartitionLog) -> Result<(), StorageError> {
+        self.delete_logs(vec![log])
+    }
+
+    /// Deletes many logs for the price of a few syncs.
+    pub fn delete_logs(&self, logs: Vec<PartitionLog>) -> Result<(), StorageError> {
+        self.directory.check()?;
+        let disk = self.directory.disk.as_ref();
+        let (mut gone, mut doomed) = (Vec::with_capacity(logs.len()), Vec::with_capacity(logs.len()));
+        for log in logs {
+            let (from, to) = (log.path, self.path().join(delete_dir(&log.topic_partition, log.topic_id)));
+            remove_tree(disk, &to)?;
+            disk.rename(&from, &to).map_err(failed_to("rename", &from))?;
+            for segment in &log.segments {
+                segment.files.close();
+            }
+            gone.push(log.topic_partition);
+            doomed.push(to);
+        }
+        disk.sync_dir(self.path())
+            .map_err(failed_to("sync", self.path()))
+            .inspect_err(|error| self.directory.fail(error))?;
+        self.directory.forget(&gone)?;
+        for path in doomed {
+            remove_tree(disk, &path)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the recovery points and log starts of all logs: those given (partition, recovery point, log start), and
+    /// as they were last known of the others. Call it after the logs' checkpoint tasks.
+    pub fn checkpoint(&self, offsets: &[(TopicPartition, i64, i64)]) -> Result<(), StorageError> {
+        for (topic_partition, recovery_point, log_start_offset) in offsets {
+            self.directory.remember(topic_partition, *recovery_point, *log_start_offset);
+        }
+        self.directory.write_checkpoints()
+    }
+
+    /// Says that every log was closed: the next start will not read them. Refused once the directory has failed.
+    pub fn mark_clean_shutdown(&self) -> Result<(), StorageError> {
+        self.directory.write_checkpoints()?;
+        checkpoint::replace(
+            self.directory.disk.as_ref(),
+            self.path(),
+            CLEAN_SHUTDOWN,
+            b"{\"version\":0,\"brokerEpoch\":-1}",
+            DirSync::Now,
+        )
+    }
+
+    /// Room on the file system of the directory.
+    pub fn space(&self) -> Result<Space, StorageError> {
+        self.directory.disk.space(self.path()).map_err(failed_to("measure", self.path()))
+    }
+
+    /// Why the directory stopped, if it did.
+    pub fn failed(&self) -> Option<String> {
+        self.directory.failed().map(str::to_owned)
+    }
+}
+
+fn claim(disk: &dyn Disk, path: &Path, identity: &Identity) -> Result<Identity, StorageError> {
+    let file = path.join(META_PROPERTIES);
+    if let Some(bytes) = read_file(disk, &file)? {
+        return identity::check(&file, &bytes, identity);
+    }
+    checkpoint::replace(disk, path, META_PROPERTIES, &identity::encode(identity), DirSync::Now)?;
+    Ok(identity.clone())
+}
+
+fn load_checkpoints(disk: &dyn Disk, path: &Path) -> Result<Checkpoints, StorageError> {
+    let recovery_points = match checkpoint::load_offsets(disk, &path.join(RECOVERY_POINTS)) {
+        Err(StorageError::Corrupt { path, reason }) => {
+            tracing::warn!(file = %path.display(), reason, "every log is read from its beginning");
+            Default::default()
+        }
+        other => other?,
+    };
+    // Without this file deleted records would come back: the operator decides, by removing it.
+    let log_starts = checkpoint::load_offsets(disk, &path.join(LOG_START_OFFSETS))?;
+    Ok(Checkpoints { recovery_points, log_starts })
+}
+
+fn remove_deleted_partitions(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    let entries = disk.read_dir(path).map_err(failed_to("list", path))?;
+    for entry in entries.iter().filter(|entry| entry.is_dir && is_delete_dir(&entry.name)) {
+        remove_tree(disk, &path.join(&entry.name))?;
+    }
+    Ok(())
+}
+
+fn remove_tree(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    let entries = match disk.read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed_to("list", path))?,
+    };
+    for entry in entries {
+        let child = path.join(&entry.name);
+        if entry.is_dir {
+            remove_tree(disk, &child)?;
+        } else {
+            disk.remove_file(&child).map_err(failed_to("remove", &child))?;
+        }
+    }
+    disk.remove_dir(path).map_err(failed_to("remove", path))
+}
+
+fn write_topic_id(disk: &dyn Disk, path: &Path, topic_id: TopicId) -> Result<(), StorageError> {
+    let file_path = path.join(PARTITION_METADATA);
+    let file = disk.open(&file_path, OpenMode::CreateEmpty).map_err(failed_to("create", &file_path))?;
+    write_all_at(file.as_ref(), format!("version: 0\ntopic_id: {topic_id}").as_bytes(), 0)
+        .map_err(failed_to("write", &file_path))
+}
+
+fn read_topic_id(disk: &dyn Disk, path: &Path) -> Result<Option<TopicId>, StorageError> {
+    let Some(bytes) = read_file(disk, &path.join(PARTITION_METADATA))? else { return Ok(None) };
+    let Ok(text) = String::from_utf8(bytes) else { return Ok(None) };
+    Ok(text.lines().find_map(|line| TopicId::parse(line.strip_prefix("topic_id: ")?.trim())))
+}

@@ -1,0 +1,142 @@
+//! Reading from a log: which bytes of which file a fetch gets.
+//!
+//! No record is touched: a read finds a position and a length, and the server sends the file's bytes.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{DiskFile, read_exact_at};
+use crate::error::{ReadError, StorageError};
+use crate::open_files::Part;
+use crate::partition_log::PartitionLog;
+
+/// A stretch of one segment file. Holding it keeps the file readable, whatever becomes of the segment.
+#[derive(Debug, Clone)]
+pub struct LogSlice {
+    /// `None` for an empty slice.
+    pub file: Option<Arc<dyn DiskFile>>,
+    /// Byte in the file at which the first batch begins.
+    pub position: u64,
+    /// Bytes; the last batch may be cut short, as Kafka's clients expect.
+    pub len: usize,
+    /// Base offset of the first batch, which may lie below the offset asked for. For an empty slice the offset itself.
+    pub base_offset: i64,
+}
+
+impl LogSlice {
+    fn empty(offset: i64) -> Self {
+        Self { file: None, position: 0, len: 0, base_offset: offset }
+    }
+
+    /// Copies the bytes out of the file.
+    pub fn read(&self) -> io::Result<Bytes> {
+        let Some(file) = &self.file else { return Ok(Bytes::new()) };
+        let mut bytes = vec![0; self.len];
+        read_exact_at(file.as_ref(), &mut bytes, self.position)?;
+        Ok(bytes.into())
+    }
+}
+
+/// A batch's place.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    segment: usize,
+    position: u64,
+    base_offset: i64,
+    bytes: u64,
+}
+
+impl PartitionLog {
+    /// The batches from the one that holds `from_offset` on, of at most `max_bytes` and below `limit_offset` (the high
+    /// watermark, the last stable offset, or the log's end). With `at_least_one` the first batch comes whole even if
+    /// it is larger; without, a first batch that does not fit gives an empty slice.
+    pub fn read(
+        &self,
+        from_offset: i64,
+        limit_offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<LogSlice, ReadError> {
+        self.directory.check()?;
+        self.check_range(from_offset)?;
+        let limit = limit_offset.min(self.end_offset);
+        if from_offset >= limit {
+            return Ok(LogSlice::empty(from_offset));
+        }
+        let Some(place) = self.find(from_offset)?.filter(|place| place.base_offset < limit) else {
+            return Ok(LogSlice::empty(from_offset));
+        };
+        let Some(segment) = self.segments.get(place.segment) else {
+            return Ok(LogSlice::empty(from_offset));
+        };
+        let end = if limit >= self.segment_end(place.segment) {
+            segment.size
+        } else {
+            match self.find(limit)?.filter(|above| above.segment == place.segment) {
+                Some(above) => above.position,
+                None => segment.size,
+            }
+        };
+        let available = end.saturating_sub(place.position);
+        let wanted = if max_bytes as u64 >= place.bytes {
+            max_bytes as u64
+        } else if at_least_one {
+            place.bytes
+        } else {
+            return Ok(LogSlice::empty(from_offset));
+        };
+        let len = usize::try_from(available.min(wanted)).unwrap_or(usize::MAX);
+        if len == 0 {
+            return Ok(LogSlice::empty(from_offset));
+        }
+        Ok(LogSlice {
+            file: Some(segment.file(self.home(), Part::Log)?),
+            position: place.position,
+            len,
+            base_offset: place.base_offset,
+        })
+    }
+
+    /// Refuses offsets that the log does not have, or does not have here.
+    pub(crate) fn check_range(&self, offset: i64) -> Result<(), ReadError> {
+        if offset < self.log_start_offset || offset > self.end_offset {
+            return Err(ReadError::OffsetOutOfRange {
+                offset,
+                log_start_offset: self.log_start_offset,
+                end_offset: self.end_offset,
+            });
+        }
+        let local_start_offset = self.local_start_offset();
+        if offset < local_start_offset {
+            return Err(ReadError::BelowLocalStart { offset, local_start_offset });
+        }
+        Ok(())
+    }
+
+    /// The batch that holds `offset`, or the first one above it.
+    fn find(&self, offset: i64) -> Result<Option<Place>, StorageError> {
+        if let (Some(recent), Some(segment)) = (self.recent.find(offset), self.segments.len().checked_sub(1))
+        {
+            return Ok(Some(Place {
+                segment,
+                position: u64::from(recent.position),
+                base_offset: recent.base_offset,
+                bytes: u64::from(recent.bytes),
+            }));
+        }
+        let first = self.segment_for(offset).unwrap_or(0);
+        for (index, segment) in self.segments.iter().enumerate().skip(first) {
+            if let Some(located) = segment.locate(self.home(), offset)? {
+                return Ok(Some(Place {
+                    segment: index,
+                    position: located.position,
+                    base_offset: located.header.base_offset,
+                    bytes: located.header.size_in_bytes() as u64,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}

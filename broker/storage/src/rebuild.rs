@@ -1,0 +1,196 @@
+//! Rebuilding what is derived from a segment's batches: indexes, largest timestamp, producers, aborted transactions.
+
+use crate::disk::{DiskFile, read_exact_at};
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{SNAPSHOT, segment_file};
+use crate::markers::end_txn_marker;
+use crate::open_files::{Part, read_file};
+use crate::partition_log::PartitionLog;
+use crate::producer_snapshot;
+use crate::scan::{HeaderWalk, Located, Step};
+use crate::segment::{Home, Segment, TimestampOffset};
+
+impl Segment {
+    /// The largest timestamp of the batches before `position`, whose index entries are all that is left.
+    pub(crate) fn largest_below(
+        &self,
+        home: Home<'_>,
+        position: u64,
+    ) -> Result<Option<TimestampOffset>, StorageError> {
+        let path = home.log_path(self.base_offset);
+        let file = self.file(home, Part::Log)?;
+        let mut largest: Option<TimestampOffset> = None;
+        let mut from = 0;
+        if let Some((known, at)) = self.verified_time_entry(home)?.filter(|(_, at)| *at < position) {
+            largest = Some(known);
+            from = at;
+        }
+        let mut walk = HeaderWalk::new(file.as_ref(), from, position);
+        loop {
+            match walk.next().map_err(failed_to("read", &path))? {
+                Step::Batch(located) => {
+                    let timestamp = located.header.max_timestamp;
+                    if largest.is_none_or(|known| known.timestamp < timestamp) {
+                        largest = Some(TimestampOffset { timestamp, offset: located.header.last_offset() });
+                    }
+                }
+                Step::End => return Ok(largest),
+                Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
+            }
+        }
+    }
+
+    /// The last time entry and the position of its batch, if the batch agrees with it.
+    fn verified_time_entry(&self, home: Home<'_>) -> Result<Option<(TimestampOffset, u64)>, StorageError> {
+        if self.times.entries() == 0 {
+            return Ok(None);
+        }
+        let file = self.file(home, Part::TimeIndex)?;
+        let path = self.part_path(home, Part::TimeIndex);
+        let Some(last) = self.times.last(file.as_ref()).map_err(failed_to("read", &path))? else {
+            return Ok(None);
+        };
+        let offset = self.base_offset + i64::from(last.relative_offset);
+        let Some(located) = self.locate(home, offset)? else { return Ok(None) };
+        let agrees = located.header.last_offset() == offset && located.header.max_timestamp == last.timestamp;
+        Ok(agrees.then_some((TimestampOffset { timestamp: last.timestamp, offset }, located.position)))
+    }
+
+    /// Builds both indexes again from the batches' headers.
+    pub(crate) fn rebuild_indexes(
+        &mut self,
+        home: Home<'_>,
+        index_interval_bytes: u64,
+    ) -> Result<(), StorageError> {
+        let size = self.size;
+        let path = home.log_path(self.base_offset);
+        let log = self.file(home, Part::Log)?;
+        let index = self.file(home, Part::Index)?;
+        self.index.reset(index.as_ref()).map_err(failed_to("cut", &self.part_path(home, Part::Index)))?;
+        let times = self.file(home, Part::TimeIndex)?;
+        self.times.reset(times.as_ref()).map_err(failed_to("cut", &self.part_path(home, Part::TimeIndex)))?;
+        self.rewind(0, None);
+        let mut walk = HeaderWalk::new(log.as_ref(), 0, size);
+        loop {
+            match walk.next().map_err(failed_to("read", &path))? {
+                Step::Batch(located) => self.batch_appended(&located.header, index_interval_bytes),
+                Step::End => break,
+                Step::Invalid { reason } => {
+                    self.size = size;
+                    return Err(StorageError::corrupt(&path, reason));
+                }
+            }
+        }
+        self.push_time_entry();
+        self.write_indexes(home)
+    }
+}
+
+impl PartitionLog {
+    /// Rebuilds the indexes that a reader found wrong.
+    pub(crate) fn rebuild_suspect_indexes(&mut self) -> Result<(), StorageError> {
+        let home = Home { pool: &self.directory.pool, directory: &self.path };
+        let interval = self.config.index_interval_bytes.max(0) as u64;
+        for segment in self.segments.iter_mut().filter(|segment| segment.index_is_suspect()) {
+            segment.rebuild_indexes(home, interval)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the leader epochs from every batch's header.
+    pub(crate) fn rebuild_epochs(&mut self) -> Result<(), StorageError> {
+        self.epochs.clear();
+        for segment in &self.segments {
+            let home = Home { pool: &self.directory.pool, directory: &self.path };
+            let path = home.log_path(segment.base_offset);
+            let file = segment.file(home, Part::Log)?;
+            let mut walk = HeaderWalk::new(file.as_ref(), 0, segment.size);
+            loop {
+                match walk.next().map_err(failed_to("read", &path))? {
+                    Step::Batch(Located { header, .. }) => {
+                        self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                    }
+                    Step::End => break,
+                    Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the producers' state as of the log's end: the newest whole snapshot, then the batches after it.
+    pub(crate) fn load_producers(&mut self) -> Result<(), StorageError> {
+        self.producers = Default::default();
+        let mut from = self.segments.first().map_or(self.end_offset, |first| first.base_offset);
+        while let Some(offset) = self.snapshots.last().copied() {
+            let name = segment_file(offset, SNAPSHOT);
+            let path = self.path.join(&name);
+            let decoded = match read_file(self.directory.disk.as_ref(), &path)? {
+                _ if offset > self.end_offset => Err("the log ends before it".to_owned()),
+                Some(bytes) => producer_snapshot::decode(&bytes),
+                None => Err("it is gone".to_owned()),
+            };
+            match decoded {
+                Ok(producers) => {
+                    self.producers = producers;
+                    from = from.max(offset);
+                    break;
+                }
+                Err(reason) => {
+                    tracing::warn!(file = %path.display(), reason, "a producer snapshot is dropped for an older one");
+                    self.remove_if_there(&name)?;
+                    self.snapshots.remove(&offset);
+                }
+            }
+        }
+        self.replay_producers(from)
+    }
+
+    fn replay_producers(&mut self, from: i64) -> Result<(), StorageError> {
+        if from >= self.end_offset {
+            return Ok(());
+        }
+        let first = self.segment_for(from).unwrap_or(0);
+        for index in first..self.segments.len() {
+            let Some(segment) = self.segments.get(index) else { break };
+            let (base_offset, size) = (segment.base_offset, segment.size);
+            let Some(start) = segment.locate(self.home(), from)? else { continue };
+            let path = self.home().log_path(base_offset);
+            let file = segment.file(self.home(), Part::Log)?;
+            let mut walk = HeaderWalk::new(file.as_ref(), start.position, size);
+            loop {
+                match walk.next().map_err(failed_to("read", &path))? {
+                    Step::Batch(located) => self.replay(file.as_ref(), base_offset, &located)?,
+                    Step::End => break,
+                    Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replay(
+        &mut self,
+        file: &dyn DiskFile,
+        segment_base: i64,
+        located: &Located,
+    ) -> Result<(), StorageError> {
+        let header = &located.header;
+        if !header.has_producer_id() {
+            return Ok(());
+        }
+        let mut marker = None;
+        if header.is_control() {
+            let mut batch = vec![0; header.size_in_bytes()];
+            read_exact_at(file, &mut batch, located.position)
+                .map_err(failed_to("read", &self.home().log_path(segment_base)))?;
+            marker = end_txn_marker(header, &batch);
+        }
+        let Some(completed) = self.producers.replay(header, marker) else { return Ok(()) };
+        if completed.aborted {
+            let last_stable_offset = self.producers.last_stable_offset_after(&completed);
+            self.append_aborted(segment_base, &completed, last_stable_offset)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+//! Opening a log: from what a clean shutdown left, or from what a crash did.
+//!
+//! After a clean shutdown the last segment's tail is compared with the recovery point and no batch is read. After
+//! a crash everything from the recovery point on is read and its checksums verified; the log ends where the first batch
+//! is not whole, and what follows is cut off. Below the recovery point everything was synced, so damage there is no torn
+//! write: the log refuses to open rather than lose acknowledged records without a word.
+//!
+//! What recovery finds valid it syncs before the log opens: what a reader has seen once, no later power cut takes back.
+//! Every step can be cut short and is repeated by the next open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use firn_model::ids::{TopicId, TopicPartition};
+use firn_model::topic_config::TopicConfig;
+
+use crate::directory::Directory;
+use crate::disk::DirEntry;
+use crate::epochs::EpochCache;
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{INDEX, LEADER_EPOCHS, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file};
+use crate::index::OffsetEntry;
+use crate::leftovers;
+use crate::open_files::{Part, read_file};
+use crate::partition_log::{PartitionLog, Unsynced};
+use crate::scan::{BatchScan, HeaderWalk, Step};
+use crate::segment::{Home, Segment};
+use crate::truncate::cut_indexes;
+
+/// What to open.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    pub(crate) directory: &'a Arc<Directory>,
+    pub(crate) path: &'a Path,
+    pub(crate) topic_partition: &'a TopicPartition,
+    pub(crate) topic_id: TopicId,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) now_ms: i64,
+    /// The directory was shut down cleanly.
+    pub(crate) clean: bool,
+    /// The partition's directory was created just now.
+    pub(crate) is_new: bool,
+}
+
+/// The files of a partition's directory, sorted out.
+#[derive(Debug, Default)]
+struct Found {
+    logs: BTreeMap<i64, u64>,
+    indexes: BTreeMap<i64, u64>,
+    time_indexes: BTreeMap<i64, u64>,
+    txn_indexes: BTreeSet<i64>,
+    snapshots: BTreeSet<i64>,
+    has_epochs: bool,
+}
+
+impl Found {
+    fn of(entries: &[DirEntry]) -> Self {
+        let mut found = Self::default();
+        for entry in entries.iter().filter(|entry| !entry.is_dir) {
+            found.has_epochs |= entry.name == LEADER_EPOCHS;
+            let Some((offset, suffix)) = parse_segment_file(&entry.name) else { continue };
+            match suffix {
+                LOG => {
+                    found.logs.insert(offset, entry.len);
+                }
+                INDEX => {
+                    found.indexes.insert(offset, entry.len);
+                }
+                TIME_INDEX => {
+                    found.time_indexes.insert(offset, entry.len);
+                }
+                TXN_INDEX => {
+                    found.txn_indexes.insert(offset);
+                }
+                SNAPSHOT => {
+                    found.snapshots.insert(offset);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// Opens one log. See the module.
+pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
+    let (recovery_point, log_start) = opening.directory.recall(opening.topic_partition);
+    let mut log = PartitionLog {
+        directory: Arc::clone(opening.directory),
+        path: opening.path.to_owned(),
+        topic_partition: opening.topic_partition.clone(),
+        topic_id: opening.topic_id,
+        config: opening.config,
+        segments: Vec::new(),
+        log_start_offset: log_start.unwrap_or(0),
+        end_offset: 0,
+        flushed_offset: 0,
+        tiered_end_offset: 0,
+        epochs: EpochCache::default(),
+        producers: Default::default(),
+        snapshots: BTreeSet::new(),
+        recent: Default::default(),
+        unsynced: Unsynced { is_new: opening.is_new, ..Unsynced::default() },
+        generation: 0,
+        doomed: Vec::new(),
+    };
+    if opening.is_new {
+        return Ok(log);
+    }
+    let disk = opening.directory.disk.as_ref();
+    let entries = leftovers::resolve(disk, opening.path)?;
+    let found = Found::of(&entries);
+    log.remove_orphans(&found)?;
+    log.snapshots = found.snapshots.clone();
+    let epochs_known = log.load_epochs(&found)?;
+    for (&base_offset, &bytes) in &found.logs {
+        let index_bytes = found.indexes.get(&base_offset).copied().unwrap_or(0);
+        let time_bytes = found.time_indexes.get(&base_offset).copied().unwrap_or(0);
+        log.segments.push(Segment::of_files(base_offset, bytes, index_bytes, time_bytes, opening.now_ms));
+    }
+    let clean = opening.clean && log.is_as_it_was_closed(recovery_point)?;
+    if !clean {
+        log.recover_from(recovery_point.unwrap_or(0))?;
+    }
+    log.rebuild_missing_indexes(&found)?;
+    if !epochs_known {
+        log.rebuild_epochs()?;
+    }
+    log.settle(recovery_point, clean)?;
+    log.load_producers()?;
+    log.remember();
+    for segment in &log.segments {
+        segment.files.close();
+    }
+    Ok(log)
+}
+
+impl PartitionLog {
+    /// Removes indexes and snapshots whose segment is gone; the newest snapshot may stand alone.
+    fn remove_orphans(&self, found: &Found) -> Result<(), StorageError> {
+        let suffixes = [
+            (INDEX, found.indexes.keys().copied().collect::<Vec<_>>()),
+            (TIME_INDEX, found.time_indexes.keys().copied().collect()),
+            (TXN_INDEX, found.txn_indexes.iter().copied().collect()),
+        ];
+        for (suffix, offsets) in suffixes {
+            for offset in offsets.into_iter().filter(|offset| !found.logs.contains_key(offset)) {
+                self.remove_if_there(&crate::file_names::segment_file(offset, suffix))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// False when the batches have to be asked instead.
+    fn load_epochs(&mut self, found: &Found) -> Result<bool, StorageError> {
+        let path = self.path.join(LEADER_EPOCHS);
+        if !found.has_epochs {
+            return Ok(false);
+        }
+        let Some(bytes) = read_file(self.directory.disk.as_ref(), &path)? else { return Ok(false) };
+        match EpochCache::parse(&bytes) {
+            Ok(epochs) => self.epochs = epochs,
+            Err(reason) => {
+                tracing::warn!(file = %path.display(), reason, "leader epochs are read from the batches again");
+                return Ok(false);
+            }
+        }
+        self.unsynced.epochs_synced = self.epochs.changes();
+        Ok(true)
+    }
+
+    /// Does the last segment end, on a batch's edge, exactly at the recovery point? Then nothing was written since.
+    fn is_as_it_was_closed(&mut self, recovery_point: Option<i64>) -> Result<bool, StorageError> {
+        let home = Home { pool: &self.directory.pool, directory: &self.path };
+        let Some(last) = self.segments.last() else {
+            self.end_offset = self.log_start_offset;
+            return Ok(true);
+        };
+        let Some(end) = tail_end(last, home)? else { return Ok(false) };
+        if recovery_point != Some(end) {
+            return Ok(false);
+        }
+        self.end_offset = end;
+        let Some(last) = self.segments.last_mut() else { return Ok(true) };
+        let times = last.file_if(home, Part::TimeIndex, last.times.entries() > 0)?;
+        if let Some(times) = times {
+            let path = last.part_path(home, Part::TimeIndex);
+            last.times.load_last(times.as_ref()).map_err(failed_to("read", &path))?;
+        }
+        last.largest_timestamp(home)?;
+        for segment in &mut self.segments {
+            segment.synced = true;
+        }
+        Ok(true)
+    }
+
+    /// Reads and checks everything from the recovery point on, and cuts the log where it stops being whole.
+    fn recover_from(&mut self, recovery_point: i64) -> Result<(), StorageError> {
+        let first = self.segment_for(recovery_point).unwrap_or(0);
+        for segment in self.segments.iter_mut().take(first) {
+            segment.synced = true;
+        }
+        self.end_offset = self.segments.first().map_or(self.log_start_offset, |segment| segment.base_offset);
+        let mut index = first;
+        while index < self.segments.len() {
+            let whole = self.recover_segment(index, recovery_point)?;
+            index += 1;
+            if !whole {
+                self.remove_segments_from(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks one segment; false when it was cut, so that nothing may follow it.
+    fn recover_segment(&mut self, index: usize, recovery_point: i64) -> Result<bool, StorageError> {
+        let home = Home { pool: &self.directory.pool, directory: &self.path };
+        let interval = self.config.index_interval_bytes.max(0) as u64;
+        let next_base = self.segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
+        let Some(segment) = self.segments.get_mut(index) else { return Ok(true) };
+        let path = home.log_path(segment.base_offset);
+        let file = segment.file(home, Part::Log)?;
+        let (start, bytes) = (start_of_scan(segment, home, recovery_point)?, segment.size);
+        let largest = segment.largest_below(home, start.position)?;
+        segment.rewind(start.position, largest);
+        let mut expected = start.offset;
+        let mut scan = BatchScan::new(file.as_ref(), start.position, bytes);
+        let reason = loop {
+            match scan.next().map_err(failed_to("read", &path))? {
+                Step::Batch((located, _)) => {
+                    let header = located.header;
+                    if header.base_offset < expected || header.last_offset() >= next_base {
+                        break format!("offset {} where {expected} is due", header.base_offset);
+                    }
+                    segment.batch_appended(&header, interval);
+                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                    expected = header.next_offset();
+                }
+                Step::End => {
+                    self.end_offset = expected;
+                    segment.push_time_entry();
+                    segment.write_indexes(home)?;
+                    return Ok(true);
+                }
+                Step::Invalid { reason } => break reason,
+            }
+        };
+        self.end_offset = expected;
+        if expected < recovery_point {
+            return Err(StorageError::corrupt(
+                &path,
+                format!(
+                    "{reason}; all below offset {recovery_point} had been synced, so this is no torn write: restore the partition from a replica or the tier, or move its directory away"
+                ),
+            ));
+        }
+        let cut = bytes - segment.size;
+        tracing::warn!(file = %path.display(), reason, cut_bytes = cut, end_offset = expected, "the tail of an unfinished write is cut off");
+        file.set_len(segment.size).map_err(failed_to("cut", &path))?;
+        segment.push_time_entry();
+        segment.write_indexes(home)?;
+        Ok(false)
+    }
+
+    fn rebuild_missing_indexes(&mut self, found: &Found) -> Result<(), StorageError> {
+        let home = Home { pool: &self.directory.pool, directory: &self.path };
+        let interval = self.config.index_interval_bytes.max(0) as u64;
+        let active = self.segments.len().saturating_sub(1);
+        for (index, segment) in self.segments.iter_mut().enumerate() {
+            let has_both = segment.index.entries() > 0 && segment.times.entries() > 0;
+            let small = segment.size <= interval;
+            let there = found.time_indexes.contains_key(&segment.base_offset);
+            if segment.size > 0 && !has_both && !(there && small) && index < active {
+                segment.rebuild_indexes(home, interval)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what was found the log's state, and durable.
+    fn settle(&mut self, recovery_point: Option<i64>, clean: bool) -> Result<(), StorageError> {
+        if self.end_offset < self.log_start_offset {
+            // The log start is always durable, records perhaps not: what was deleted stays deleted.
+            return self.start_empty_at(self.log_start_offset);
+        }
+        if let Some(point) = recovery_point.filter(|point| *point > self.end_offset) {
+            return Err(StorageError::corrupt(
+                &self.path,
+                format!("it ends at offset {}, but all below {point} had been synced", self.end_offset),
+            ));
+        }
+        let first = self.segments.first().map_or(self.log_start_offset, |segment| segment.base_offset);
+        if !self.config.remote_storage_enable {
+            self.log_start_offset = self.log_start_offset.max(first);
+        }
+        self.epochs.truncate_from_end(self.end_offset);
+        self.epochs.truncate_from_start(self.log_start_offset);
+        self.remove_snapshots_above(self.end_offset)?;
+        if clean {
+            self.flushed_offset = self.end_offset;
+            return Ok(());
+        }
+        self.unsynced.names_changed += 1;
+        self.flushed_offset = recovery_point.unwrap_or(0).min(self.end_offset);
+        self.sync_recovered()
+    }
+
+    fn sync_recovered(&mut self) -> Result<(), StorageError> {
+        if self.segments.is_empty() {
+            return Ok(());
+        }
+        let done = self.task(true)?.run()?;
+        self.flushed(done);
+        Ok(())
+    }
+}
+
+/// Where recovery begins to read, and the smallest offset it may find there.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    position: u64,
+    offset: i64,
+}
+
+/// The last index entry below the recovery point whose batch agrees with it; entries above it are dropped, because
+/// they are built again. Without one, the segment's beginning.
+fn start_of_scan(segment: &mut Segment, home: Home<'_>, recovery_point: i64) -> Result<Start, StorageError> {
+    let beginning = Start { position: 0, offset: segment.base_offset };
+    let mut start = beginning;
+    if segment.index.entries() > 0
+        && let Ok(below) = u32::try_from(recovery_point - segment.base_offset)
+    {
+        let file = segment.file(home, Part::Index)?;
+        let path = segment.part_path(home, Part::Index);
+        let entry = segment
+            .index
+            .find_last(file.as_ref(), |entry: &OffsetEntry| entry.relative_offset < below)
+            .map_err(failed_to("read", &path))?;
+        if let Some(entry) = entry
+            && segment.entry_is_true(home, entry)?
+        {
+            let last = segment.base_offset + i64::from(entry.relative_offset);
+            start = Start { position: u64::from(entry.position), offset: segment.base_offset };
+            cut_indexes(segment, home, last + 1)?;
+        }
+    }
+    if start.position == 0 {
+        cut_indexes(segment, home, segment.base_offset)?;
+    }
+    Ok(start)
+}
+
+/// The offset after the last batch, when the file ends on its edge; `None` when something has to be repaired.
+fn tail_end(segment: &Segment, home: Home<'_>) -> Result<Option<i64>, StorageError> {
+    if segment.size == 0 {
+        return Ok(Some(segment.base_offset));
+    }
+    let mut position = 0;
+    if segment.index.entries() > 0 {
+        let file = segment.file(home, Part::Index)?;
+        let path = segment.part_path(home, Part::Index);
+        match segment.index.last(file.as_ref()).map_err(failed_to("read", &path))? {
+            Some(entry) if segment.entry_is_true(home, entry)? => position = u64::from(entry.position),
+            _ => return Ok(None),
+        }
+    }
+    let path = home.log_path(segment.base_offset);
+    let file = segment.file(home, Part::Log)?;
+    let mut walk = HeaderWalk::new(file.as_ref(), position, segment.size);
+    let mut end = segment.base_offset;
+    loop {
+        match walk.next().map_err(failed_to("read", &path))? {
+            Step::Batch(located) if located.header.base_offset >= end => end = located.header.next_offset(),
+            Step::End => return Ok(Some(end)),
+            _ => return Ok(None),
+        }
+    }
+}

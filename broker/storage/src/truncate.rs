@@ -1,0 +1,193 @@
+//! Cutting a log, at either end.
+//!
+//! Order at the tail: the recovery point on disk is lowered first, so that whatever lies above the cut after a crash is
+//! read again and checked; then whole segments are removed from the top down and the directory is synced, so that a
+//! crash leaves a shorter log and never one with a hole; then the last segment is cut and synced, so that no cut record
+//! can come back behind a new one. At the head, the new log start is on disk before anybody is told of it.
+
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{SEGMENT_SUFFIXES, SNAPSHOT, segment_file};
+use crate::open_files::Part;
+use crate::partition_log::PartitionLog;
+use crate::segment::{Home, Segment};
+
+impl PartitionLog {
+    /// Removes every record at or above `offset`. Nothing happens when the log ends below it.
+    pub fn truncate_to(&mut self, offset: i64) -> Result<(), StorageError> {
+        self.directory.check()?;
+        if offset >= self.end_offset {
+            return Ok(());
+        }
+        if self.segments.first().is_none_or(|first| offset < first.base_offset) {
+            return self.truncate_fully_and_start_at(offset);
+        }
+        self.directory.lower_recovery_point(&self.topic_partition, offset)?;
+        self.cut_tail(offset).map_err(|error| self.fail(error))
+    }
+
+    fn cut_tail(&mut self, offset: i64) -> Result<(), StorageError> {
+        self.generation += 1;
+        self.recent.clear();
+        let kept = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        self.remove_segments_from(kept)?;
+        let end = self.cut_last_segment(offset)?;
+        self.end_offset = end.max(offset.min(self.end_offset));
+        self.flushed_offset = self.flushed_offset.min(self.end_offset);
+        self.epochs.truncate_from_end(self.end_offset);
+        self.remove_snapshots_above(self.end_offset)?;
+        self.load_producers()
+    }
+
+    /// Cuts the last segment before the batch that holds `offset`, and says where it ends.
+    fn cut_last_segment(&mut self, offset: i64) -> Result<i64, StorageError> {
+        let home = Home { pool: &self.directory.pool, directory: &self.path };
+        let Some(last) = self.segments.last_mut() else { return Ok(offset) };
+        let base_offset = last.base_offset;
+        let Some(located) = last.locate(home, offset)? else { return Ok(offset) };
+        let cut_at = located.header.base_offset;
+        let log = last.file(home, Part::Log)?;
+        let path = home.log_path(base_offset);
+        cut_indexes(last, home, cut_at)?;
+        log.set_len(located.position).map_err(failed_to("cut", &path))?;
+        log.sync_data().map_err(failed_to("sync", &path))?;
+        let largest = last.largest_below(home, located.position)?;
+        last.rewind(located.position, largest);
+        self.truncate_aborted(base_offset, cut_at)?;
+        Ok(cut_at)
+    }
+
+    /// Empties the log and lets it go on at `offset`, which is its start as well.
+    pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<(), StorageError> {
+        self.directory.check()?;
+        self.directory.lower_recovery_point(&self.topic_partition, offset)?;
+        self.directory.raise_log_start(&self.topic_partition, offset)?;
+        self.start_empty_at(offset).map_err(|error| self.fail(error))
+    }
+
+    pub(crate) fn start_empty_at(&mut self, offset: i64) -> Result<(), StorageError> {
+        self.generation += 1;
+        self.recent.clear();
+        self.remove_segments_from(0)?;
+        self.remove_snapshots_above(-1)?;
+        self.end_offset = offset;
+        self.log_start_offset = offset;
+        self.flushed_offset = offset;
+        self.epochs.clear();
+        self.producers = Default::default();
+        let segment = Segment::new(offset, 0);
+        segment.file(self.home(), Part::Log)?;
+        self.segments.push(segment);
+        self.sync_names()
+    }
+
+    /// Removes the files of the segments from `index` on, the newest first.
+    pub(crate) fn remove_segments_from(&mut self, index: usize) -> Result<(), StorageError> {
+        if self.segments.len() <= index {
+            return Ok(());
+        }
+        while self.segments.len() > index {
+            let Some(segment) = self.segments.pop() else { break };
+            segment.files.close();
+            for suffix in SEGMENT_SUFFIXES {
+                self.remove_if_there(&segment_file(segment.base_offset, suffix))?;
+            }
+            self.snapshots.remove(&segment.base_offset);
+        }
+        self.sync_names()
+    }
+
+    pub(crate) fn remove_snapshots_above(&mut self, offset: i64) -> Result<(), StorageError> {
+        while let Some(last) = self.snapshots.last().copied().filter(|last| *last > offset) {
+            self.remove_if_there(&segment_file(last, SNAPSHOT))?;
+            self.snapshots.remove(&last);
+        }
+        Ok(())
+    }
+
+    /// Removes snapshots that belong to no segment, but for the newest.
+    pub(crate) fn remove_stray_snapshots(&mut self) -> Result<(), StorageError> {
+        let newest = self.snapshots.last().copied();
+        let strays: Vec<i64> = self
+            .snapshots
+            .iter()
+            .copied()
+            .filter(|offset| Some(*offset) != newest)
+            .filter(|offset| {
+                self.segments.binary_search_by_key(offset, |segment| segment.base_offset).is_err()
+            })
+            .collect();
+        for offset in strays {
+            self.remove_if_there(&segment_file(offset, SNAPSHOT))?;
+            self.snapshots.remove(&offset);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove_if_there(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.path.join(name);
+        match self.directory.disk.remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed_to("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the partition directory's names durable, now.
+    pub(crate) fn sync_names(&mut self) -> Result<(), StorageError> {
+        self.directory.disk.sync_dir(&self.path).map_err(failed_to("sync", &self.path))?;
+        self.unsynced.names_synced = self.unsynced.names_changed;
+        Ok(())
+    }
+
+    /// Deletes records below `offset` (DeleteRecords): they are gone for readers, durably, when this returns; their
+    /// segments go with the next retention. The caller has checked `offset` against the high watermark. Returns the
+    /// log start, which never goes back.
+    pub fn delete_records_before(&mut self, offset: i64) -> Result<i64, StorageError> {
+        if offset > self.end_offset {
+            return Err(StorageError::OffsetOutOfRange {
+                log: self.topic_partition.to_string(),
+                offset,
+                start: self.log_start_offset,
+                end: self.end_offset,
+            });
+        }
+        self.set_log_start_offset(offset)?;
+        Ok(self.log_start_offset)
+    }
+
+    /// Raises the log start, durably; also what the tier's retention calls when it removed old objects.
+    pub fn set_log_start_offset(&mut self, offset: i64) -> Result<(), StorageError> {
+        self.directory.check()?;
+        if offset <= self.log_start_offset {
+            return Ok(());
+        }
+        self.directory.raise_log_start(&self.topic_partition, offset)?;
+        self.log_start_offset = offset;
+        self.epochs.truncate_from_start(offset);
+        self.producers.log_start_moved(offset);
+        Ok(())
+    }
+}
+
+/// Drops the index entries of batches from `offset` on.
+pub(crate) fn cut_indexes(segment: &mut Segment, home: Home<'_>, offset: i64) -> Result<(), StorageError> {
+    let below = u32::try_from((offset - segment.base_offset).max(0)).unwrap_or(u32::MAX);
+    if segment.index.entries() > 0 {
+        let file = segment.file(home, Part::Index)?;
+        let path = segment.part_path(home, Part::Index);
+        segment
+            .index
+            .truncate(file.as_ref(), |entry| entry.relative_offset < below)
+            .map_err(failed_to("cut", &path))?;
+    }
+    if segment.times.entries() > 0 {
+        let file = segment.file(home, Part::TimeIndex)?;
+        let path = segment.part_path(home, Part::TimeIndex);
+        segment
+            .times
+            .truncate(file.as_ref(), |entry| entry.relative_offset < below)
+            .map_err(failed_to("cut", &path))?;
+    }
+    Ok(())
+}
