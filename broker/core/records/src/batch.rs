@@ -119,6 +119,15 @@ impl BatchHeader {
         self.attributes & 0b1000 != 0
     }
 
+    /// Time of a record in milliseconds: the leader's for the whole batch, or the producer's for each record.
+    pub fn record_timestamp(&self, timestamp_delta: i64) -> i64 {
+        if self.is_log_append_time() {
+            self.max_timestamp
+        } else {
+            self.base_timestamp.saturating_add(timestamp_delta)
+        }
+    }
+
     pub fn is_transactional(&self) -> bool {
         self.attributes & 0b1_0000 != 0
     }

@@ -5,7 +5,10 @@
 
 use std::io::{self, Read, Write};
 
+use zstd::zstd_safe::{self, zstd_sys::ZSTD_ErrorCode};
+
 use crate::batch::Codec;
+use crate::lz4::{self, HeaderChecksum, Lz4Error};
 
 /// Why bytes cannot be decompressed, or compressed.
 #[derive(Debug, thiserror::Error)]
@@ -24,25 +27,67 @@ const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const XERIAL_HEADER_LENGTH: usize = 16;
 /// Uncompressed bytes of one block of a xerial stream, as snappy-java writes them.
 const XERIAL_BLOCK_BYTES: usize = 32 << 10;
-/// Smallest and largest zstd window (base-2 logarithms of bytes) that a reader must accept; 27 is zstd's own limit.
-const ZSTD_WINDOW_LOG: std::ops::RangeInclusive<u32> = 20..=27;
+/// How much room a first attempt at zstd data gets for each of its bytes, and each further one more than the last.
+const ZSTD_FIRST_GUESS: usize = 6;
+const ZSTD_GROWTH: usize = 4;
+const ZSTD_ROOM_MIN: usize = 4 << 10;
 
-/// Decompresses `payload`, giving at most `limit` bytes.
+/// Decompresses `payload`, the records of a v2 batch, giving at most `limit` bytes.
 pub fn decompress(codec: Codec, payload: &[u8], limit: usize) -> Result<Vec<u8>, CompressionError> {
-    let malformed = |source| CompressionError::Malformed { codec, source };
+    decompress_with(codec, payload, limit, HeaderChecksum::Standard)
+}
+
+/// Decompresses the inner set of a message of format 0 or 1, giving at most `limit` bytes. It differs from a batch's
+/// records in that LZ4 header checksums are not looked at (KAFKA-3160).
+pub fn decompress_message_set(
+    codec: Codec,
+    payload: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, CompressionError> {
+    decompress_with(codec, payload, limit, HeaderChecksum::Broken)
+}
+
+fn decompress_with(
+    codec: Codec,
+    payload: &[u8],
+    limit: usize,
+    lz4_checksum: HeaderChecksum,
+) -> Result<Vec<u8>, CompressionError> {
     match codec {
         Codec::None if payload.len() <= limit => Ok(payload.to_vec()),
         Codec::None => Err(CompressionError::TooLarge { compressed: payload.len(), limit }),
-        Codec::Gzip => drain(codec, flate2::read::MultiGzDecoder::new(payload), payload.len(), limit),
-        Codec::Lz4 => drain(codec, lz4_flex::frame::FrameDecoder::new(payload), payload.len(), limit),
+        Codec::Gzip => drain(codec, flate2::bufread::MultiGzDecoder::new(payload), payload.len(), limit),
+        Codec::Lz4 => lz4::decompress(payload, limit, lz4_checksum).map_err(|error| match error {
+            Lz4Error::TooLarge => CompressionError::TooLarge { compressed: payload.len(), limit },
+            Lz4Error::Malformed(source) => CompressionError::Malformed { codec, source },
+        }),
         Codec::Snappy => decompress_snappy(payload, limit),
-        Codec::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(payload).map_err(malformed)?;
-            // A window larger than all that may come out is not needed: a frame that asks for one is refused.
-            let window_log =
-                limit.next_power_of_two().ilog2().clamp(*ZSTD_WINDOW_LOG.start(), *ZSTD_WINDOW_LOG.end());
-            decoder.window_log_max(window_log).map_err(malformed)?;
-            drain(codec, decoder, payload.len(), limit)
+        Codec::Zstd => decompress_zstd(payload, limit),
+    }
+}
+
+/// Decompresses into growing room, so that the output is the window and no frame's header decides how much is
+/// allocated: what is allocated stays within a small multiple of what came out, and within the limit.
+fn decompress_zstd(payload: &[u8], limit: usize) -> Result<Vec<u8>, CompressionError> {
+    const TOO_SMALL: usize = 0usize.wrapping_sub(ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as usize);
+    let mut decoder = zstd_safe::DCtx::try_create().ok_or_else(|| CompressionError::Malformed {
+        codec: Codec::Zstd,
+        source: io::ErrorKind::OutOfMemory.into(),
+    })?;
+    let mut room = payload.len().saturating_mul(ZSTD_FIRST_GUESS).max(ZSTD_ROOM_MIN).min(limit);
+    loop {
+        let mut out = Vec::with_capacity(room);
+        match decoder.decompress(&mut out, payload) {
+            // An allocator may give more room than it was asked for.
+            Ok(_) if out.len() <= limit => return Ok(out),
+            Err(TOO_SMALL) if room < limit => room = room.saturating_mul(ZSTD_GROWTH).min(limit),
+            Ok(_) | Err(TOO_SMALL) => {
+                return Err(CompressionError::TooLarge { compressed: payload.len(), limit });
+            }
+            Err(code) => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, zstd_safe::get_error_name(code));
+                return Err(CompressionError::Malformed { codec: Codec::Zstd, source });
+            }
         }
     }
 }
@@ -122,19 +167,24 @@ pub fn compress(codec: Codec, level: Level, payload: &[u8]) -> Result<Vec<u8>, C
             let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(payload.len() / 2), level);
             encoder.write_all(payload).and_then(|()| encoder.finish()).map_err(failed)
         }
-        Codec::Lz4 => {
-            let info = lz4_flex::frame::FrameInfo::new()
-                .block_mode(lz4_flex::frame::BlockMode::Independent)
-                .block_size(lz4_flex::frame::BlockSize::Max64KB);
-            let out = Vec::with_capacity(payload.len() / 2);
-            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out);
-            encoder.write_all(payload).map_err(failed)?;
-            encoder.finish().map_err(|error| failed(io::Error::other(error)))
-        }
+        Codec::Lz4 => lz4::compress(payload, HeaderChecksum::Standard).map_err(failed),
         Codec::Snappy => compress_xerial(payload).map_err(|error| failed(io::Error::other(error))),
         Codec::Zstd => {
             zstd::bulk::compress(payload, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)).map_err(failed)
         }
+    }
+}
+
+/// Compresses the inner set of a message of format 0 (with LZ4's broken header checksum) or 1.
+pub(crate) fn compress_message_set(
+    codec: Codec,
+    payload: &[u8],
+    lz4_checksum: HeaderChecksum,
+) -> Result<Vec<u8>, CompressionError> {
+    match codec {
+        Codec::Lz4 => lz4::compress(payload, lz4_checksum)
+            .map_err(|source| CompressionError::Malformed { codec, source }),
+        codec => compress(codec, None, payload),
     }
 }
 

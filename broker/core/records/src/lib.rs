@@ -3,6 +3,9 @@
 pub mod batch;
 pub mod builder;
 pub mod compression;
+pub mod control;
+pub mod legacy;
+mod lz4;
 pub mod record;
 pub mod validate;
 pub mod varint;

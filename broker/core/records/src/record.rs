@@ -31,6 +31,8 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    pub const NONE: Headers<'static> = Headers { count: 0, bytes: &[] };
+
     pub fn len(&self) -> usize {
         self.count as usize
     }
