@@ -115,6 +115,12 @@ pub fn validate_topic_name(name: &str) -> Result<(), InvalidTopicName> {
     Ok(())
 }
 
+/// What two topic names must not share: Kafka's metrics turn `.` into `_`, so `a.b` and `a_b` would be one there.
+/// `None` for a name without either character, which collides with nothing.
+pub fn collision_key(name: &str) -> Option<String> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_"))
+}
+
 /// True for topics that belong to the broker: clients may read them, but not write, change or delete them.
 pub fn is_internal_topic(name: &str) -> bool {
     matches!(
@@ -139,6 +145,13 @@ mod tests {
         for bad in ["", "AAAAAAAAAAAAAAAAAAAAAR", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAA+Q"] {
             assert_eq!(TopicId::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn names_collide_when_they_differ_in_dots_and_underscores_alone() {
+        assert_eq!(collision_key("a.b_c"), collision_key("a_b.c"));
+        assert_ne!(collision_key("a.b"), collision_key("a-b"));
+        assert_eq!(collision_key("ab"), None);
     }
 
     #[test]
