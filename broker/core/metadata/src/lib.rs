@@ -1,1 +1,7 @@
 //! The cluster's metadata: the image, the records that change it, and the decisions that write them.
+
+pub mod apply;
+pub mod decide;
+pub mod image;
+pub mod invariants;
+pub mod record;

@@ -1,0 +1,78 @@
+//! Brokers join and leave.
+
+use uuid::Uuid;
+
+use super::{Decision, DecisionError};
+use crate::image::Image;
+use crate::record::{BrokerRecord, Endpoint, MetadataRecord, UnregisterBrokerRecord};
+
+/// What a broker says of itself when it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    pub broker_id: i32,
+    /// New at each start of the process.
+    pub incarnation_id: Uuid,
+    pub endpoints: Vec<Endpoint>,
+    pub rack: Option<String>,
+}
+
+/// Registers a broker, or an incarnation of it that follows another; replies with its epoch. The same incarnation again
+/// changes nothing, unless what it says of itself has changed.
+pub fn register_broker(image: &Image, registration: &Registration) -> Result<Decision<i64>, DecisionError> {
+    let broker_id = registration.broker_id;
+    if broker_id < 0 {
+        return Err(DecisionError::InvalidRequest(format!("Broker id {broker_id} is negative")));
+    }
+    let twin = image
+        .brokers()
+        .find(|broker| broker.id != broker_id && broker.incarnation_id == registration.incarnation_id);
+    if let Some(twin) = twin {
+        return Err(DecisionError::DuplicateBrokerRegistration(format!(
+            "Broker {broker_id} has the incarnation id of broker {}",
+            twin.id
+        )));
+    }
+    let previous = image.broker(broker_id);
+    if let Some(previous) = previous
+        && previous.incarnation_id == registration.incarnation_id
+        && previous.endpoints == registration.endpoints
+        && previous.rack == registration.rack
+        && !previous.fenced
+    {
+        return Ok(Decision { records: Vec::new(), reply: previous.epoch });
+    }
+    let epoch = previous.map_or(0, |previous| previous.epoch.saturating_add(1));
+    let record = BrokerRecord {
+        broker_id,
+        incarnation_id: registration.incarnation_id,
+        broker_epoch: epoch,
+        endpoints: registration.endpoints.clone(),
+        rack: registration.rack.clone(),
+        fenced: false,
+    };
+    Ok(Decision { records: vec![MetadataRecord::Broker(record)], reply: epoch })
+}
+
+/// Takes a broker out for good. It must hold no replica any more.
+pub fn unregister_broker(image: &Image, broker_id: i32) -> Result<Decision<()>, DecisionError> {
+    if image.broker(broker_id).is_none() {
+        return Err(DecisionError::BrokerIdNotRegistered(format!("Broker {broker_id} is not registered")));
+    }
+    let held = image
+        .topics()
+        .find(|topic| topic.partitions.iter().any(|partition| partition.replicas.contains(&broker_id)));
+    if let Some(topic) = held {
+        return Err(DecisionError::InvalidRequest(format!(
+            "Broker {broker_id} holds replicas of topic '{}': move them to others first",
+            topic.name
+        )));
+    }
+    Ok(Decision {
+        records: vec![MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id })],
+        reply: (),
+    })
+}
+
+#[cfg(test)]
+#[path = "brokers_tests.rs"]
+mod tests;

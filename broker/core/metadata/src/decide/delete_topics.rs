@@ -1,0 +1,77 @@
+//! DeleteTopics: by name, or by id.
+
+use std::collections::BTreeSet;
+
+use firn_model::broker_config::BrokerConfig;
+use firn_model::ids::{TopicId, TopicName, is_internal_topic};
+
+use super::{Decision, DecisionError};
+use crate::image::{Image, Topic};
+use crate::record::{MetadataRecord, RemoveTopicRecord};
+
+/// Which topic a request means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicSelector {
+    Name(String),
+    Id(TopicId),
+}
+
+/// What became of one topic of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// As the request named it.
+    pub selector: TopicSelector,
+    /// The topic that it was, or why it stays.
+    pub outcome: Result<(TopicName, TopicId), DecisionError>,
+}
+
+/// Decides on a DeleteTopics request, topic by topic, in its order.
+pub fn delete_topics(
+    image: &Image,
+    topics: &[TopicSelector],
+    broker: &BrokerConfig,
+) -> Decision<Vec<Deletion>> {
+    let mut decision = Decision { records: Vec::new(), reply: Vec::with_capacity(topics.len()) };
+    let mut deleted = BTreeSet::new();
+    for selector in topics {
+        let outcome = find(image, selector).and_then(|topic| check(topic, broker)).and_then(|topic| {
+            if !deleted.insert(topic.id) {
+                let twice = format!("Topic '{}' is in the request more than once", topic.name);
+                return Err(DecisionError::InvalidRequest(twice));
+            }
+            decision.records.push(MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: topic.id }));
+            Ok((topic.name.clone(), topic.id))
+        });
+        decision.reply.push(Deletion { selector: selector.clone(), outcome });
+    }
+    decision
+}
+
+fn find<'a>(image: &'a Image, selector: &TopicSelector) -> Result<&'a Topic, DecisionError> {
+    match selector {
+        TopicSelector::Name(name) => image
+            .topic(name)
+            .map(|topic| &**topic)
+            .ok_or_else(|| DecisionError::UnknownTopicOrPartition(format!("There is no topic '{name}'"))),
+        TopicSelector::Id(id) => image
+            .topic_by_id(*id)
+            .map(|topic| &**topic)
+            .ok_or_else(|| DecisionError::UnknownTopicId(format!("There is no topic with id {id}"))),
+    }
+}
+
+fn check<'a>(topic: &'a Topic, broker: &BrokerConfig) -> Result<&'a Topic, DecisionError> {
+    if !broker.topics.delete_enable {
+        let reason = "Topics cannot be deleted: delete.topic.enable is false";
+        return Err(DecisionError::TopicDeletionDisabled(reason.to_owned()));
+    }
+    if is_internal_topic(&topic.name) {
+        let reason =
+            format!("Topic '{}' belongs to the broker, which needs it: it cannot be deleted", topic.name);
+        return Err(DecisionError::InvalidRequest(reason));
+    }
+    Ok(topic)
+}
+
+#[cfg(test)]
+mod tests;

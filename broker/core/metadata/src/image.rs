@@ -1,0 +1,232 @@
+//! The whole metadata as one value.
+//!
+//! A clone is O(1) and shares everything with the original: readers hold a snapshot for as long as they like. The maps
+//! are persistent trees, so a change copies the path to what it changes, and nothing if nobody else holds it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use firn_model::broker_config::BrokerConfig;
+use firn_model::config_definition::ConfigError;
+use firn_model::ids::{TopicId, TopicName, TopicPartition};
+use rpds::RedBlackTreeMapSync;
+
+use crate::record::{
+    BrokerRecord, ConfigRecord, ConfigResource, Endpoint, FeatureRecord, MetadataRecord, Overrides,
+    PartitionRecord, ProducerIdsRecord, TopicRecord,
+};
+
+/// No leader.
+pub const NO_LEADER: i32 = -1;
+
+/// A broker as it last registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    pub id: i32,
+    pub incarnation_id: uuid::Uuid,
+    pub epoch: i64,
+    pub endpoints: Vec<Endpoint>,
+    pub rack: Option<String>,
+    pub fenced: bool,
+}
+
+/// A topic and its partitions, by index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    pub name: TopicName,
+    pub id: TopicId,
+    pub partitions: Vec<Arc<Partition>>,
+}
+
+/// Who has a partition's records, and who leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// The preferred leader first.
+    pub replicas: Vec<i32>,
+    pub isr: Vec<i32>,
+    /// `NO_LEADER`, or one of the ISR.
+    pub leader: i32,
+    /// Grows with each new leader.
+    pub leader_epoch: i32,
+    /// Grows with each change.
+    pub partition_epoch: i32,
+}
+
+/// The whole metadata.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub(crate) brokers: Arc<BTreeMap<i32, Broker>>,
+    pub(crate) features: Arc<BTreeMap<String, i16>>,
+    pub(crate) topics: RedBlackTreeMapSync<TopicId, Arc<Topic>>,
+    pub(crate) topic_ids: RedBlackTreeMapSync<TopicName, TopicId>,
+    /// Topics by what their names must not share.
+    pub(crate) collision_keys: RedBlackTreeMapSync<String, TopicName>,
+    pub(crate) configs: RedBlackTreeMapSync<ConfigResource, Arc<Overrides>>,
+    pub(crate) next_producer_id: i64,
+    pub(crate) partition_count: usize,
+}
+
+static NO_OVERRIDES: Overrides = BTreeMap::new();
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            brokers: Arc::default(),
+            features: Arc::default(),
+            topics: RedBlackTreeMapSync::new_sync(),
+            topic_ids: RedBlackTreeMapSync::new_sync(),
+            collision_keys: RedBlackTreeMapSync::new_sync(),
+            configs: RedBlackTreeMapSync::new_sync(),
+            next_producer_id: 0,
+            partition_count: 0,
+        }
+    }
+}
+
+/// Two images are equal when they say the same; what is derived from the rest is not compared.
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        self.brokers == other.brokers
+            && self.features == other.features
+            && self.topics == other.topics
+            && self.configs == other.configs
+            && self.next_producer_id == other.next_producer_id
+    }
+}
+
+impl Image {
+    /// Brokers, by id.
+    pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values()
+    }
+
+    pub fn broker(&self, id: i32) -> Option<&Broker> {
+        self.brokers.get(&id)
+    }
+
+    /// Levels of the cluster's features, by name.
+    pub fn features(&self) -> &BTreeMap<String, i16> {
+        &self.features
+    }
+
+    /// Topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topic_ids.values().filter_map(|id| self.topics.get(id))
+    }
+
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(self.topic_ids.get(name)?)
+    }
+
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(&id)
+    }
+
+    pub fn partition(&self, topic_partition: &TopicPartition) -> Option<&Arc<Partition>> {
+        self.topic(&topic_partition.topic)?.partition(topic_partition.partition)
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.size()
+    }
+
+    /// Of all topics together.
+    pub fn partition_count(&self) -> usize {
+        self.partition_count
+    }
+
+    /// What was set on a resource; empty if nothing was.
+    pub fn overrides(&self, resource: &ConfigResource) -> &Overrides {
+        self.configs.get(resource).map_or(&NO_OVERRIDES, |overrides| overrides)
+    }
+
+    /// What was set on a topic; empty if nothing was.
+    pub fn topic_overrides(&self, name: &str) -> &Overrides {
+        self.overrides(&ConfigResource::topic(name))
+    }
+
+    /// A broker's configuration with the dynamic configs that this image has for it laid over its file.
+    pub fn broker_config(&self, from_file: &BrokerConfig) -> Result<BrokerConfig, ConfigError> {
+        let own = ConfigResource::broker(from_file.node_id);
+        from_file.with_dynamic(self.overrides(&ConfigResource::cluster_default()), self.overrides(&own))
+    }
+
+    /// The first producer id that no broker was given.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// The name of the topic that a new one of this name would collide with (`.` and `_` are one to Kafka's metrics).
+    pub fn collides_with(&self, name: &str) -> Option<&TopicName> {
+        self.collision_keys.get(&firn_model::ids::collision_key(name)?).filter(|other| ***other != *name)
+    }
+
+    /// The records that make this image out of an empty one: a snapshot.
+    pub fn to_records(&self) -> Vec<MetadataRecord> {
+        let mut records =
+            Vec::with_capacity(self.partition_count + self.topics.size() + self.configs.size() + 16);
+        for (name, level) in self.features.iter() {
+            records.push(MetadataRecord::Feature(FeatureRecord { name: name.clone(), level: *level }));
+        }
+        records.extend(self.brokers.values().map(|broker| MetadataRecord::Broker(broker.to_record())));
+        for topic in self.topics() {
+            topic.to_records(&mut records);
+        }
+        for (resource, overrides) in self.configs.iter() {
+            records.extend(overrides.iter().map(|(name, value)| {
+                MetadataRecord::Config(ConfigRecord {
+                    resource: resource.clone(),
+                    name: name.clone(),
+                    value: Some(value.clone()),
+                })
+            }));
+        }
+        if self.next_producer_id > 0 {
+            let next_producer_id = self.next_producer_id;
+            records.push(MetadataRecord::ProducerIds(ProducerIdsRecord {
+                broker_id: NO_LEADER,
+                next_producer_id,
+            }));
+        }
+        records
+    }
+}
+
+impl Broker {
+    fn to_record(&self) -> BrokerRecord {
+        BrokerRecord {
+            broker_id: self.id,
+            incarnation_id: self.incarnation_id,
+            broker_epoch: self.epoch,
+            endpoints: self.endpoints.clone(),
+            rack: self.rack.clone(),
+            fenced: self.fenced,
+        }
+    }
+}
+
+impl Topic {
+    pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    /// The replication factor of its first partition; 0 if it has none.
+    pub fn replication_factor(&self) -> usize {
+        self.partitions.first().map_or(0, |partition| partition.replicas.len())
+    }
+
+    fn to_records(&self, records: &mut Vec<MetadataRecord>) {
+        records.push(MetadataRecord::Topic(TopicRecord { name: self.name.to_string(), topic_id: self.id }));
+        for (partition, index) in self.partitions.iter().zip(0..) {
+            records.push(MetadataRecord::Partition(PartitionRecord {
+                topic_id: self.id,
+                partition: index,
+                replicas: partition.replicas.clone(),
+                isr: partition.isr.clone(),
+                leader: partition.leader,
+                leader_epoch: partition.leader_epoch,
+                partition_epoch: partition.partition_epoch,
+            }));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The format's golden vectors, and what a reader makes of bytes that are not its own.
+
+use super::*;
+
+fn id() -> TopicId {
+    TopicId(Uuid::from_u128(1))
+}
+
+/// Each kind of record and its bytes. A test that fails here says that files of older versions could no longer be read.
+fn golden() -> Vec<(MetadataRecord, &'static str)> {
+    let endpoint = Endpoint { listener: "PLAINTEXT".to_owned(), host: "broker-0".to_owned(), port: 9092 };
+    vec![
+        (
+            MetadataRecord::Broker(BrokerRecord {
+                broker_id: 0,
+                incarnation_id: Uuid::from_u128(7),
+                broker_epoch: 3,
+                endpoints: vec![endpoint],
+                rack: Some("a".to_owned()),
+                fenced: false,
+            }),
+            r#"{"v":1,"record":{"broker":{"broker_id":0,"incarnation_id":"00000000-0000-0000-0000-000000000007","broker_epoch":3,"endpoints":[{"listener":"PLAINTEXT","host":"broker-0","port":9092}],"rack":"a","fenced":false}}}"#,
+        ),
+        (
+            MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id: 2 }),
+            r#"{"v":1,"record":{"unregister_broker":{"broker_id":2}}}"#,
+        ),
+        (
+            MetadataRecord::Topic(TopicRecord { name: "my-topic".to_owned(), topic_id: id() }),
+            r#"{"v":1,"record":{"topic":{"name":"my-topic","topic_id":"AAAAAAAAAAAAAAAAAAAAAQ"}}}"#,
+        ),
+        (
+            MetadataRecord::Partition(PartitionRecord {
+                topic_id: id(),
+                partition: 12,
+                replicas: vec![1, 2],
+                isr: vec![2],
+                leader: 2,
+                leader_epoch: 4,
+                partition_epoch: 5,
+            }),
+            r#"{"v":1,"record":{"partition":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":12,"replicas":[1,2],"isr":[2],"leader":2,"leader_epoch":4,"partition_epoch":5}}}"#,
+        ),
+        (
+            MetadataRecord::PartitionChange(PartitionChangeRecord {
+                topic_id: id(),
+                partition: 0,
+                replicas: None,
+                isr: Some(vec![1]),
+                leader: Some(1),
+            }),
+            r#"{"v":1,"record":{"partition_change":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":0,"isr":[1],"leader":1}}}"#,
+        ),
+        (
+            MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: id() }),
+            r#"{"v":1,"record":{"remove_topic":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ"}}}"#,
+        ),
+        (
+            MetadataRecord::Config(ConfigRecord {
+                resource: ConfigResource::topic("my-topic"),
+                name: "retention.ms".to_owned(),
+                value: Some("1".to_owned()),
+            }),
+            r#"{"v":1,"record":{"config":{"resource":{"kind":"topic","name":"my-topic"},"name":"retention.ms","value":"1"}}}"#,
+        ),
+        (
+            MetadataRecord::Config(ConfigRecord {
+                resource: ConfigResource::cluster_default(),
+                name: "max.connections".to_owned(),
+                value: None,
+            }),
+            r#"{"v":1,"record":{"config":{"resource":{"kind":"broker","name":""},"name":"max.connections","value":null}}}"#,
+        ),
+        (
+            MetadataRecord::ProducerIds(ProducerIdsRecord { broker_id: 0, next_producer_id: 1000 }),
+            r#"{"v":1,"record":{"producer_ids":{"broker_id":0,"next_producer_id":1000}}}"#,
+        ),
+        (
+            MetadataRecord::Feature(FeatureRecord { name: "metadata.version".to_owned(), level: 25 }),
+            r#"{"v":1,"record":{"feature":{"name":"metadata.version","level":25}}}"#,
+        ),
+    ]
+}
+
+#[test]
+fn the_format_does_not_drift() {
+    for (record, bytes) in golden() {
+        assert_eq!(String::from_utf8(record.encode().unwrap()).unwrap(), bytes);
+        assert_eq!(MetadataRecord::decode(bytes.as_bytes()).unwrap(), record);
+    }
+}
+
+#[test]
+fn fields_of_a_later_version_are_overlooked() {
+    let later = br#"{"v":1,"by":"someone","record":{"unregister_broker":{"broker_id":2,"reason":"old"}}}"#;
+    let record = MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id: 2 });
+    assert_eq!(MetadataRecord::decode(later).unwrap(), record);
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused() {
+    let too_new = MetadataRecord::decode(br#"{"v":2,"record":{"quantum":{}}}"#).unwrap_err();
+    assert!(matches!(too_new, RecordError::TooNew { version: 2 }), "{too_new}");
+    for bytes in [
+        &br#""#[..],
+        br#"{"#,
+        br#"{"v":1}"#,
+        br#"{"record":{"unregister_broker":{"broker_id":2}}}"#,
+        br#"{"v":1,"record":{"quantum":{}}}"#,
+        br#"{"v":1,"record":{"unregister_broker":{}}}"#,
+        br#"{"v":1,"record":{"remove_topic":{"topic_id":"nonsense"}}}"#,
+        br#"{"v":1,"record":{"unregister_broker":{"broker_id":2}}} trailing"#,
+        b"\xff\xfe",
+    ] {
+        let error = MetadataRecord::decode(bytes).unwrap_err();
+        assert!(matches!(error, RecordError::Malformed(_)), "{error}");
+    }
+}
