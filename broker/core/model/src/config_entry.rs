@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::broker_config::BrokerConfig;
 use crate::broker_config::definitions as broker;
 use crate::broker_config::layers::ConfigSource;
+use crate::broker_config::listeners::Listener;
 use crate::config_definition::{ConfigDefinition, ConfigType, Update};
 use crate::topic_config::definitions as topic;
 
@@ -40,9 +41,29 @@ pub fn describe_topic(overrides: &BTreeMap<String, String>, broker: &BrokerConfi
 pub fn describe_broker(config: &BrokerConfig) -> Vec<ConfigEntry> {
     let entry = |definition: &'static ConfigDefinition| {
         let synonyms = broker_synonyms(definition.name, config);
-        entry(definition, synonyms, definition.update == Update::ReadOnly)
+        let entry = entry(definition, synonyms, definition.update == Update::ReadOnly);
+        match entry.source {
+            ConfigSource::Default => {
+                ConfigEntry { value: derived(definition.name, config).or(entry.value), ..entry }
+            }
+            _ => entry,
+        }
     };
     broker::definitions().iter().map(entry).collect()
+}
+
+/// The value of a config that nobody set, where other configs decide it.
+fn derived(name: &str, config: &BrokerConfig) -> Option<String> {
+    let shown =
+        |listeners: &[Listener]| listeners.iter().map(Listener::to_string).collect::<Vec<_>>().join(",");
+    match name {
+        "node.id" | "broker.id" => Some(config.node_id.to_string()),
+        "listeners" => Some(shown(&config.listeners)),
+        "advertised.listeners" => Some(shown(&config.advertised_listeners)),
+        "firn.http.port" => Some(config.http.as_ref().map_or(-1, |http| i32::from(http.port)).to_string()),
+        "remote.log.storage.system.enable" => Some(config.tier.enabled.to_string()),
+        _ => None,
+    }
 }
 
 /// What is set as the default of all brokers (resource name "").

@@ -91,6 +91,8 @@ fn a_broker_s_config_tells_who_set_it_and_whether_it_may_change() {
          max.connections=2147483647 Default"
     );
     assert_eq!(shown(&entries, "log.dirs"), "null Default: ");
+    assert_eq!(shown(&entries, "node.id"), "0 Default: ");
+    assert_eq!(shown(&entries, "advertised.listeners"), "PLAINTEXT://:9092 Default: ");
     let read_only = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap().read_only;
     assert!(read_only("num.partitions") && !read_only("max.connections"));
     let defaults = describe_cluster_default(&config);
@@ -99,4 +101,15 @@ fn a_broker_s_config_tells_who_set_it_and_whether_it_may_change() {
         "9 DynamicDefaultBroker: max.connections=9 DynamicDefaultBroker"
     );
     assert_eq!(defaults.len(), 1);
+}
+
+#[test]
+fn a_broker_reports_the_address_that_older_keys_gave_it() {
+    let entries = describe_broker(&broker(&[("broker.id", "3"), ("port", "9095"), ("host.name", "::1")]));
+    let value = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap().value.clone().unwrap();
+    assert_eq!((value("node.id"), value("listeners")), ("3".to_owned(), "PLAINTEXT://[::1]:9095".to_owned()));
+    assert_eq!(
+        (value("firn.http.port"), value("remote.log.storage.system.enable")),
+        ("19095".to_owned(), "false".to_owned())
+    );
 }

@@ -122,6 +122,8 @@ fn four_digits(characters: &mut Peekable<Chars<'_>>, line: usize) -> Result<u32,
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -162,5 +164,21 @@ mod tests {
         assert_eq!(parse("c=\\u12xz"), Err(PropertiesError::MalformedUnicodeEscape { line: 1 }));
         assert_eq!(parse("c=\\uD83D"), Err(PropertiesError::LoneSurrogate { line: 1 }));
         assert_eq!(parse("c=\\uDE00\\uD83D"), Err(PropertiesError::LoneSurrogate { line: 1 }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[ -~\\n\\r\\t\\\\]{0,80}") {
+            let _ = parse(&text).is_ok();
+        }
+
+        #[test]
+        fn what_is_escaped_is_read_back(key in any::<String>(), value in any::<String>()) {
+            let escaped = |text: &str| -> String {
+                text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+            };
+            let read = parse(&format!("x=y\n{} = {}\n", escaped(&key), escaped(&value))).unwrap();
+            prop_assert_eq!(read.get(&key), Some(&value));
+        }
     }
 }

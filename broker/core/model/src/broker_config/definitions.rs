@@ -8,8 +8,7 @@
 use super::unused::unused_names;
 use crate::config_definition::{Allowed, ConfigDefinition, ConfigError, ConfigType, nearest};
 use crate::topic_config::definitions::{
-    CLEANUP_POLICIES, COMPRESSION_TYPES, NO_PREALLOCATION, NO_UNCLEAN_ELECTIONS, ONE_LZ4_LEVEL,
-    TIMESTAMP_TYPES,
+    CLEANUP_POLICIES, COMPRESSION_TYPES, NO_UNCLEAN_ELECTIONS, ONE_LZ4_LEVEL, TIMESTAMP_TYPES,
 };
 
 use Allowed::{Any, AtLeast, Between, LevelOrDefault, ListOf, OneOf, Ratio};
@@ -122,7 +121,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("log.message.timestamp.after.max.ms", Long, "3600000", AtLeast(0), "Default of the topic config message.timestamp.after.max.ms.").cluster_wide(),
     define("log.message.timestamp.before.max.ms", Long, FOREVER, AtLeast(0), "Default of the topic config message.timestamp.before.max.ms.").cluster_wide(),
     define("log.message.timestamp.type", Text, "CreateTime", OneOf(TIMESTAMP_TYPES), "Default of the topic config message.timestamp.type.").cluster_wide(),
-    define("log.preallocate", Boolean, "false", Any, "Default of the topic config preallocate.").refused(NO_PREALLOCATION).cluster_wide(),
+    define("log.preallocate", Boolean, "false", Any, "Default of the topic config preallocate.").cluster_wide(),
     define("log.retention.bytes", Long, "-1", Any, "Default of the topic config retention.bytes.").cluster_wide(),
     define("log.retention.check.interval.ms", Long, "300000", AtLeast(1), "How often segments past their retention are looked for, in milliseconds."),
     define("log.retention.hours", Int, "168", Any, "Default of the topic config retention.ms, in hours."),

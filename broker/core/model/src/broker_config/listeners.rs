@@ -1,6 +1,8 @@
 //! Where a broker listens and what it tells clients to connect to: `listeners`, `advertised.listeners`, and the older
 //! `port`, `host.name`, `advertised.host.name` and `advertised.port`.
 
+use std::fmt;
+
 use super::definitions::definition;
 use super::layers::ConfigLayers;
 use crate::config_definition::{ConfigError, split_list};
@@ -13,6 +15,18 @@ pub struct Listener {
     /// Empty: all of the machine's addresses.
     pub host: String,
     pub port: u16,
+}
+
+/// Kafka's spelling, which `listeners` takes.
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listener { name, host, port } = self;
+        if host.contains(':') {
+            write!(f, "{name}://[{host}]:{port}")
+        } else {
+            write!(f, "{name}://{host}:{port}")
+        }
+    }
 }
 
 /// What this broker binds, what it advertises, and what it was asked for and will not open.

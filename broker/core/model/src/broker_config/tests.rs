@@ -1,5 +1,7 @@
 //! The table against Apache Kafka 4.3.1's own; and files, good and bad, of today and of old.
 
+use proptest::prelude::*;
+
 use super::definitions::definitions;
 use super::*;
 use crate::config_definition::Support;
@@ -159,7 +161,7 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
             "access control",
         ),
         ("security.inter.broker.protocol", "SSL", "PLAINTEXT"),
-        ("log.preallocate", "true", "refused"),
+        ("unclean.leader.election.enable", "true", "refused"),
     ] {
         let error = read(&[(key, value)]).unwrap_err().to_string();
         let named = error.contains(key)
@@ -234,5 +236,25 @@ fn what_may_change_while_the_broker_runs_is_told() {
     ] {
         let error = check(name, Some(value), false).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(says), "{error}");
+    }
+}
+
+proptest! {
+    /// Whatever stands in a file: it is read, warned of or refused, and a value that is taken is reported.
+    #[test]
+    fn no_value_of_any_key_breaks_the_reader(
+        index in 0..definitions().len(),
+        value in prop_oneof!["-?[0-9]{1,20}", "[A-Za-z:/,.@*\\[\\]_-]{0,20}", "([A-Z]{1,3}://[a-z.:]{0,4}:[0-9]{1,6},?){1,3}", any::<String>()],
+    ) {
+        let name = definitions()[index].name;
+        match read(&[(name, &value)]) {
+            Ok(parsed) => {
+                let entries = crate::config_entry::describe_broker(&parsed.config);
+                let entry = entries.iter().find(|entry| entry.name == name).unwrap();
+                prop_assert_eq!(entry.source, layers::ConfigSource::StaticBroker);
+                crate::config_entry::describe_topic(&BTreeMap::new(), &parsed.config);
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
     }
 }

@@ -38,10 +38,7 @@ pub(crate) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 pub(crate) const ONE_LZ4_LEVEL: &str = "this broker's LZ4 encoder has a single level";
 /// Why unclean elections are refused, for topics and brokers alike.
 pub(crate) const NO_UNCLEAN_ELECTIONS: &str =
-    "a partition has one replica here, so there is nobody else to elect, and nothing to lose by waiting";
-/// Why preallocation is refused, for topics and brokers alike.
-pub(crate) const NO_PREALLOCATION: &str =
-    "segments grow as they are written, so that a file's length always says where its records end";
+    "a partition has one replica here, so there is nobody else to elect";
 const NO_THROTTLED_REPLICAS: &str =
     "a partition has one replica here, so there is no replication to throttle";
 
@@ -94,7 +91,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("min.cleanable.dirty.ratio", Double, "0.5", Ratio(0.0, 1.0), &[from("log.cleaner.min.cleanable.ratio")], "The part of a compacted log that must be new before it is compacted again."),
     define("min.compaction.lag.ms", Long, "0", AtLeast(0), &[from("log.cleaner.min.compaction.lag.ms")], "The shortest that a record stays uncompacted, in milliseconds."),
     define("min.insync.replicas", Int, "1", AtLeast(1), &[from("min.insync.replicas")], "How many replicas, the leader among them, must be in sync for a write with acks=all to be taken."),
-    define("preallocate", Boolean, "false", Any, &[from("log.preallocate")], "Whether a new segment takes its whole space on the disk at once.").refused(NO_PREALLOCATION),
+    define("preallocate", Boolean, "false", Any, &[from("log.preallocate")], "Whether a new segment reserves its whole space on the disk at once; its length is still that of its records."),
     define("remote.log.copy.disable", Boolean, "false", Any, &[], "Pauses a topic's tier: nothing more is uploaded, what is there stays readable, and the local log keeps the topic's whole retention."),
     define("remote.log.delete.on.disable", Boolean, "false", Any, &[], "Whether switching remote.storage.enable off deletes what the object store holds of the topic. When false, which Kafka refuses, it stays readable until the topic's retention takes it."),
     define("remote.storage.enable", Boolean, "false", Any, &[from("firn.remote.storage.enable")], "Whether sealed segments go to the object store. It can be switched off and on again at any time, with nothing lost."),

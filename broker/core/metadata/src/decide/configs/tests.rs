@@ -116,7 +116,11 @@ fn what_cannot_be_is_refused_whole() {
             "compact, delete",
         ),
         (changes(TOPIC, "a", &[good, good]), "InvalidRequest", "more than once"),
-        (changes(TOPIC, "a", &[good, ("preallocate", Set, Some("true"))]), "InvalidConfig", "refused"),
+        (
+            changes(TOPIC, "a", &[good, ("unclean.leader.election.enable", Set, Some("true"))]),
+            "InvalidConfig",
+            "refused",
+        ),
         (
             changes(
                 TOPIC,

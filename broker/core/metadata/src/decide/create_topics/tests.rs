@@ -84,7 +84,7 @@ fn what_cannot_be_is_refused_and_the_rest_is_created() {
         (configured("new", &[("retention.ms", Some("x"))]), "InvalidConfig", "retention.ms"),
         (configured("new", &[("retention.ms", None)]), "InvalidConfig", "no value"),
         (configured("new", &[("nonsense", Some("1"))]), "InvalidConfig", "nonsense"),
-        (configured("new", &[("preallocate", Some("true"))]), "InvalidConfig", "refused"),
+        (configured("new", &[("unclean.leader.election.enable", Some("true"))]), "InvalidConfig", "refused"),
         (
             NewTopic { num_partitions: 1, ..assigned("new", &[(0, &[0])]) },
             "InvalidRequest",
