@@ -169,7 +169,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "[ -~\\n\\r\\t\\\\]{0,80}") {
-            let _ = parse(&text).is_ok();
+            if let Err(error) = parse(&text) {
+                prop_assert!(error.to_string().starts_with("line "), "{error}");
+            }
         }
 
         #[test]
