@@ -60,18 +60,18 @@ impl BrokerConfig {
         let mut warnings = Vec::new();
         let mut from_file = BTreeMap::new();
         for (name, text) in properties {
-            match (definition(name), unused::find(name)) {
-                (Ok(definition), _) => {
+            match (definitions::find(name), unused::find(name)) {
+                (Some(definition), _) => {
                     definition.parse(text)?;
                     from_file.insert(name.clone(), text.trim().to_owned());
                 }
-                (Err(_), Some(Unused::Ignored(reason))) => {
+                (None, Some(Unused::Ignored(reason))) => {
                     warnings.push(format!("Configuration {name} has no effect: {reason}."));
                 }
-                (Err(_), Some(Unused::Refused { harmless, reason })) => {
+                (None, Some(Unused::Refused { harmless, reason })) => {
                     refuse_unsafe(name, text, harmless, reason)?
                 }
-                (Err(unknown), None) => warnings.push(format!("{unknown}; it has no effect.")),
+                (None, None) => warnings.push(format!("{}; it has no effect.", unknown(name))),
             }
         }
         let layers = ConfigLayers { from_file, ..ConfigLayers::default() };
@@ -97,10 +97,7 @@ impl BrokerConfig {
     /// Checks one dynamic change of a broker's config: that the name is known, may change while the broker runs, and that
     /// the value is allowed. `None` is a deletion.
     pub fn check_dynamic(name: &str, value: Option<&str>, cluster_default: bool) -> Result<(), ConfigError> {
-        let definition = match definition(name) {
-            Ok(definition) => definition,
-            Err(_) => return Err(not_obeyed(name, value)),
-        };
+        let definition = definitions::find(name).ok_or_else(|| not_obeyed(name, value))?;
         let shown = value.unwrap_or("");
         match (definition.update, cluster_default) {
             (Update::ReadOnly, _) => Err(definition.refuse(
@@ -168,7 +165,8 @@ fn refuse_unsafe(name: &str, text: &str, harmless: &[&str], reason: &str) -> Res
     })
 }
 
-fn not_obeyed(name: &str, value: Option<&str>) -> ConfigError {
+/// Why a config that is not in the table has no effect: one of Kafka's that makes no sense here, or an unknown one.
+pub fn not_obeyed(name: &str, value: Option<&str>) -> ConfigError {
     let (Unused::Ignored(reason) | Unused::Refused { reason, .. }) = match unused::find(name) {
         Some(unused) => unused,
         None => return unknown(name),

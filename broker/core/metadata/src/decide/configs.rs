@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_model::broker_config::{BrokerConfig, definitions as broker_configs};
+use firn_model::broker_config::{BrokerConfig, definitions as broker_configs, not_obeyed};
 use firn_model::config_definition::{ConfigDefinition, ConfigType, split_list};
 use firn_model::config_entry::describe_topic;
 use firn_model::topic_config::{TopicConfig, definitions as topic_configs};
@@ -201,11 +201,8 @@ fn definition(resource: &ConfigResource, name: &str) -> Result<&'static ConfigDe
         ResourceKind::Topic => {
             topic_configs::definition(name).map_err(|error| DecisionError::InvalidConfig(error.to_string()))
         }
-        ResourceKind::Broker => broker_configs::definition(name).map_err(|_| {
-            let reason = BrokerConfig::check_dynamic(name, None, false)
-                .map_or_else(|error| error.to_string(), |()| String::new());
-            DecisionError::InvalidRequest(reason)
-        }),
+        ResourceKind::Broker => broker_configs::find(name)
+            .ok_or_else(|| DecisionError::InvalidRequest(not_obeyed(name, None).to_string())),
     }
 }
 

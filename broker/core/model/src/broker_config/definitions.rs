@@ -19,13 +19,15 @@ pub fn definitions() -> &'static [ConfigDefinition] {
     DEFINITIONS
 }
 
+/// The definition of one config, if it is one that is obeyed.
+pub fn find(name: &str) -> Option<&'static ConfigDefinition> {
+    let index = DEFINITIONS.binary_search_by(|candidate| candidate.name.cmp(name)).ok()?;
+    DEFINITIONS.get(index)
+}
+
 /// The definition of one config; an unknown name is an error that suggests the nearest one.
 pub fn definition(name: &str) -> Result<&'static ConfigDefinition, ConfigError> {
-    DEFINITIONS
-        .binary_search_by(|candidate| candidate.name.cmp(name))
-        .ok()
-        .and_then(|index| DEFINITIONS.get(index))
-        .ok_or_else(|| unknown(name))
+    find(name).ok_or_else(|| unknown(name))
 }
 
 /// The error for a name that neither Kafka nor this broker knows.
