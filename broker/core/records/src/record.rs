@@ -70,6 +70,7 @@ pub struct Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Result<Record<'a>, RecordError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
             return None;
@@ -90,8 +91,8 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-#[inline]
-fn read_record<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
+#[inline(always)]
+pub(crate) fn read_record<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
     let length = usize::try_from(read_i32(bytes)?).ok()?;
     let (mut body, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
@@ -115,7 +116,7 @@ fn read_record<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
 }
 
 /// A length of -1 is null; any other negative length is malformed (the outer `None`).
-#[inline]
+#[inline(always)]
 fn nullable<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let length = read_i32(bytes)?;
     if length < 0 {

@@ -5,13 +5,16 @@
 //! (keys of a compacted topic, timestamps that may be too old, another codec). The header's own claims, its greatest
 //! timestamp among them, are then the producer's word under its CRC. (Kafka: LogValidator.)
 
+use std::ops::RangeInclusive;
+
 use bytes::{Bytes, BytesMut};
 use firn_model::topic_config::TimestampType;
 
 use crate::batch::{self, BatchError, BatchHeader, Codec, HEADER_LENGTH};
 use crate::builder::{self, BatchBuilder, BatchOptions, Producer};
 use crate::compression::{self, CompressionError, Level};
-use crate::record::{Record, RecordError, records};
+use crate::record::{RecordError, records};
+use crate::shape::each_shape;
 
 /// No timestamp: what message format 0 leaves, and never too old nor too new.
 const NO_TIMESTAMP: i64 = -1;
@@ -59,9 +62,16 @@ impl ValidatedBatches {
     }
 
     /// For batches that the broker made itself, from its own records or another replica's log.
-    pub fn trusted(bytes: Bytes) -> Result<Self, BatchError> {
-        let headers =
-            batch::batches(&bytes).map(|found| found.map(|(header, _)| header)).collect::<Result<_, _>>()?;
+    /// A batch that is cut off at the end, as a fetch may leave it, is left out.
+    pub fn trusted(mut bytes: Bytes) -> Result<Self, BatchError> {
+        let mut headers = Vec::with_capacity(1);
+        let mut whole = 0;
+        for found in batch::batches(&bytes) {
+            let (header, batch) = found?;
+            headers.push(header);
+            whole += batch.len();
+        }
+        bytes.truncate(whole);
         Ok(Self { bytes, headers })
     }
 }
@@ -94,7 +104,12 @@ impl InvalidRecords {
 
 impl From<BatchError> for InvalidRecords {
     fn from(error: BatchError) -> Self {
-        Self::new(InvalidKind::Corrupt, error.to_string())
+        let kind = match error {
+            // An old format is a whole message, only not one for this request.
+            BatchError::UnsupportedMagic(0 | 1) => InvalidKind::Record,
+            _ => InvalidKind::Corrupt,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 
@@ -181,11 +196,40 @@ fn check_batch(
     policy: &ProducePolicy,
     now_ms: i64,
 ) -> Result<Checked, InvalidRecords> {
-    let refuse = |message: String| Err(InvalidRecords::new(InvalidKind::Record, message));
     if batch.len() > policy.max_message_bytes {
         return Err(too_large(batch.len(), policy));
     }
     batch::verify_crc(batch)?;
+    check_header(header, policy)?;
+    let codec = header.codec()?;
+    if codec == Codec::Zstd && !policy.zstd_allowed {
+        return Err(InvalidRecords::new(InvalidKind::Compression, "zstd needs Produce version 7 or above"));
+    }
+    let decompressed = match codec {
+        Codec::None => None,
+        _ if must_see_records(codec, policy) => {
+            Some(compression::decompress(codec, &batch[HEADER_LENGTH..], policy.decompressed_bytes_max)?)
+        }
+        _ => {
+            let times = allowed_times(policy, now_ms);
+            if !is_in_time(header.max_timestamp, &times) {
+                let message = out_of_time(header.max_timestamp, &times);
+                return Err(InvalidRecords::new(InvalidKind::Timestamp, message));
+            }
+            return Ok(Checked { max_timestamp: header.max_timestamp, decompressed: None });
+        }
+    };
+    let payload = decompressed.as_deref().unwrap_or(&batch[HEADER_LENGTH..]);
+    let max_timestamp = check_records(header, payload, policy, now_ms)?;
+    Ok(Checked { max_timestamp, decompressed })
+}
+
+/// What a client's header may not say.
+fn check_header(header: &BatchHeader, policy: &ProducePolicy) -> Result<(), InvalidRecords> {
+    let refuse = |message: String| Err(InvalidRecords::new(InvalidKind::Record, message));
+    if header.base_offset != 0 {
+        return refuse(format!("a producer's batch begins at offset 0, not {}", header.base_offset));
+    }
     if header.is_control() {
         return refuse("clients may not write control records".to_owned());
     }
@@ -201,24 +245,14 @@ fn check_batch(
             header.producer_id, header.producer_epoch, header.base_sequence
         ));
     }
-    let codec = header.codec()?;
-    if codec == Codec::Zstd && !policy.zstd_allowed {
-        return Err(InvalidRecords::new(InvalidKind::Compression, "zstd needs Produce version 7 or above"));
+    if header.is_transactional() && !header.has_producer_id() {
+        return refuse("a transactional batch needs a producer id".to_owned());
     }
-    let decompressed = match codec {
-        Codec::None => None,
-        _ if must_see_records(codec, policy) => {
-            Some(compression::decompress(codec, &batch[HEADER_LENGTH..], policy.decompressed_bytes_max)?)
-        }
-        _ => {
-            check_timestamp(header.max_timestamp, policy, now_ms)
-                .map_err(|message| InvalidRecords::new(InvalidKind::Timestamp, message))?;
-            return Ok(Checked { max_timestamp: header.max_timestamp, decompressed: None });
-        }
-    };
-    let payload = decompressed.as_deref().unwrap_or(&batch[HEADER_LENGTH..]);
-    let max_timestamp = check_records(header, payload, policy, now_ms)?;
-    Ok(Checked { max_timestamp, decompressed })
+    if header.is_log_append_time() && policy.timestamp_type == TimestampType::LogAppendTime {
+        let message = "a producer may not say that its timestamps are the broker's (LogAppendTime)";
+        return Err(InvalidRecords::new(InvalidKind::Timestamp, message));
+    }
+    Ok(())
 }
 
 fn must_see_records(codec: Codec, policy: &ProducePolicy) -> bool {
@@ -235,66 +269,70 @@ fn check_records(
     policy: &ProducePolicy,
     now_ms: i64,
 ) -> Result<i64, InvalidRecords> {
+    let times = allowed_times(policy, now_ms);
     let mut max_timestamp = NO_TIMESTAMP;
-    let mut errors: Vec<(i32, String)> = Vec::new();
-    let mut kind = InvalidKind::Record;
-    for (index, record) in (0i32..).zip(records(header.record_count, payload)) {
-        let record = record?;
+    let mut sound = true;
+    each_shape(header.record_count, payload, |index, record| {
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
         max_timestamp = max_timestamp.max(timestamp);
-        if record.offset_delta == index
-            && !(policy.compacted && record.key.is_none())
-            && in_time(timestamp, policy, now_ms)
-        {
-            continue;
-        }
-        if errors.len() < RECORD_ERRORS_MAX {
-            errors.push((index, fault(index, &record, timestamp, policy, now_ms, &mut kind)));
-        }
-    }
-    match errors.first() {
-        None => Ok(max_timestamp),
-        Some((index, message)) => {
-            let message = format!("record {index} of the batch is refused: {message}");
-            Err(InvalidRecords { kind, message, record_errors: errors })
-        }
-    }
+        sound &= record.offset_delta == index
+            && (record.has_key || !policy.compacted)
+            && is_in_time(timestamp, &times);
+    })?;
+    if sound { Ok(max_timestamp) } else { Err(faults(header, payload, policy, &times)) }
 }
 
-fn fault(
-    index: i32,
-    record: &Record<'_>,
-    timestamp: i64,
+/// Walks the records again to say which are at fault: kept apart, so that good records pay nothing for it.
+#[cold]
+fn faults(
+    header: &BatchHeader,
+    payload: &[u8],
     policy: &ProducePolicy,
-    now_ms: i64,
-    kind: &mut InvalidKind,
-) -> String {
-    if record.offset_delta != index {
-        return format!("its offset delta is {}, not {index}", record.offset_delta);
+    times: &RangeInclusive<i64>,
+) -> InvalidRecords {
+    let mut kind = InvalidKind::Record;
+    let mut record_errors: Vec<(i32, String)> = Vec::new();
+    for (index, record) in (0i32..).zip(records(header.record_count, payload).map_while(Result::ok)) {
+        let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
+        let message = if record.offset_delta != index {
+            format!("its offset delta is {}, not {index}", record.offset_delta)
+        } else if policy.compacted && record.key.is_none() {
+            "a compacted topic needs a key in every record".to_owned()
+        } else if !is_in_time(timestamp, times) {
+            // As in Kafka, one record out of time decides the code for all.
+            kind = InvalidKind::Timestamp;
+            out_of_time(timestamp, times)
+        } else {
+            continue;
+        };
+        if record_errors.len() < RECORD_ERRORS_MAX {
+            record_errors.push((index, message));
+        }
     }
-    if policy.compacted && record.key.is_none() {
-        return "a compacted topic needs a key in every record".to_owned();
-    }
-    *kind = InvalidKind::Timestamp;
-    check_timestamp(timestamp, policy, now_ms).err().unwrap_or_default()
+    let message = match record_errors.first() {
+        Some((index, message)) => format!("record {index} of the batch is refused: {message}"),
+        None => "the batch is refused".to_owned(),
+    };
+    InvalidRecords { kind, message, record_errors }
 }
 
-fn in_time(timestamp: i64, policy: &ProducePolicy, now_ms: i64) -> bool {
-    policy.timestamp_type == TimestampType::LogAppendTime
-        || timestamp == NO_TIMESTAMP
-        || (now_ms.saturating_sub(timestamp) <= policy.timestamp_before_max_ms
-            && timestamp.saturating_sub(now_ms) <= policy.timestamp_after_max_ms)
+/// Timestamps that the topic takes from a producer, in milliseconds.
+fn allowed_times(policy: &ProducePolicy, now_ms: i64) -> RangeInclusive<i64> {
+    match policy.timestamp_type {
+        TimestampType::LogAppendTime => i64::MIN..=i64::MAX,
+        TimestampType::CreateTime => {
+            now_ms.saturating_sub(policy.timestamp_before_max_ms)
+                ..=now_ms.saturating_add(policy.timestamp_after_max_ms)
+        }
+    }
 }
 
-fn check_timestamp(timestamp: i64, policy: &ProducePolicy, now_ms: i64) -> Result<(), String> {
-    if in_time(timestamp, policy, now_ms) {
-        return Ok(());
-    }
-    let earliest = now_ms.saturating_sub(policy.timestamp_before_max_ms);
-    let latest = now_ms.saturating_add(policy.timestamp_after_max_ms);
-    Err(format!(
-        "its timestamp {timestamp} is outside {earliest}..={latest} (message.timestamp.before/after.max.ms)"
-    ))
+fn is_in_time(timestamp: i64, times: &RangeInclusive<i64>) -> bool {
+    times.contains(&timestamp) || timestamp == NO_TIMESTAMP
+}
+
+fn out_of_time(timestamp: i64, times: &RangeInclusive<i64>) -> String {
+    format!("its timestamp {timestamp} is outside {times:?} (message.timestamp.before/after.max.ms)")
 }
 
 /// The batch as the topic wants it; `None` where it may stay as it is.

@@ -59,7 +59,10 @@ fn bad_batches_are_refused_each_with_its_kind() {
         ("cut off", good.slice(..good.len() - 1), InvalidKind::Corrupt),
         ("a flipped bit", flipped.into(), InvalidKind::Corrupt),
         ("two batches", [good.clone(), good.clone()].concat().into(), InvalidKind::Record),
-        ("magic 1", altered(&good, 16, &[1]), InvalidKind::Corrupt),
+        ("magic 1", altered(&good, 16, &[1]), InvalidKind::Record),
+        ("magic 3", altered(&good, 16, &[3]), InvalidKind::Corrupt),
+        ("base offset 1", altered(&good, 0, &1i64.to_be_bytes()), InvalidKind::Record),
+        ("transaction of nobody", altered(&good, 21, &0x10i16.to_be_bytes()), InvalidKind::Record),
         ("negative length", altered(&good, 8, &(-5i32).to_be_bytes()), InvalidKind::Corrupt),
         ("codec 7", altered(&good, 21, &7i16.to_be_bytes()), InvalidKind::Corrupt),
         ("control", altered(&good, 21, &0x20i16.to_be_bytes()), InvalidKind::Record),
@@ -119,6 +122,27 @@ fn log_append_time_is_stamped_and_the_crc_follows() {
         assert_eq!(valid.headers[0].max_timestamp, NOW);
         batch::verify_crc(&valid.bytes).unwrap();
     }
+    let claims = altered(&batch_of(Codec::None, &[(NOW, None)]), 21, &0b1000i16.to_be_bytes());
+    assert_eq!(kind(claims.clone(), &stamped), InvalidKind::Timestamp, "only the broker may say so");
+    let valid = validate(claims, &policy(), NOW).unwrap();
+    assert!(!valid.headers[0].is_log_append_time(), "where it means nothing it is taken away, as Kafka does");
+}
+
+#[test]
+fn what_the_broker_made_is_trusted_but_for_a_cut_off_end() {
+    let batch = batch_of(Codec::None, &[(NOW, None)]);
+    let two = [batch.clone(), batch.clone()].concat();
+    let trusted = ValidatedBatches::trusted(two[..two.len() - 1].to_vec().into()).unwrap();
+    assert_eq!((trusted.bytes, trusted.headers.len()), (batch, 1));
+}
+
+#[test]
+fn one_record_out_of_time_decides_the_code() {
+    let policy = ProducePolicy { compacted: true, timestamp_before_max_ms: 10, ..policy() };
+    let batch = batch_of(Codec::None, &[(NOW, None), (NOW - 11, Some("b")), (NOW, Some("c"))]);
+    let error = validate(batch, &policy, NOW).unwrap_err();
+    assert_eq!(error.kind, InvalidKind::Timestamp);
+    assert_eq!(error.record_errors.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! Finds records in one stored batch by their time: the last step of ListOffsets, after the time index.
+
+use std::borrow::Cow;
+
+use crate::batch::{BatchError, BatchHeader, Codec, HEADER_LENGTH};
+use crate::compression::{self, CompressionError};
+use crate::record::{RecordError, records};
+
+/// Why a stored batch cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// A record's place and time (milliseconds).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedOffset {
+    pub offset: i64,
+    pub timestamp: i64,
+}
+
+/// The bytes of a whole batch's records, decompressed if they must be, to at most `decompressed_bytes_max` bytes.
+pub fn payload<'a>(
+    header: &BatchHeader,
+    batch: &'a [u8],
+    decompressed_bytes_max: usize,
+) -> Result<Cow<'a, [u8]>, LookupError> {
+    let payload = batch
+        .get(HEADER_LENGTH..header.size_in_bytes())
+        .ok_or(BatchError::TooShort { needed: header.size_in_bytes(), have: batch.len() })?;
+    Ok(match header.codec()? {
+        Codec::None => Cow::Borrowed(payload),
+        codec => Cow::Owned(compression::decompress(codec, payload, decompressed_bytes_max)?),
+    })
+}
+
+/// The first record of a batch at or after both `timestamp` and `from_offset`; `None` if there is none.
+pub fn first_at_or_after(
+    header: &BatchHeader,
+    batch: &[u8],
+    timestamp: i64,
+    from_offset: i64,
+    decompressed_bytes_max: usize,
+) -> Result<Option<TimedOffset>, LookupError> {
+    if header.max_timestamp < timestamp || header.last_offset() < from_offset {
+        return Ok(None);
+    }
+    find(header, batch, decompressed_bytes_max, |found, record| {
+        found.is_none() && record.timestamp >= timestamp && record.offset >= from_offset
+    })
+}
+
+/// The first of a batch's records with its greatest timestamp; `None` if compaction left no record (KIP-734).
+pub fn max_timestamp(
+    header: &BatchHeader,
+    batch: &[u8],
+    decompressed_bytes_max: usize,
+) -> Result<Option<TimedOffset>, LookupError> {
+    find(header, batch, decompressed_bytes_max, |found, record| {
+        found.is_none_or(|found| record.timestamp > found.timestamp)
+    })
+}
+
+fn find(
+    header: &BatchHeader,
+    batch: &[u8],
+    decompressed_bytes_max: usize,
+    is_better: impl Fn(Option<TimedOffset>, TimedOffset) -> bool,
+) -> Result<Option<TimedOffset>, LookupError> {
+    let payload = payload(header, batch, decompressed_bytes_max)?;
+    let mut found = None;
+    for record in records(header.record_count, &payload) {
+        let record = record?;
+        let record = TimedOffset {
+            offset: header.base_offset.saturating_add(record.offset_delta.into()),
+            timestamp: header.record_timestamp(record.timestamp_delta),
+        };
+        if is_better(found, record) {
+            found = Some(record);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::{BatchBuilder, BatchOptions};
+
+    const LIMIT: usize = 1 << 20;
+
+    fn batch(options: BatchOptions, timestamps: &[i64]) -> (BatchHeader, bytes::Bytes) {
+        let mut builder = BatchBuilder::at_offset(options, 100);
+        for timestamp in timestamps {
+            builder.push(*timestamp, None, Some(b"v"), &[]);
+        }
+        let batch = builder.build().unwrap();
+        (BatchHeader::parse(&batch).unwrap(), batch)
+    }
+
+    fn at(offset: i64, timestamp: i64) -> Option<TimedOffset> {
+        Some(TimedOffset { offset, timestamp })
+    }
+
+    #[test]
+    fn records_are_found_by_time_in_every_codec() {
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let (header, batch) =
+                batch(BatchOptions { codec, ..BatchOptions::default() }, &[10, 30, 20, 30, 25]);
+            let first = |timestamp, from| first_at_or_after(&header, &batch, timestamp, from, LIMIT).unwrap();
+            assert_eq!(first(0, 0), at(100, 10));
+            assert_eq!(first(11, 0), at(101, 30));
+            assert_eq!(first(11, 102), at(102, 20), "records before the log's start do not count");
+            assert_eq!(first(26, 104), None);
+            assert_eq!(first(31, 0), None);
+            assert_eq!(max_timestamp(&header, &batch, LIMIT).unwrap(), at(101, 30), "the first of equals");
+        }
+    }
+
+    #[test]
+    fn the_brokers_time_is_that_of_all_records() {
+        let options = BatchOptions { log_append_time: true, ..BatchOptions::default() };
+        let (header, batch) = batch(options, &[10, 30, 20]);
+        assert_eq!(max_timestamp(&header, &batch, LIMIT).unwrap(), at(100, 30));
+        assert_eq!(first_at_or_after(&header, &batch, 30, 102, LIMIT).unwrap(), at(102, 30));
+    }
+
+    #[test]
+    fn a_batch_that_is_not_whole_is_an_error() {
+        let (header, batch) = batch(BatchOptions::default(), &[10]);
+        assert!(max_timestamp(&header, &batch[..batch.len() - 1], LIMIT).is_err());
+        assert!(max_timestamp(&header, &[], LIMIT).is_err());
+    }
+}
