@@ -8,48 +8,12 @@ fn id() -> TopicId {
 
 /// Each kind of record and its bytes. A test that fails here says that files of older versions could no longer be read.
 fn golden() -> Vec<(MetadataRecord, &'static str)> {
-    let endpoint = Endpoint { listener: "PLAINTEXT".to_owned(), host: "broker-0".to_owned(), port: 9092 };
-    vec![
-        (
-            MetadataRecord::Broker(BrokerRecord {
-                broker_id: 0,
-                incarnation_id: Uuid::from_u128(7),
-                broker_epoch: 3,
-                endpoints: vec![endpoint],
-                rack: Some("a".to_owned()),
-                fenced: false,
-            }),
-            r#"{"v":1,"record":{"broker":{"broker_id":0,"incarnation_id":"00000000-0000-0000-0000-000000000007","broker_epoch":3,"endpoints":[{"listener":"PLAINTEXT","host":"broker-0","port":9092}],"rack":"a","fenced":false}}}"#,
-        ),
-        (
-            MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id: 2 }),
-            r#"{"v":1,"record":{"unregister_broker":{"broker_id":2}}}"#,
-        ),
+    let mut golden = golden_of_brokers();
+    golden.extend(golden_of_partitions());
+    golden.extend([
         (
             MetadataRecord::Topic(TopicRecord { name: "my-topic".to_owned(), topic_id: id() }),
             r#"{"v":1,"record":{"topic":{"name":"my-topic","topic_id":"AAAAAAAAAAAAAAAAAAAAAQ"}}}"#,
-        ),
-        (
-            MetadataRecord::Partition(PartitionRecord {
-                topic_id: id(),
-                partition: 12,
-                replicas: vec![1, 2],
-                isr: vec![2],
-                leader: 2,
-                leader_epoch: 4,
-                partition_epoch: 5,
-            }),
-            r#"{"v":1,"record":{"partition":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":12,"replicas":[1,2],"isr":[2],"leader":2,"leader_epoch":4,"partition_epoch":5}}}"#,
-        ),
-        (
-            MetadataRecord::PartitionChange(PartitionChangeRecord {
-                topic_id: id(),
-                partition: 0,
-                replicas: None,
-                isr: Some(vec![1]),
-                leader: Some(1),
-            }),
-            r#"{"v":1,"record":{"partition_change":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":0,"isr":[1],"leader":1}}}"#,
         ),
         (
             MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: id() }),
@@ -78,6 +42,55 @@ fn golden() -> Vec<(MetadataRecord, &'static str)> {
         (
             MetadataRecord::Feature(FeatureRecord { name: "metadata.version".to_owned(), level: 25 }),
             r#"{"v":1,"record":{"feature":{"name":"metadata.version","level":25}}}"#,
+        ),
+    ]);
+    golden
+}
+
+fn golden_of_brokers() -> Vec<(MetadataRecord, &'static str)> {
+    let endpoint = Endpoint { listener: "PLAINTEXT".to_owned(), host: "broker-0".to_owned(), port: 9092 };
+    vec![
+        (
+            MetadataRecord::Broker(BrokerRecord {
+                broker_id: 0,
+                incarnation_id: Uuid::from_u128(7),
+                broker_epoch: 3,
+                endpoints: vec![endpoint],
+                rack: Some("a".to_owned()),
+                fenced: false,
+            }),
+            r#"{"v":1,"record":{"broker":{"broker_id":0,"incarnation_id":"00000000-0000-0000-0000-000000000007","broker_epoch":3,"endpoints":[{"listener":"PLAINTEXT","host":"broker-0","port":9092}],"rack":"a","fenced":false}}}"#,
+        ),
+        (
+            MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id: 2 }),
+            r#"{"v":1,"record":{"unregister_broker":{"broker_id":2}}}"#,
+        ),
+    ]
+}
+
+fn golden_of_partitions() -> Vec<(MetadataRecord, &'static str)> {
+    vec![
+        (
+            MetadataRecord::Partition(PartitionRecord {
+                topic_id: id(),
+                partition: 12,
+                replicas: vec![1, 2],
+                isr: vec![2],
+                leader: 2,
+                leader_epoch: 4,
+                partition_epoch: 5,
+            }),
+            r#"{"v":1,"record":{"partition":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":12,"replicas":[1,2],"isr":[2],"leader":2,"leader_epoch":4,"partition_epoch":5}}}"#,
+        ),
+        (
+            MetadataRecord::PartitionChange(PartitionChangeRecord {
+                topic_id: id(),
+                partition: 0,
+                replicas: None,
+                isr: Some(vec![1]),
+                leader: Some(1),
+            }),
+            r#"{"v":1,"record":{"partition_change":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":0,"isr":[1],"leader":1}}}"#,
         ),
     ]
 }
