@@ -49,7 +49,8 @@ impl Default for BatchOptions {
 pub struct BatchBuilder {
     options: BatchOptions,
     base_offset: i64,
-    base_timestamp: i64,
+    /// What timestamps are relative to: the first record's, where nothing else was asked for.
+    base_timestamp: Option<i64>,
     max_timestamp: i64,
     last_offset_delta: i32,
     count: i32,
@@ -67,13 +68,18 @@ impl BatchBuilder {
         Self {
             options,
             base_offset,
-            base_timestamp: -1,
+            base_timestamp: None,
             max_timestamp: -1,
             last_offset_delta: 0,
             count: 0,
             payload: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Counts timestamps from `base_timestamp`: where a delete horizon is kept (KIP-534).
+    pub(crate) fn with_base_timestamp(self, base_timestamp: i64) -> Self {
+        Self { base_timestamp: Some(base_timestamp), ..self }
     }
 
     /// Adds a record at the next offset. `timestamp` is in milliseconds.
@@ -115,16 +121,14 @@ impl BatchBuilder {
         headers: i32,
         encoded_headers: &[u8],
     ) {
-        if self.count == 0 {
-            self.base_timestamp = timestamp;
-        }
+        let base_timestamp = *self.base_timestamp.get_or_insert(timestamp);
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.last_offset_delta = (offset - self.base_offset) as i32;
         self.count += 1;
         let record = &mut self.scratch;
         record.clear();
         record.push(0);
-        write_i64(record, timestamp.wrapping_sub(self.base_timestamp));
+        write_i64(record, timestamp.wrapping_sub(base_timestamp));
         write_i32(record, self.last_offset_delta);
         write_nullable(record, key);
         write_nullable(record, value);
@@ -161,7 +165,7 @@ impl BatchBuilder {
         batch.extend_from_slice(&[0; 4]);
         batch.extend_from_slice(&attributes(&self.options).to_be_bytes());
         batch.extend_from_slice(&self.last_offset_delta.to_be_bytes());
-        batch.extend_from_slice(&self.base_timestamp.to_be_bytes());
+        batch.extend_from_slice(&self.base_timestamp.unwrap_or(-1).to_be_bytes());
         batch.extend_from_slice(&self.max_timestamp.to_be_bytes());
         batch.extend_from_slice(&self.options.producer.id.to_be_bytes());
         batch.extend_from_slice(&self.options.producer.epoch.to_be_bytes());
