@@ -4,6 +4,11 @@ use std::path::Path;
 
 use crate::error::StorageError;
 
+/// Tells a directory that Firn wrote from one of Apache Kafka's, whose logs may have holes between segments after
+/// a crash, where Firn's never do. Kafka ignores keys that it does not know.
+const WRITER: &str = "firn.version";
+const WRITER_VERSION: &str = "1";
+
 /// Who owns a log directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -15,10 +20,16 @@ pub struct Identity {
 
 pub(crate) fn encode(identity: &Identity) -> Vec<u8> {
     format!(
-        "#\ncluster.id={}\ndirectory.id={}\nnode.id={}\nversion=1\n",
+        "#\ncluster.id={}\ndirectory.id={}\n{WRITER}={WRITER_VERSION}\nnode.id={}\nversion=1\n",
         identity.cluster_id, identity.directory_id, identity.node_id
     )
     .into_bytes()
+}
+
+/// Did Firn write this directory?
+pub(crate) fn is_ours(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().any(|line| line.split_once('=').is_some_and(|(key, _)| key.trim() == WRITER))
 }
 
 /// Compares what the file says with who asks. `broker.id` is the name of old for `node.id`.

@@ -29,5 +29,8 @@ pub mod producers;
 pub mod read;
 pub mod real_disk;
 pub mod retention;
+pub mod simulated;
+pub mod tier_handover;
+pub mod times;
 pub mod truncate;
 pub mod txn_index;

@@ -53,17 +53,17 @@ impl LogDir {
         identity: &Identity,
         options: LogDirOptions,
     ) -> Result<LogDir, StorageError> {
-        disk.create_dir_all(path).map_err(failed_to("create", path))?;
+        create_durably(disk.as_ref(), path)?;
         let lock_path = path.join(DIRECTORY_LOCK);
         let lock = disk.lock_exclusive(&lock_path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => StorageError::Locked { path: path.to_owned() },
             _ => failed_to("lock", &lock_path)(error),
         })?;
-        let identity = claim(disk.as_ref(), path, identity)?;
-        remove_deleted_partitions(disk.as_ref(), path)?;
-        let checkpoints = load_checkpoints(disk.as_ref(), path)?;
         let marker = path.join(CLEAN_SHUTDOWN);
         let clean = disk.exists(&marker).map_err(failed_to("look for", &marker))?;
+        let identity = claim(disk.as_ref(), path, identity, clean)?;
+        remove_deleted_partitions(disk.as_ref(), path)?;
+        let checkpoints = load_checkpoints(disk.as_ref(), path)?;
         if clean {
             disk.remove_file(&marker).map_err(failed_to("remove", &marker))?;
             disk.sync_dir(path).map_err(failed_to("sync", path))?;
@@ -220,13 +220,44 @@ impl LogDir {
     }
 }
 
-fn claim(disk: &dyn Disk, path: &Path, identity: &Identity) -> Result<Identity, StorageError> {
-    let file = path.join(META_PROPERTIES);
-    if let Some(bytes) = read_file(disk, &file)? {
-        return identity::check(&file, &bytes, identity);
+/// Creates the directory and those above it, each with its name synced: what is synced below would be lost with them.
+fn create_durably(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    let mut missing = Vec::new();
+    for directory in path.ancestors().filter(|directory| !directory.as_os_str().is_empty()) {
+        if disk.exists(directory).map_err(failed_to("look for", directory))? {
+            break;
+        }
+        missing.push(directory);
     }
-    checkpoint::replace(disk, path, META_PROPERTIES, &identity::encode(identity), DirSync::Now)?;
-    Ok(identity.clone())
+    for directory in missing.into_iter().rev() {
+        disk.create_dir(directory).map_err(failed_to("create", directory))?;
+        let parent = match directory.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        disk.sync_dir(parent).map_err(failed_to("sync", parent))?;
+    }
+    Ok(())
+}
+
+/// Checks whose directory it is, or makes it ours. One that Apache Kafka wrote is taken over after a clean shutdown only.
+fn claim(disk: &dyn Disk, path: &Path, identity: &Identity, clean: bool) -> Result<Identity, StorageError> {
+    let file = path.join(META_PROPERTIES);
+    let mut claimed = identity.clone();
+    if let Some(bytes) = read_file(disk, &file)? {
+        claimed = identity::check(&file, &bytes, identity)?;
+        if identity::is_ours(&bytes) {
+            return Ok(claimed);
+        }
+        if !clean {
+            return Err(StorageError::corrupt(
+                path,
+                "Apache Kafka wrote it and did not shut down cleanly: start that broker once more and stop it",
+            ));
+        }
+    }
+    checkpoint::replace(disk, path, META_PROPERTIES, &identity::encode(&claimed), DirSync::Now)?;
+    Ok(claimed)
 }
 
 fn load_checkpoints(disk: &dyn Disk, path: &Path) -> Result<Checkpoints, StorageError> {

@@ -120,6 +120,8 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         log.segments.push(Segment::of_files(base_offset, bytes, index_bytes, time_bytes, opening.now_ms));
     }
     let clean = opening.clean && log.is_as_it_was_closed(recovery_point)?;
+    // The process that created the directory may have ended before its first flush.
+    log.unsynced.is_new = !clean || log.segments.is_empty();
     if !clean {
         log.recover_from(recovery_point.unwrap_or(0))?;
     }
@@ -206,8 +208,14 @@ impl PartitionLog {
         while index < self.segments.len() {
             let whole = self.recover_segment(index, recovery_point)?;
             index += 1;
-            if !whole {
+            // Segments meet without a hole, compacted ones too: the cleaner keeps each one's last batch, if only its
+            // header. So a hole above the recovery point is a tail that was never written, and what follows it was
+            // never acknowledged.
+            let next = self.segments.get(index).map(|next| next.base_offset);
+            let hole = self.end_offset >= recovery_point && next.is_some_and(|base| base > self.end_offset);
+            if !whole || hole {
                 self.remove_segments_from(index)?;
+                self.sync_names()?;
             }
         }
         Ok(())

@@ -12,7 +12,8 @@ use crate::partition_log::PartitionLog;
 use crate::segment::{Home, Segment};
 
 impl PartitionLog {
-    /// Removes every record at or above `offset`. Nothing happens when the log ends below it.
+    /// Removes every batch that reaches `offset` or above; batches go whole, so the log may then end below it. Nothing
+    /// happens when it ends there already.
     pub fn truncate_to(&mut self, offset: i64) -> Result<(), StorageError> {
         self.directory.check()?;
         if offset >= self.end_offset {
@@ -21,20 +22,32 @@ impl PartitionLog {
         if self.segments.first().is_none_or(|first| offset < first.base_offset) {
             return self.truncate_fully_and_start_at(offset);
         }
-        self.directory.lower_recovery_point(&self.topic_partition, offset)?;
-        self.cut_tail(offset).map_err(|error| self.fail(error))
+        let cut_at = self.batch_edge_below(offset)?;
+        self.directory.lower_recovery_point(&self.topic_partition, cut_at)?;
+        self.cut_tail(cut_at).map_err(|error| self.fail(error))
+    }
+
+    /// Where the log will end when it is cut at `offset`: before the batch that holds it.
+    fn batch_edge_below(&self, offset: i64) -> Result<i64, StorageError> {
+        let floor = self.segment_for(offset).and_then(|index| self.segments.get(index));
+        let located = match floor {
+            Some(segment) => segment.locate(self.home(), offset)?,
+            None => None,
+        };
+        Ok(located.map_or(offset, |located| located.header.base_offset.min(offset)))
     }
 
     fn cut_tail(&mut self, offset: i64) -> Result<(), StorageError> {
         self.generation += 1;
         self.recent.clear();
+        // A snapshot of what is cut must not come back either: it would speak for the records written there next.
+        self.remove_snapshots_above(offset)?;
         let kept = self.segments.partition_point(|segment| segment.base_offset <= offset);
         self.remove_segments_from(kept)?;
-        let end = self.cut_last_segment(offset)?;
-        self.end_offset = end.max(offset.min(self.end_offset));
+        self.sync_names()?;
+        self.end_offset = self.cut_last_segment(offset)?;
         self.flushed_offset = self.flushed_offset.min(self.end_offset);
         self.epochs.truncate_from_end(self.end_offset);
-        self.remove_snapshots_above(self.end_offset)?;
         self.load_producers()
     }
 
@@ -69,6 +82,7 @@ impl PartitionLog {
         self.recent.clear();
         self.remove_segments_from(0)?;
         self.remove_snapshots_above(-1)?;
+        self.sync_names()?;
         self.end_offset = offset;
         self.log_start_offset = offset;
         self.flushed_offset = offset;
@@ -93,7 +107,7 @@ impl PartitionLog {
             }
             self.snapshots.remove(&segment.base_offset);
         }
-        self.sync_names()
+        Ok(())
     }
 
     pub(crate) fn remove_snapshots_above(&mut self, offset: i64) -> Result<(), StorageError> {
