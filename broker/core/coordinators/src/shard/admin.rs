@@ -1,0 +1,102 @@
+//! ListGroups, DescribeGroups, DeleteGroups, and topics that are deleted.
+use super::GroupShard;
+use crate::effect::Effect;
+use crate::error::GroupError;
+use crate::records::{OffsetsRecord, group_key, offset_key};
+use crate::requests::{DescribedGroup, DescribedMember, GroupState, ListedGroup, Reply};
+use std::collections::BTreeSet;
+
+impl GroupShard {
+    /// Groups in the states (by name, any case) and of the types given; empty filters let everything through.
+    pub fn list(&mut self, states: &[String], types: &[String], token: u64) -> Vec<Effect> {
+        let fits = |filter: &[String], name: &str| {
+            filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+        };
+        let listed = self
+            .groups
+            .iter()
+            .filter(|(_, group)| fits(states, group.state.name()) && fits(types, "classic"));
+        let groups = listed.map(|(name, group)| ListedGroup {
+            group_id: name.clone(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            state: group.state,
+        });
+        let groups = groups.collect();
+        self.done(token, Reply::List(groups))
+    }
+
+    /// Everything about the groups named.
+    pub fn describe(&mut self, group_ids: &[String], token: u64) -> Vec<Effect> {
+        let described = group_ids.iter().map(|name| self.describe_one(name)).collect();
+        self.done(token, Reply::Describe(described))
+    }
+
+    fn describe_one(&self, name: &str) -> DescribedGroup {
+        let mut described = DescribedGroup {
+            group_id: name.to_owned(),
+            error: None,
+            state: GroupState::Dead,
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+        };
+        let Some(group) = self.groups.get(name) else {
+            described.error = Some(GroupError::GroupIdNotFound);
+            return described;
+        };
+        let stable = group.state == GroupState::Stable;
+        described.state = group.state;
+        described.protocol_type = group.protocol_type.clone().unwrap_or_default();
+        described.protocol = group.protocol.clone().filter(|_| stable).unwrap_or_default();
+        for (id, member) in &group.members {
+            described.members.push(DescribedMember {
+                member_id: id.clone(),
+                group_instance_id: member.instance.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                metadata: if stable {
+                    member.metadata(group.protocol.as_deref())
+                } else {
+                    bytes::Bytes::new()
+                },
+                assignment: if stable { member.assignment.clone() } else { bytes::Bytes::new() },
+            });
+        }
+        described
+    }
+
+    /// Deletes groups that have no members, with their offsets.
+    pub fn delete_groups(&mut self, group_ids: Vec<String>, token: u64) -> Vec<Effect> {
+        let mut records = Vec::new();
+        let mut outcomes = Vec::new();
+        for name in group_ids {
+            let error = match self.groups.get(&name) {
+                _ if name.is_empty() => Some(GroupError::InvalidGroupId),
+                None => Some(GroupError::GroupIdNotFound),
+                Some(group) if group.state != GroupState::Empty => Some(GroupError::NonEmptyGroup),
+                Some(_) => None,
+            };
+            if error.is_none() {
+                for (topic, partition) in self.offset_keys(&name) {
+                    records.push(OffsetsRecord { key: offset_key(&name, &topic, partition), value: None });
+                }
+                records.push(OffsetsRecord { key: group_key(&name), value: None });
+            }
+            outcomes.push((name, error));
+        }
+        self.store(records, token, Reply::DeleteGroups(outcomes))
+    }
+
+    /// Forgets every group's offsets of topics that no longer exist.
+    pub fn topics_deleted(&mut self, topics: &BTreeSet<String>, token: u64) -> Vec<Effect> {
+        let mut records = Vec::new();
+        for name in self.groups.keys() {
+            for (topic, partition) in
+                self.offset_keys(name).into_iter().filter(|(topic, _)| topics.contains(topic))
+            {
+                records.push(OffsetsRecord { key: offset_key(name, &topic, partition), value: None });
+            }
+        }
+        self.store(records, token, Reply::TopicsDeleted(Ok(())))
+    }
+}
