@@ -1,1 +1,13 @@
 //! Suites that cross processes: real clients and tools, real stores, real power cuts, benchmarks.
+
+pub mod apache;
+pub mod cluster;
+pub mod faults;
+pub mod java;
+pub mod librdkafka;
+pub mod process;
+pub mod relay;
+pub mod segments;
+pub mod store;
+pub mod tools;
+pub mod wire;

@@ -1,0 +1,107 @@
+//! Reading what has left the disk: against a plain ranged read of the same store, and beside a hot producer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firn_tests::apache;
+use firn_tests::cluster::{Broker, BrokerOptions, System};
+use firn_tests::process::wait_for;
+use firn_tests::store::Minio;
+
+use crate::Plan;
+use crate::latency::paced;
+use crate::pair::{self, Flush, Load};
+use crate::report::{Figure, Goal, Report};
+
+const SECTION: &str = "cold";
+const TOPIC: &str = "history";
+const PARTITIONS: i32 = 4;
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(900);
+
+pub fn measure(plan: &Plan, report: &mut Report) {
+    let minio = Minio::start();
+    let mut options: BrokerOptions = pair::options(System::Firn, SECTION)
+        .with("firn.store.url", &minio.url())
+        .with("log.retention.check.interval.ms", "1000")
+        .with("remote.log.manager.task.interval.ms", "1000");
+    options.environment = minio.environment();
+    let mut broker = Broker::start(options);
+    let bytes = plan.amount(10_000_000_000);
+    fill(&broker, bytes);
+    wait_until_cold(&broker.data());
+
+    let (mut cold, mut plain, mut share) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.runs {
+        // A restart forgets every cached chunk.
+        broker.stop();
+        broker.start_again();
+        let speed = pair::consume_from(&broker, TOPIC, PARTITIONS, bytes / 1024).mb_per_second;
+        let ranged = minio.ranged_read_mb_per_second();
+        cold.push(speed);
+        plain.push(ranged);
+        share.push(speed / ranged);
+    }
+    let rows = [
+        ("cold read, 1 KiB records, 4 partitions, MinIO", "MB/s", cold, Goal::NONE),
+        ("a plain ranged read of the same objects", "MB/s", plain, Goal::NONE),
+        ("Firn's share of the plain read", "of 1", share, Goal::at_least(0.8)),
+    ];
+    for (name, unit, firn, goal) in rows {
+        report.add(Figure { section: SECTION, name: name.to_owned(), unit, firn, kafka: Vec::new(), goal });
+    }
+    beside_a_hot_producer(plan, report, &mut broker, bytes);
+}
+
+fn fill(broker: &Broker, bytes: u64) {
+    let configs = [
+        "remote.storage.enable=true",
+        "segment.bytes=134217728",
+        "local.retention.bytes=1",
+        "flush.messages=9223372036854775807",
+    ];
+    apache::create_topic(&broker.address(), TOPIC, PARTITIONS, &configs);
+    let load = Load { size: 1024, codec: "none", partitions: PARTITIONS, flush: Flush::KafkasDefault, bytes };
+    pair::produce_into(broker, TOPIC, &load);
+}
+
+fn wait_until_cold(data: &std::path::Path) {
+    wait_for("the tier to take everything sealed", UPLOAD_DEADLINE, || {
+        let logs = |partition: i32| {
+            let directory: PathBuf = data.join(format!("{TOPIC}-{partition}"));
+            let entries = std::fs::read_dir(directory).expect("the partition's directory").flatten();
+            entries.filter(|entry| entry.path().extension().is_some_and(|found| found == "log")).count()
+        };
+        (0..PARTITIONS).all(|partition| logs(partition) <= 1).then_some(())
+    });
+}
+
+/// p99 of a paced producer and consumer on a hot topic: alone, and while another client reads the cold one.
+fn beside_a_hot_producer(plan: &Plan, report: &mut Report, broker: &mut Broker, bytes: u64) {
+    let seconds = if plan.quick { 5 } else { 20 };
+    let load = Load { size: 100, codec: "none", partitions: 1, flush: Flush::KafkasDefault, bytes: 0 };
+    let (mut alone, mut beside, mut change) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.runs {
+        broker.stop();
+        broker.start_again();
+        let hot = pair::create(broker, &load);
+        let quiet = paced(broker, &hot, 1_000, seconds, 0).p99_ms;
+        let busy = std::thread::scope(|scope| {
+            let broker = &*broker;
+            let reader = scope.spawn(move || pair::consume_from(broker, TOPIC, PARTITIONS, bytes / 1024));
+            let busy = paced(broker, &hot, 1_000, seconds, 0).p99_ms;
+            reader.join().expect("the cold reader ends");
+            busy
+        });
+        alone.push(quiet);
+        beside.push(busy);
+        change.push((busy - quiet) / quiet * 100.0);
+    }
+    let rows = [
+        ("hot p99, 1,000 a second, nothing else", "ms", alone, Goal::NONE),
+        ("hot p99 while a consumer reads cold on the same two cores", "ms", beside, Goal::NONE),
+        ("change", "%", change, Goal::at_most(10.0)),
+    ];
+    for (name, unit, firn, goal) in rows {
+        report.add(Figure { section: SECTION, name: name.to_owned(), unit, firn, kafka: Vec::new(), goal });
+    }
+}

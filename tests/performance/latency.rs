@@ -1,0 +1,93 @@
+//! One record at a time, from produce to consume, at a fixed rate.
+
+use firn_tests::cluster::Broker;
+use firn_tests::librdkafka;
+use serde_json::Value;
+
+use crate::Plan;
+use crate::pair::{self, Flush, Load, Pair};
+use crate::report::{Figure, Goal, Report};
+
+const SECTION: &str = "latency";
+
+/// What one run of the paced client showed.
+#[derive(Debug, Clone, Copy)]
+pub struct Paced {
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub broker_cores: f64,
+}
+
+/// A paced run against one topic of one broker.
+pub fn paced(broker: &Broker, topic: &str, rate: u64, seconds: u64, linger_ms: u64) -> Paced {
+    let (rate, seconds, linger) = (rate.to_string(), seconds.to_string(), format!("linger.ms={linger_ms}"));
+    let mut arguments = vec!["--rate", &rate, "--seconds", &seconds, "--size", "100", "-X", &linger];
+    for setting in
+        ["acks=all", "socket.nagle.disable=true", "fetch.wait.max.ms=500", "fetch.error.backoff.ms=0"]
+    {
+        arguments.extend(["-X", setting]);
+    }
+    let before = broker.process().cpu_seconds();
+    let figures: Value = librdkafka::figures("latency", &broker.address(), topic, 1, &arguments);
+    let cpu = broker.process().cpu_seconds() - before;
+    let number = |key: &str| figures[key].as_f64().unwrap_or_else(|| panic!("no {key} in {figures}"));
+    // The client runs for two seconds before it measures.
+    Paced {
+        p50_ms: number("p50_ms"),
+        p99_ms: number("p99_ms"),
+        broker_cores: cpu / (number("seconds") + 2.0),
+    }
+}
+
+pub fn measure(plan: &Plan, report: &mut Report) {
+    let pair = Pair::start(SECTION);
+    pair.warm_up(plan);
+    let seconds = if plan.quick { 5 } else { 20 };
+    for flush in Flush::BOTH {
+        for (rate, linger_ms) in [(1_000, 0), (10_000, 0), (10_000, 5)] {
+            let load = Load { size: 100, codec: "none", partitions: 1, flush, bytes: 0 };
+            let (firn, kafka) = pair.alternate(plan.runs, |broker| {
+                let topic = pair::create(broker, &load);
+                let paced = paced(broker, &topic, rate, seconds, linger_ms);
+                pair::delete(broker, &topic);
+                paced
+            });
+            add(
+                report,
+                &format!("{rate} a second, linger {linger_ms}, {}", flush.name()),
+                (&firn, &kafka),
+                goals(flush, rate, linger_ms),
+            );
+        }
+    }
+}
+
+/// For p50, p99 and the broker's CPU.
+fn goals(flush: Flush, rate: u64, linger_ms: u64) -> [Goal; 3] {
+    match (flush, rate, linger_ms) {
+        (Flush::KafkasDefault, 1_000, 0) => {
+            [Goal::ratio_at_most(0.5), Goal::ratio_at_most(0.33), Goal::ratio_at_most(0.15)]
+        }
+        (Flush::KafkasDefault, 10_000, 0) => [Goal::NONE, Goal::at_most(10.0), Goal::NONE],
+        _ => [Goal::NONE; 3],
+    }
+}
+
+fn add(report: &mut Report, name: &str, (firn, kafka): (&[Paced], &[Paced]), goals: [Goal; 3]) {
+    type Field = fn(&Paced) -> f64;
+    let rows: [(&str, &'static str, Field); 3] = [
+        ("p50", "ms", |run| run.p50_ms),
+        ("p99", "ms", |run| run.p99_ms),
+        ("broker CPU", "cores", |run| run.broker_cores),
+    ];
+    for ((what, unit, field), goal) in rows.into_iter().zip(goals) {
+        report.add(Figure {
+            section: SECTION,
+            name: format!("{name}: {what}"),
+            unit,
+            firn: firn.iter().map(field).collect(),
+            kafka: kafka.iter().map(field).collect(),
+            goal,
+        });
+    }
+}

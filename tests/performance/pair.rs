@@ -1,0 +1,178 @@
+//! Both brokers side by side on one disk, and what they are made to do in turns.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use firn_tests::cluster::{Broker, BrokerOptions, System};
+use firn_tests::{apache, librdkafka};
+use serde_json::Value;
+
+use crate::Plan;
+use crate::report;
+
+/// `flush.messages`: as Kafka has it, or an fsync before every acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    KafkasDefault,
+    EachMessage,
+}
+
+impl Flush {
+    pub const BOTH: [Flush; 2] = [Flush::KafkasDefault, Flush::EachMessage];
+
+    fn topic_config(self) -> &'static str {
+        match self {
+            Flush::KafkasDefault => "flush.messages=9223372036854775807",
+            Flush::EachMessage => "flush.messages=1",
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Flush::KafkasDefault => "page cache",
+            Flush::EachMessage => "fsync before ack",
+        }
+    }
+}
+
+/// One produce run's load.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub size: u64,
+    pub codec: &'static str,
+    pub partitions: i32,
+    pub flush: Flush,
+    pub bytes: u64,
+}
+
+/// What one run showed.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    pub mb_per_second: f64,
+    pub broker_cpu_per_gb: f64,
+    pub client_cpu_per_gb: f64,
+}
+
+pub struct Pair {
+    pub firn: Broker,
+    pub kafka: Broker,
+}
+
+impl Pair {
+    pub fn start(label: &str) -> Pair {
+        Pair { firn: broker(System::Firn, label), kafka: broker(System::Kafka, label) }
+    }
+
+    pub fn get(&self, system: System) -> &Broker {
+        match system {
+            System::Firn => &self.firn,
+            System::Kafka => &self.kafka,
+        }
+    }
+
+    /// Both in turns, `runs` times: the figures of each.
+    pub fn alternate<T>(&self, runs: usize, mut run: impl FnMut(&Broker) -> T) -> (Vec<T>, Vec<T>) {
+        let (mut firn, mut kafka) = (Vec::new(), Vec::new());
+        for _ in 0..runs {
+            firn.push(run(&self.firn));
+            kafka.push(run(&self.kafka));
+        }
+        (firn, kafka)
+    }
+
+    /// Kafka's JIT needs gigabytes before it is at its best; Firn gets the same.
+    pub fn warm_up(&self, plan: &Plan) {
+        let bytes = plan.amount(10_000_000_000);
+        for system in [System::Kafka, System::Firn] {
+            eprintln!("   warming {}: {:.1} GB in and out", system.name(), bytes as f64 / 1e9);
+            let mut left = bytes;
+            while left > 0 {
+                let piece = left.min(2_500_000_000);
+                let load = Load {
+                    size: 1024,
+                    codec: "none",
+                    partitions: 6,
+                    flush: Flush::KafkasDefault,
+                    bytes: piece,
+                };
+                let topic = create(self.get(system), &load);
+                produce_into(self.get(system), &topic, &load);
+                consume_from(self.get(system), &topic, load.partitions, load.bytes / load.size);
+                delete(self.get(system), &topic);
+                left -= piece;
+            }
+        }
+    }
+}
+
+/// A broker of the release build, or Kafka with its gigabyte, on `target/bench/data`.
+pub fn broker(system: System, label: &str) -> Broker {
+    Broker::start(options(system, label))
+}
+
+pub fn options(system: System, label: &str) -> BrokerOptions {
+    let options = BrokerOptions { system, heap: "1g", ..BrokerOptions::default() };
+    options.on(&data(system, label)).with("log.segment.delete.delay.ms", "500").with("num.partitions", "1")
+}
+
+fn data(system: System, label: &str) -> PathBuf {
+    let directory = report::directory().join("data").join(format!("{}-{label}", system.name()));
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory).expect("remove the last run's data");
+    }
+    std::fs::create_dir_all(&directory).expect("create a data directory");
+    directory
+}
+
+pub fn create(broker: &Broker, load: &Load) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let topic = format!("bench-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    apache::create_topic(&broker.address(), &topic, load.partitions, &[load.flush.topic_config()]);
+    topic
+}
+
+pub fn delete(broker: &Broker, topic: &str) {
+    apache::topics(&broker.address(), &["--delete", "--topic", topic]).ok();
+}
+
+/// One produce run into a topic of its own, which is gone afterwards.
+pub fn produce(broker: &Broker, load: &Load) -> Outcome {
+    let topic = create(broker, load);
+    let outcome = produce_into(broker, &topic, load);
+    delete(broker, &topic);
+    outcome
+}
+
+pub fn produce_into(broker: &Broker, topic: &str, load: &Load) -> Outcome {
+    let (count, size) = ((load.bytes / load.size).to_string(), load.size.to_string());
+    let codec = format!("compression.codec={}", load.codec);
+    let mut arguments = vec!["--count", &count, "--size", &size, "-X", &codec];
+    for setting in [
+        "acks=all",
+        "linger.ms=5",
+        "queue.buffering.max.messages=1000000",
+        "queue.buffering.max.kbytes=1048576",
+    ] {
+        arguments.extend(["-X", setting]);
+    }
+    measured(broker, || librdkafka::figures("produce", &broker.address(), topic, load.partitions, &arguments))
+}
+
+pub fn consume_from(broker: &Broker, topic: &str, partitions: i32, records: u64) -> Outcome {
+    let count = records.to_string();
+    let arguments = ["--count", &count, "-X", "queued.min.messages=1000000", "-X", "fetch.wait.max.ms=100"];
+    measured(broker, || librdkafka::figures("consume", &broker.address(), topic, partitions, &arguments))
+}
+
+fn measured(broker: &Broker, run: impl FnOnce() -> Value) -> Outcome {
+    let before = broker.process().cpu_seconds();
+    let figures = run();
+    let cpu = broker.process().cpu_seconds() - before;
+    let number = |key: &str| figures[key].as_f64().unwrap_or_else(|| panic!("no {key} in {figures}"));
+    let gb = number("bytes") / 1e9;
+    Outcome {
+        mb_per_second: gb * 1e3 / number("seconds"),
+        broker_cpu_per_gb: cpu / gb,
+        client_cpu_per_gb: number("client_cpu_seconds") / gb,
+    }
+}

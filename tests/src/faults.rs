@@ -1,0 +1,84 @@
+//! Real faults: file systems on loop images whose power can be cut, and small ones that can be filled.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::process::{TempDir, as_root, run, run_ok};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    Ext4,
+    Xfs,
+}
+
+/// A file system in a file, mounted. Unmounted on drop.
+#[derive(Debug)]
+pub struct LoopImage {
+    image: PathBuf,
+    mount: PathBuf,
+    mounted: bool,
+    _work: TempDir,
+}
+
+impl LoopImage {
+    /// XFS wants at least 300 MiB.
+    pub fn create(kind: FileSystem, size_mib: u64) -> LoopImage {
+        let work = TempDir::new("image");
+        let image = work.path().join("image");
+        let mount = work.path().join("mount");
+        std::fs::create_dir(&mount).expect("create the mount point");
+        let file = std::fs::File::create(&image).expect("create the image");
+        file.set_len(size_mib << 20).expect("size the image");
+        let (program, quiet) = match kind {
+            FileSystem::Ext4 => ("mkfs.ext4", "-q"),
+            FileSystem::Xfs => ("mkfs.xfs", "-q"),
+        };
+        run_ok(as_root(program).arg(quiet).arg(&image), "", DEADLINE);
+        let mut made = LoopImage { image, mount, mounted: false, _work: work };
+        made.mount();
+        made
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    fn mount(&mut self) {
+        run_ok(as_root("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mount), "", DEADLINE);
+        self.mounted = true;
+        if !rustix::process::geteuid().is_root() {
+            run_ok(as_root("chmod").arg("0777").arg(&self.mount), "", DEADLINE);
+        }
+    }
+
+    /// From here on the file system takes nothing more: every write and fsync fails, and nothing cached is written.
+    pub fn cut_power(&self) {
+        run_ok(as_root("xfs_io").args(["-x", "-c", "shutdown"]).arg(&self.mount), "", DEADLINE);
+    }
+
+    /// Power is back: unmounted, and mounted again through the journal's recovery. No process may hold files open.
+    pub fn restore_power(&mut self) {
+        self.unmount();
+        self.mount();
+    }
+
+    fn unmount(&mut self) {
+        crate::process::wait_for("the unmount", DEADLINE, || {
+            run(as_root("umount").arg(&self.mount), "", DEADLINE).status.success().then_some(())
+        });
+        self.mounted = false;
+    }
+}
+
+impl Drop for LoopImage {
+    fn drop(&mut self) {
+        if self.mounted {
+            let lazily = as_root("umount").arg("-l").arg(&self.mount).output();
+            if !lazily.is_ok_and(|output| output.status.success()) {
+                eprintln!("cannot unmount {}", self.mount.display());
+            }
+        }
+    }
+}

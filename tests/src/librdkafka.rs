@@ -1,0 +1,176 @@
+//! The C client of tests/performance/client.c, and kcat: both are librdkafka.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::process;
+use crate::tools;
+
+fn client(command: &str, address: &str, topic: &str, partitions: i32) -> Command {
+    let mut client = Command::new(tools::program("firn-rdkafka"));
+    client.args([command, "--brokers", address, "--topic", topic, "--partitions", &partitions.to_string()]);
+    client
+}
+
+/// The client with options of its own; standard output must be one JSON line of figures.
+pub fn figures(
+    command: &str,
+    address: &str,
+    topic: &str,
+    partitions: i32,
+    arguments: &[&str],
+) -> serde_json::Value {
+    let mut client = client(command, address, topic, partitions);
+    let out = process::run_ok(client.args(arguments), "", Duration::from_secs(900));
+    serde_json::from_str(out.trim()).unwrap_or_else(|error| panic!("{error} in {out}"))
+}
+
+/// An idempotent acks=all load of numbered records.
+#[derive(Debug)]
+pub struct Load {
+    child: Child,
+    acknowledged: Arc<AtomicU64>,
+    ledger: Option<std::thread::JoinHandle<Ledger>>,
+}
+
+/// What the broker acknowledged: partition to (offset, value) in the order of the acknowledgements.
+#[derive(Debug, Default, Clone)]
+pub struct Ledger {
+    pub acknowledged: BTreeMap<i32, Vec<(i64, String)>>,
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl Ledger {
+    pub fn len(&self) -> usize {
+        self.acknowledged.values().map(Vec::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Load {
+    /// Runs until it is killed, or to `count` records when that is not 0. `rate` is records a second, 0 for no limit.
+    pub fn start(
+        address: &str,
+        topic: &str,
+        partitions: i32,
+        count: u64,
+        rate: u32,
+        settings: &[&str],
+    ) -> Load {
+        let mut command = client("load", address, topic, partitions);
+        command.args(["--count", &count.to_string(), "--rate", &rate.to_string(), "--size", "100"]);
+        for setting in ["enable.idempotence=true", "acks=all", "linger.ms=1", "message.timeout.ms=300000"] {
+            command.args(["-X", setting]);
+        }
+        for setting in settings {
+            command.args(["-X", setting]);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the load");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&acknowledged);
+        let ledger = std::thread::spawn(move || {
+            let mut ledger = Ledger::default();
+            for line in out.lines().map_while(Result::ok) {
+                let words: Vec<&str> = line.split(' ').collect();
+                match words[..] {
+                    ["A", partition, offset, value] => {
+                        let partition = partition.parse().expect("a partition");
+                        let entry = (offset.parse().expect("an offset"), number(value).to_owned());
+                        ledger.acknowledged.entry(partition).or_default().push(entry);
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    ["F", _, _, error] => *ledger.failures.entry(error.to_owned()).or_default() += 1,
+                    // The line that the kill cut short tells nothing.
+                    _ => {}
+                }
+            }
+            ledger
+        });
+        Load { child, acknowledged, ledger: Some(ledger) }
+    }
+
+    /// Waits until this many more records are acknowledged than now.
+    pub fn wait_for_more(&self, records: u64) {
+        let enough = self.acknowledged.load(Ordering::Relaxed) + records;
+        process::wait_for("more acknowledgements", Duration::from_secs(60), || {
+            (self.acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
+        });
+    }
+
+    /// Kills the client and gives what had been acknowledged to it.
+    pub fn kill(mut self) -> Ledger {
+        self.child.kill().expect("kill the load");
+        self.finish()
+    }
+
+    /// Waits for a counted load's end.
+    pub fn wait(mut self) -> Ledger {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Ledger {
+        self.child.wait().expect("reap the load");
+        self.ledger.take().expect("finished once").join().expect("the ledger is read")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if self.ledger.is_some() {
+            self.child.kill().unwrap_or_default();
+            self.child.wait().map(drop).unwrap_or_default();
+        }
+    }
+}
+
+/// The number that a load record carries, without its padding.
+pub fn number(value: &str) -> &str {
+    value.trim_end_matches(['.', '\0'])
+}
+
+/// One partition as `dump` found it: its bounds and, in order, offset and value of each record.
+#[derive(Debug, Default, Clone)]
+pub struct Dumped {
+    pub start_offset: i64,
+    pub end_offset: i64,
+    pub records: Vec<(i64, String)>,
+}
+
+/// Everything that a topic holds at or after the given offsets.
+pub fn dump(address: &str, topic: &str, partitions: i32, from: &BTreeMap<i32, i64>) -> BTreeMap<i32, Dumped> {
+    let from: Vec<String> = from.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+    let mut command = client("dump", address, topic, partitions);
+    if !from.is_empty() {
+        command.args(["--from", &from.join(",")]);
+    }
+    let out = process::run_ok(&mut command, "", Duration::from_secs(90));
+    let mut found: BTreeMap<i32, Dumped> = BTreeMap::new();
+    for line in out.lines() {
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_else(|| panic!("a short line: {line}"));
+        let kind = word();
+        let entry = found.entry(word().parse().expect("a partition")).or_default();
+        if kind == "E" {
+            entry.start_offset = word().parse().expect("an offset");
+            entry.end_offset = word().parse().expect("an offset");
+        } else {
+            let offset = word().parse().expect("an offset");
+            entry.records.push((offset, number(word()).to_owned()));
+        }
+    }
+    found
+}
+
+/// kcat with these arguments and this input; it must succeed.
+pub fn kcat(address: &str, arguments: &[&str], input: &str) -> String {
+    let mut command = Command::new("kcat");
+    process::run_ok(command.args(["-b", address]).args(arguments), input, Duration::from_secs(60))
+}
