@@ -1,0 +1,61 @@
+# The words of the README. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+INSTALL := tests/install/install.sh
+FIRN_CACHE ?= $(HOME)/.cache/firn
+export FIRN_CACHE
+
+PORT ?= 9092
+DATA ?= ./firn-data
+SECTIONS ?= all
+
+.PHONY: help run build test test-crates test-suites bench bench-quick verify fix install-build install-verify install-tests
+
+help: ## What there is to say
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: install-build ## Build Firn and run one broker on 127.0.0.1:9092, data under ./firn-data (PORT=, DATA=)
+	$(CARGO) build --release --locked --package firn
+	exec target/release/firn dev --port $(PORT) --data $(DATA)
+
+build: install-build ## Build the release binary, target/release/firn
+	$(CARGO) build --release --locked --package firn
+
+test: test-crates test-suites ## Install what the tests need, and pass them all
+
+test-crates: install-build ## The crates' own tests: no network, no other programs
+	$(CARGO) test --workspace --exclude firn-tests --locked
+
+test-suites: install-tests ## Real clients and tools, a real S3 server, real power cuts
+	$(CARGO) build --locked --package firn
+	$(CARGO) test --package firn-tests --locked
+
+bench: install-tests ## Firn against Apache Kafka, as a table and a plot in target/bench (SECTIONS=produce,latency,...)
+	$(CARGO) build --release --locked --package firn
+	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --locked -- --sections $(SECTIONS)
+
+bench-quick: install-tests ## The same with short runs: to see that it works, not to quote
+	$(CARGO) build --release --locked --package firn
+	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --locked -- --quick --sections $(SECTIONS)
+
+verify: install-build install-verify ## Format, lints, licences, tidiness: what every change must pass; writes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	$(FIRN_CACHE)/bin/cargo-deny-0.20.2 --log-level error check bans licenses sources
+	$(CARGO) test --package firn-tests --test tidy --locked --quiet
+
+fix: install-build ## Format, and apply what clippy can
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+install-build: ## A C compiler, if the machine has none
+	@$(INSTALL) build
+
+install-verify:
+	@$(INSTALL) verify
+
+install-tests: ## Apache Kafka, kcat, MinIO and file system tools, into $FIRN_CACHE
+	@$(INSTALL) build clients kafka kafka-old java minio filesystems
