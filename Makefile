@@ -35,11 +35,11 @@ test-suites: install-tests ## Real clients and tools, a real S3 server, real pow
 
 bench: install-tests ## Firn against Apache Kafka, as a table and a plot in target/bench (SECTIONS=produce,latency,...)
 	$(CARGO) build --release --locked --package firn
-	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --locked -- --sections $(SECTIONS)
+	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --bench performance --locked -- --sections $(SECTIONS)
 
 bench-quick: install-tests ## The same with short runs: to see that it works, not to quote
 	$(CARGO) build --release --locked --package firn
-	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --locked -- --quick --sections $(SECTIONS)
+	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --bench performance --locked -- --quick --sections $(SECTIONS)
 
 verify: install-build install-verify ## Format, lints, licences, tidiness: what every change must pass; writes nothing
 	$(CARGO) fmt --all --check

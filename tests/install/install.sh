@@ -66,10 +66,11 @@ install_verify() {
   rm -rf "$work"
 }
 
-# kcat, and the small C client that loads both systems in the same way.
+# kcat, curl, and the small C client that loads both systems in the same way.
 install_clients() {
   command_or_debian cc gcc libc6-dev
   command_or_debian kcat kcat
+  command_or_debian curl curl
   command_or_debian pkg-config pkg-config
   debian librdkafka-dev
   local source=$here/../performance/client.c stamp

@@ -2,24 +2,22 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{ObjectStore, ObjectStoreExt};
-
-use crate::process::{Process, TempDir, free_ports, wait_for};
+use crate::process::{Process, TempDir, free_ports, run_ok, wait_for};
 use crate::{tools, wire};
 
 const USER: &str = "firn-tests";
 const PASSWORD: &str = "firn-tests-password";
 const BUCKET: &str = "firn";
+const REGION: &str = "us-east-1";
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Minio {
     process: Process,
     port: u16,
-    _work: TempDir,
+    work: TempDir,
 }
 
 impl Minio {
@@ -34,7 +32,7 @@ impl Minio {
         command.env("MINIO_ROOT_USER", USER).env("MINIO_ROOT_PASSWORD", PASSWORD);
         command.env("MINIO_BROWSER", "off").env("MINIO_UPDATE", "off");
         let process = Process::start("minio", command, work.path());
-        let mut minio = Minio { process, port, _work: work };
+        let mut minio = Minio { process, port, work };
         minio.wait_ready();
         minio
     }
@@ -59,7 +57,7 @@ impl Minio {
         let pairs = [
             ("AWS_ACCESS_KEY_ID", USER),
             ("AWS_SECRET_ACCESS_KEY", PASSWORD),
-            ("AWS_REGION", "us-east-1"),
+            ("AWS_REGION", REGION),
             ("AWS_ENDPOINT", &format!("http://127.0.0.1:{}", self.port)),
             ("AWS_ALLOW_HTTP", "true"),
         ];
@@ -70,53 +68,105 @@ impl Minio {
         &self.process
     }
 
+    /// Names of the objects in the bucket; one drive of MinIO keeps each as a directory with an `xl.meta`.
+    pub fn objects(&self) -> Vec<String> {
+        let bucket = self.work.path().join("drive").join(BUCKET);
+        let mut found = Vec::new();
+        collect(&bucket, &bucket, &mut found);
+        found.sort();
+        found
+    }
+
     /// Copies every segment object into `work`, as `<number>-<file name>`.
     pub fn download(&self, work: &Path) {
-        let store = self.client();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut listed: Vec<_> = store.list(None).try_collect().await.expect("list the bucket");
-            listed.sort_by(|left, right| left.location.cmp(&right.location));
-            for (number, object) in listed.iter().enumerate() {
-                let name = object.location.filename().expect("a name");
-                if name.ends_with(".seg") {
-                    let got = store.get(&object.location).await.expect("get an object");
-                    let bytes = got.bytes().await.expect("read an object");
-                    std::fs::write(work.join(format!("{number:04}-{name}")), bytes).expect("write an object");
-                }
-            }
+        let objects = self.objects().into_iter().filter(|name| name.ends_with(".seg"));
+        let pairs = objects.enumerate().map(|(number, object)| {
+            let file = object.rsplit('/').next().unwrap_or_default();
+            let output = work.join(format!("{number:04}-{file}"));
+            format!("url = \"{}\"\noutput = \"{}\"\n", self.object_url(&object), output.display())
         });
+        self.curl(&pairs.collect::<String>(), &[]);
     }
 
     /// MB/s of reading every segment object once in ranges of 8 MiB, four at a time: what the store gives at best.
     pub fn ranged_read_mb_per_second(&self) -> f64 {
         const RANGE_BYTES: u64 = 8 << 20;
-        const AT_A_TIME: usize = 4;
-        let store = self.client();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let listed: Vec<_> = store.list(None).try_collect().await.expect("list the bucket");
-            let started = std::time::Instant::now();
-            let ranges = listed.iter().flat_map(|object| {
-                let starts = (0..object.size).step_by(RANGE_BYTES as usize);
-                starts.map(|start| (&object.location, start..object.size.min(start + RANGE_BYTES)))
-            });
-            let reads = futures_util::stream::iter(ranges).map(|(name, range)| store.get_range(name, range));
-            let sizes = reads.buffered(AT_A_TIME).map_ok(|bytes| bytes.len() as u64);
-            let total = sizes.try_fold(0, async |sum, bytes| Ok(sum + bytes)).await.expect("read ranges");
-            total as f64 / 1e6 / started.elapsed().as_secs_f64()
-        })
+        let work = TempDir::new("ranges");
+        self.download(work.path());
+        let sizes = std::fs::read_dir(work.path()).expect("the objects").flatten();
+        let mut sizes: Vec<(String, u64)> = sizes
+            .map(|entry| {
+                (entry.file_name().to_string_lossy().into_owned(), entry.metadata().expect("a size").len())
+            })
+            .collect();
+        sizes.sort();
+        let objects = self.objects().into_iter().filter(|name| name.ends_with(".seg"));
+        // Each range is a transfer with options of its own, for which curl's word is `next`.
+        let mut requests = Vec::new();
+        let mut total = 0;
+        for (object, (_, size)) in objects.zip(sizes) {
+            total += size;
+            for start in (0..size).step_by(RANGE_BYTES as usize) {
+                let end = size.min(start + RANGE_BYTES) - 1;
+                let url = self.object_url(&object);
+                requests.push(format!(
+                    "{}url = \"{url}\"\nrange = \"{start}-{end}\"\noutput = \"/dev/null\"\n",
+                    self.signing()
+                ));
+            }
+        }
+        let started = Instant::now();
+        self.curl(&requests.join("next\n"), &["--parallel", "--parallel-max", "4"]);
+        total as f64 / 1e6 / started.elapsed().as_secs_f64()
     }
 
-    fn client(&self) -> AmazonS3 {
-        AmazonS3Builder::new()
-            .with_bucket_name(BUCKET)
-            .with_endpoint(format!("http://127.0.0.1:{}", self.port))
-            .with_allow_http(true)
-            .with_region("us-east-1")
-            .with_access_key_id(USER)
-            .with_secret_access_key(PASSWORD)
-            .build()
-            .expect("a client of the store")
+    fn object_url(&self, object: &str) -> String {
+        format!("http://127.0.0.1:{}/{BUCKET}/{object}", self.port)
+    }
+
+    fn signing(&self) -> String {
+        format!(
+            "user = \"{USER}:{PASSWORD}\"\naws-sigv4 = \"aws:amz:{REGION}:s3\"\nfail\nsilent\nshow-error\n"
+        )
+    }
+
+    /// One curl that does all of these requests; each must succeed.
+    fn curl(&self, requests: &str, arguments: &[&str]) {
+        let config = format!("{}{requests}", self.signing());
+        run_ok(Command::new("curl").args(arguments).args(["--config", "-"]), &config, TRANSFER_DEADLINE);
+    }
+}
+
+fn collect(root: &Path, directory: &Path, found: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if path.file_name().is_some_and(|name| name == "xl.meta") {
+            let object = directory.strip_prefix(root).expect("below the bucket");
+            found.push(object.to_string_lossy().into_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_is_listed_and_downloaded() {
+        let minio = Minio::start();
+        let work = TempDir::new("put");
+        let source = work.path().join("source");
+        std::fs::write(&source, vec![7_u8; 20 << 20]).expect("write a file");
+        let name = "prefix/topics/t.id/0/00000000000000000000-00000000000000000009-0-1-2.seg";
+        let url = minio.object_url(name);
+        minio.curl(&format!("url = \"{url}\"\nupload-file = \"{}\"\n", source.display()), &[]);
+        assert_eq!(minio.objects(), [name]);
+        let into = TempDir::new("download");
+        minio.download(into.path());
+        let file = into.path().join("0000-00000000000000000000-00000000000000000009-0-1-2.seg");
+        assert_eq!(std::fs::metadata(file).expect("downloaded").len(), 20 << 20);
+        assert!(minio.ranged_read_mb_per_second() > 0.0);
     }
 }
