@@ -179,3 +179,14 @@ fn a_replayed_shard_knows_what_the_live_one_stored() {
         "sessions run after a load"
     );
 }
+
+#[test]
+fn an_unused_member_id_that_leaves_starts_no_rebalance() {
+    let mut shard = shard();
+    let id = stable(&mut shard, None);
+    let pending = joined_of(&shard.join(1, join("", None, 2), 5)).member_id;
+    let members = vec![LeavingMember { member_id: pending, group_instance_id: None }];
+    let reply = only(shard.leave(1, LeaveRequest { group_id: "g".into(), members }, 6));
+    assert!(matches!(reply, Reply::Leave(Ok(of)) if of[0].error.is_none()));
+    assert_eq!(only(shard.heartbeat(1, member(&id, 1), 3)), Reply::Heartbeat(Ok(())));
+}

@@ -98,13 +98,15 @@ impl GroupShard {
         };
         let mut outcomes: Vec<_> = request.members.into_iter().map(unknown).collect();
         self.with_group(&request.group_id, |shard, group, name| {
+            let members = group.members.len();
             for outcome in &mut outcomes {
                 outcome.error = shard
                     .leave_one(name, group, &outcome.member_id, outcome.group_instance_id.as_deref())
                     .err();
             }
-            let left = outcomes.iter().any(|outcome| outcome.error.is_none());
-            if left && group.state != GroupState::Empty {
+            // A member id that was never used frees a rebalance that waits for it, but starts none.
+            let fewer = group.members.len() < members;
+            if fewer || group.state == GroupState::PreparingRebalance {
                 shard.rebalance(now_ms, name, group);
             }
         });
