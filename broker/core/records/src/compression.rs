@@ -100,7 +100,7 @@ fn drain(
 ) -> Result<Vec<u8>, CompressionError> {
     // Memory grows with what comes out, from a guess that suits text, and never past the limit by more than a byte.
     let mut out = Vec::with_capacity(compressed.saturating_mul(3).min(limit.saturating_add(1)));
-    let mut bounded = reader.take(limit as u64 + 1);
+    let mut bounded = reader.take((limit as u64).saturating_add(1));
     bounded.read_to_end(&mut out).map_err(|source| CompressionError::Malformed { codec, source })?;
     if out.len() > limit {
         return Err(CompressionError::TooLarge { compressed, limit });
