@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::checkpoint::{self, DirSync};
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::file_names::{LOG_START_OFFSETS, RECOVERY_POINTS};
+use crate::file_names::{CLEANER_OFFSETS, LOG_START_OFFSETS, RECOVERY_POINTS};
 use crate::open_files::OpenFiles;
 
 /// Settings of a log directory.
@@ -39,6 +39,8 @@ impl Default for LogDirOptions {
 pub(crate) struct Checkpoints {
     pub(crate) recovery_points: BTreeMap<TopicPartition, i64>,
     pub(crate) log_starts: BTreeMap<TopicPartition, i64>,
+    /// Ends of what the cleaner has done; lost, it only begins again.
+    pub(crate) cleaned: BTreeMap<TopicPartition, i64>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,18 @@ impl Directory {
         }
     }
 
+    /// The end of what was compacted, 0 if nothing was.
+    pub(crate) fn cleaned(&self, partition: &TopicPartition) -> i64 {
+        self.checkpoints.lock().cleaned.get(partition).copied().unwrap_or(0)
+    }
+
+    /// Notes, durably, how far the cleaner has come.
+    pub(crate) fn note_cleaned(&self, partition: &TopicPartition, offset: i64) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints.lock();
+        checkpoints.cleaned.insert(partition.clone(), offset);
+        self.write(CLEANER_OFFSETS, &checkpoints.cleaned, DirSync::Now)
+    }
+
     /// Writes both checkpoints.
     pub(crate) fn write_checkpoints(&self) -> Result<(), StorageError> {
         self.check()?;
@@ -143,10 +157,14 @@ impl Directory {
     /// Durably forgets partitions that are gone: another of the same name must not inherit from them.
     pub(crate) fn forget(&self, partitions: &[TopicPartition]) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints.lock();
-        let (mut had_point, mut had_start) = (false, false);
+        let (mut had_point, mut had_start, mut had_cleaned) = (false, false, false);
         for partition in partitions {
             had_point |= checkpoints.recovery_points.remove(partition).is_some();
             had_start |= checkpoints.log_starts.remove(partition).is_some();
+            had_cleaned |= checkpoints.cleaned.remove(partition).is_some();
+        }
+        if had_cleaned {
+            self.write(CLEANER_OFFSETS, &checkpoints.cleaned, DirSync::Now)?;
         }
         if had_start {
             self.write(LOG_START_OFFSETS, &checkpoints.log_starts, DirSync::Now)?;

@@ -33,7 +33,7 @@ pub struct FlushTask {
 #[derive(Debug)]
 pub struct FlushedUpTo {
     offset: i64,
-    generation: u64,
+    truncations: u64,
     names: u64,
     epochs: u64,
     created: bool,
@@ -131,7 +131,7 @@ impl PartitionLog {
             sync_names: names_changed || epochs_changed || self.unsynced.is_new,
             done: FlushedUpTo {
                 offset: self.end_offset,
-                generation: self.generation,
+                truncations: self.truncations,
                 names: self.unsynced.names_changed,
                 epochs: self.epochs.changes(),
                 created: self.unsynced.is_new,
@@ -184,7 +184,7 @@ impl PartitionLog {
 
     /// Takes note of a successful flush: moves the recovery point.
     pub fn flushed(&mut self, done: FlushedUpTo) {
-        if done.generation != self.generation {
+        if done.truncations != self.truncations {
             return;
         }
         self.flushed_offset = self.flushed_offset.max(done.offset.min(self.end_offset));

@@ -5,10 +5,12 @@ pub mod directory;
 mod file_names;
 mod index;
 mod leftovers;
+mod offset_map;
 mod open_files;
 mod rebuild;
 mod recent;
 mod recovery;
+mod rewrite;
 mod roll;
 #[cfg(test)]
 mod sample;
@@ -16,6 +18,8 @@ mod scan;
 mod segment;
 
 pub mod append;
+pub mod cleaner;
+pub mod compaction;
 pub mod disk;
 pub mod epochs;
 pub mod error;

@@ -19,8 +19,8 @@ use crate::directory::{Checkpoints, Directory, LogDirOptions};
 use crate::disk::{Disk, Lock, OpenMode, Space, write_all_at};
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{
-    CLEAN_SHUTDOWN, DIRECTORY_LOCK, LOG_START_OFFSETS, META_PROPERTIES, PARTITION_METADATA, RECOVERY_POINTS,
-    delete_dir, is_delete_dir, parse_partition_dir,
+    CLEAN_SHUTDOWN, CLEANER_OFFSETS, DIRECTORY_LOCK, LOG_START_OFFSETS, META_PROPERTIES, PARTITION_METADATA,
+    RECOVERY_POINTS, delete_dir, is_delete_dir, parse_partition_dir,
 };
 use crate::identity::{self, Identity};
 use crate::open_files::read_file;
@@ -270,7 +270,14 @@ fn load_checkpoints(disk: &dyn Disk, path: &Path) -> Result<Checkpoints, Storage
     };
     // Without this file deleted records would come back: the operator decides, by removing it.
     let log_starts = checkpoint::load_offsets(disk, &path.join(LOG_START_OFFSETS))?;
-    Ok(Checkpoints { recovery_points, log_starts })
+    let cleaned = match checkpoint::load_offsets(disk, &path.join(CLEANER_OFFSETS)) {
+        Err(StorageError::Corrupt { path, reason }) => {
+            tracing::warn!(file = %path.display(), reason, "compaction begins again");
+            Default::default()
+        }
+        other => other?,
+    };
+    Ok(Checkpoints { recovery_points, log_starts, cleaned })
 }
 
 fn remove_deleted_partitions(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {

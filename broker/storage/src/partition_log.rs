@@ -39,8 +39,12 @@ pub struct PartitionLog {
     pub(crate) snapshots: BTreeSet<i64>,
     pub(crate) recent: RecentBatches,
     pub(crate) unsynced: Unsynced,
-    /// Segments were cut or exchanged this many times: tells an old task's result from a current one.
+    /// Segments were removed or exchanged this many times: tells an outdated compaction from a current one.
     pub(crate) generation: u64,
+    /// The tail was cut this many times: tells an outdated flush from a current one.
+    pub(crate) truncations: u64,
+    /// Everything below was compacted before; Kafka's cleaner checkpoint.
+    pub(crate) cleaned_offset: i64,
     /// Files renamed out of the way, and when they may be removed.
     pub(crate) doomed: Vec<(i64, PathBuf)>,
 }

@@ -103,6 +103,8 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         recent: Default::default(),
         unsynced: Unsynced { is_new: opening.is_new, ..Unsynced::default() },
         generation: 0,
+        truncations: 0,
+        cleaned_offset: opening.directory.cleaned(opening.topic_partition),
         doomed: Vec::new(),
     };
     if opening.is_new {

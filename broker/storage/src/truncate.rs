@@ -24,7 +24,17 @@ impl PartitionLog {
         }
         let cut_at = self.batch_edge_below(offset)?;
         self.directory.lower_recovery_point(&self.topic_partition, cut_at)?;
+        self.lower_cleaned_offset(cut_at)?;
         self.cut_tail(cut_at).map_err(|error| self.fail(error))
+    }
+
+    /// What is written above a cut is dirty, whatever the cleaner did there before.
+    fn lower_cleaned_offset(&mut self, offset: i64) -> Result<(), StorageError> {
+        if self.cleaned_offset > offset {
+            self.cleaned_offset = offset;
+            self.directory.note_cleaned(&self.topic_partition, offset)?;
+        }
+        Ok(())
     }
 
     /// Where the log will end when it is cut at `offset`: before the batch that holds it.
@@ -39,6 +49,7 @@ impl PartitionLog {
 
     fn cut_tail(&mut self, offset: i64) -> Result<(), StorageError> {
         self.generation += 1;
+        self.truncations += 1;
         self.recent.clear();
         // A snapshot of what is cut must not come back either: it would speak for the records written there next.
         self.remove_snapshots_above(offset)?;
@@ -73,12 +84,14 @@ impl PartitionLog {
     pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<(), StorageError> {
         self.directory.check()?;
         self.directory.lower_recovery_point(&self.topic_partition, offset)?;
+        self.lower_cleaned_offset(0)?;
         self.directory.raise_log_start(&self.topic_partition, offset)?;
         self.start_empty_at(offset).map_err(|error| self.fail(error))
     }
 
     pub(crate) fn start_empty_at(&mut self, offset: i64) -> Result<(), StorageError> {
         self.generation += 1;
+        self.truncations += 1;
         self.recent.clear();
         self.remove_segments_from(0)?;
         self.remove_snapshots_above(-1)?;

@@ -156,17 +156,22 @@ impl Model {
         }
         let mut latest = BTreeMap::new();
         for row in self.rows.range(start..end).map(|(_, row)| row) {
-            latest.insert(&row.key, row.offset);
+            latest.insert(&row.key, row);
         }
         for row in self.rows.range(start..end).map(|(_, row)| row) {
-            let superseded = row.offset < self.compacted_below
-                && (latest.get(&row.key) != Some(&row.offset) || row.value.is_none());
-            if !superseded && !found.contains_key(&row.offset) {
+            let Some(newest) = latest.get(&row.key) else { continue };
+            let is_there = found.contains_key(&row.offset);
+            let may_go =
+                row.offset < self.compacted_below && (newest.offset != row.offset || row.value.is_none());
+            if !may_go && !is_there {
                 return Err(format!(
                     "offset {} of [{start}, {end}) is lost, found {:?}",
                     row.offset,
                     found.keys()
                 ));
+            }
+            if is_there && newest.value.is_none() && !found.contains_key(&newest.offset) {
+                return Err(format!("offset {} came back after its tombstone went", row.offset));
             }
         }
         Ok(())

@@ -70,6 +70,8 @@ pub struct Workload {
     now_ms: i64,
     sequences: [i32; 3],
     config: TopicConfig,
+    /// Compactions that changed the log.
+    pub compactions: u64,
 }
 
 /// Small enough that every mechanism is met often.
@@ -99,6 +101,7 @@ impl Workload {
             now_ms: 1_000,
             sequences: [0; 3],
             config,
+            compactions: 0,
         };
         workload.open();
         workload
@@ -265,6 +268,15 @@ impl Workload {
     }
 
     fn compact(&mut self) -> Result<(), StorageError> {
+        self.flush()?;
+        let (now_ms, limit) = (self.now_ms, self.log().flushed_offset());
+        let Some(task) = self.log().compaction_task(now_ms, limit, 4096)? else { return Ok(()) };
+        // The range is what the cleaner may touch; which record is newest is judged against the whole log.
+        self.model.lock().compacted_below = limit;
+        let done = task.run()?;
+        let stats = self.log().compacted(done, now_ms)?;
+        assert!(stats.applied && stats.bytes_after <= stats.bytes_before, "{stats:?}");
+        self.compactions += 1;
         Ok(())
     }
 

@@ -1,0 +1,326 @@
+//! The heavy part of compaction, run without the log's lock: reads sealed segments, writes `.cleaned` ones.
+//!
+//! First the newest offset of each key in the dirty part is gathered, as far as memory goes; then every segment up to
+//! there is copied, leaving out what is superseded. Aborted transactions' records go, markers stay as they are. Each new
+//! segment keeps its last batch, emptied if need be: so segments still meet without a hole and recovery can read what
+//! range a new segment stands for. Each producer's last batch stays too, for its sequence. All is synced at the end;
+//! until the log swaps the files in, nothing of it counts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::directory::Directory;
+use crate::disk::{DiskFile, OpenMode, write_all_at};
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{CLEANED, INDEX, LOG, TIME_INDEX, TXN_INDEX, segment_file};
+use crate::offset_map::OffsetMap;
+use crate::rewrite::{Filter, Outcome, emptied};
+use crate::scan::{BatchScan, Located, Step};
+use crate::segment::Segment;
+use crate::txn_index::AbortedTxn;
+use firn_records::batch::BatchHeader;
+use firn_records::record::records;
+
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A segment to clean.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) base_offset: i64,
+    /// Offset after its last.
+    pub(crate) end_offset: i64,
+    pub(crate) size: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) aborted: Vec<AbortedTxn>,
+}
+
+/// Everything that the cleaner needs to know. See the module.
+#[derive(Debug)]
+pub struct CompactionTask {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) partition_path: PathBuf,
+    pub(crate) generation: u64,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) first_dirty_offset: i64,
+    /// Last offset of each producer's last batch.
+    pub(crate) last_of_producer: BTreeMap<i64, i64>,
+    pub(crate) now_ms: i64,
+    pub(crate) delete_retention_ms: i64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) index_interval_bytes: u64,
+    pub(crate) dedupe_buffer_bytes: usize,
+}
+
+/// New segments, ready to be swapped in by [`crate::partition_log::PartitionLog::compacted`].
+#[derive(Debug)]
+pub struct Compacted {
+    pub(crate) generation: u64,
+    pub(crate) groups: Vec<CleanedGroup>,
+    pub(crate) clean_end_offset: i64,
+    pub(crate) bytes_before: u64,
+}
+
+/// One new segment and the range of old ones that it replaces.
+#[derive(Debug)]
+pub(crate) struct CleanedGroup {
+    pub(crate) segment: Segment,
+    pub(crate) end_offset: i64,
+    pub(crate) has_aborted: bool,
+}
+
+impl CompactionTask {
+    /// Cleans. Call it without holding the log's lock. What it leaves behind after an error the next open removes.
+    pub fn run(self) -> Result<Compacted, StorageError> {
+        self.directory.check()?;
+        let (map, end_offset) = self.build_map()?;
+        let mut groups = Vec::new();
+        let sources: Vec<&Source> =
+            self.sources.iter().filter(|source| source.base_offset < end_offset).collect();
+        for group in self.group(&sources) {
+            groups.push(self.clean_group(group, &map, end_offset)?);
+        }
+        Ok(Compacted {
+            generation: self.generation,
+            groups,
+            clean_end_offset: end_offset,
+            bytes_before: sources.iter().map(|source| source.size).sum(),
+        })
+    }
+
+    /// The newest offset of each dirty key, and the offset up to which memory sufficed.
+    fn build_map(&self) -> Result<(OffsetMap, i64), StorageError> {
+        let mut map = OffsetMap::new(self.dedupe_buffer_bytes);
+        let mut end_offset = self.first_dirty_offset;
+        for source in self.sources.iter().filter(|source| source.end_offset > self.first_dirty_offset) {
+            let mut full = false;
+            each_batch(source, |located, batch| {
+                let header = &located.header;
+                if full || header.base_offset < self.first_dirty_offset {
+                    return Ok(());
+                }
+                if !header.is_control() && !is_aborted(source, header) {
+                    let payload = crate::times::payload(header, batch)?;
+                    for record in records(header.record_count, &payload) {
+                        let record = record.map_err(|error| error.to_string())?;
+                        let offset = header.base_offset + i64::from(record.offset_delta);
+                        // What a batch half read has put into the map is above the end, where nothing is judged.
+                        if record.key.is_some_and(|key| !map.put(key, offset)) {
+                            full = true;
+                            return Ok(());
+                        }
+                    }
+                }
+                end_offset = header.next_offset();
+                Ok(())
+            })?;
+            if full {
+                return Ok((map, end_offset));
+            }
+            end_offset = source.end_offset;
+        }
+        Ok((map, end_offset))
+    }
+
+    /// Runs of segments that fit one segment together (Kafka's `groupSegmentsBySize`).
+    fn group<'a>(&self, sources: &'a [&'a Source]) -> Vec<&'a [&'a Source]> {
+        let mut groups = Vec::new();
+        let mut rest = sources;
+        while let Some(first) = rest.first() {
+            let mut bytes = 0;
+            let fits = rest
+                .iter()
+                .take_while(|source| {
+                    bytes += source.size;
+                    source.base_offset == first.base_offset
+                        || (bytes <= self.segment_bytes
+                            && source.end_offset - first.base_offset <= i64::from(i32::MAX))
+                })
+                .count();
+            let (group, after) = rest.split_at(fits);
+            groups.push(group);
+            rest = after;
+        }
+        groups
+    }
+
+    fn clean_group(
+        &self,
+        group: &[&Source],
+        map: &OffsetMap,
+        end_offset: i64,
+    ) -> Result<CleanedGroup, StorageError> {
+        let (base_offset, group_end) = match (group.first(), group.last()) {
+            (Some(first), Some(last)) => (first.base_offset, last.end_offset),
+            _ => return Err(StorageError::corrupt(&self.partition_path, "an empty group of segments")),
+        };
+        let filter = Filter {
+            now_ms: self.now_ms,
+            delete_retention_ms: self.delete_retention_ms,
+            is_newest: &|key, offset| map.get(key).is_none_or(|newest| offset >= newest),
+            end_offset,
+        };
+        let mut output = self.create(base_offset)?;
+        for source in group {
+            let mut pending: Option<(BatchHeader, Option<Vec<u8>>)> = None;
+            let is_last_source = source.end_offset == group_end;
+            each_batch(source, |located, batch| {
+                // The batch before turned out not to be the last one.
+                if let Some((header, Some(bytes))) = pending.take() {
+                    output.push(&header, &bytes).map_err(|error| error.to_string())?;
+                }
+                let kept = self.judge(source, &located.header, batch, &filter)?;
+                pending = Some((located.header, kept));
+                Ok(())
+            })?;
+            match pending {
+                Some((header, Some(bytes))) => output.push(&header, &bytes)?,
+                Some((header, None)) if is_last_source => output.push(&header, &emptied(&header))?,
+                _ => {}
+            }
+        }
+        let aborted: Vec<AbortedTxn> =
+            group.iter().flat_map(|source| source.own_aborted().copied()).collect();
+        let segment = output.finish(&aborted)?;
+        Ok(CleanedGroup { segment, end_offset: group_end, has_aborted: !aborted.is_empty() })
+    }
+
+    /// The bytes to write for a batch, or none.
+    fn judge(
+        &self,
+        source: &Source,
+        header: &BatchHeader,
+        batch: &[u8],
+        filter: &Filter<'_>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        if header.is_control() {
+            return Ok(Some(batch.to_vec()));
+        }
+        let outcome = if is_aborted(source, header) { Outcome::Gone } else { filter.apply(header, batch)? };
+        Ok(match outcome {
+            Outcome::Unchanged => Some(batch.to_vec()),
+            Outcome::Rewritten(bytes) => Some(bytes),
+            Outcome::Gone => {
+                let last = self.last_of_producer.get(&header.producer_id);
+                (header.has_producer_id() && last == Some(&header.last_offset())).then(|| emptied(header))
+            }
+        })
+    }
+
+    fn create(&self, base_offset: i64) -> Result<Output<'_>, StorageError> {
+        let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, LOG)));
+        let disk = self.directory.disk.as_ref();
+        let file = disk.open(&path, OpenMode::CreateEmpty).map_err(failed_to("create", &path))?;
+        Ok(Output {
+            task: self,
+            path,
+            file,
+            buffer: Vec::new(),
+            written: 0,
+            segment: Segment::new(base_offset, self.now_ms),
+        })
+    }
+}
+
+impl Source {
+    /// Aborted transactions whose markers lie in this segment.
+    fn own_aborted(&self) -> impl Iterator<Item = &AbortedTxn> {
+        self.aborted
+            .iter()
+            .filter(|txn| txn.last_offset >= self.base_offset && txn.last_offset < self.end_offset)
+    }
+}
+
+fn is_aborted(source: &Source, header: &BatchHeader) -> bool {
+    header.is_transactional()
+        && source.aborted.iter().any(|txn| {
+            txn.producer_id == header.producer_id
+                && txn.first_offset <= header.base_offset
+                && header.base_offset <= txn.last_offset
+        })
+}
+
+/// Calls `visit` for every batch of a segment, each with its checksum verified.
+fn each_batch(
+    source: &Source,
+    mut visit: impl FnMut(&Located, &[u8]) -> Result<(), String>,
+) -> Result<(), StorageError> {
+    let mut scan = BatchScan::new(source.file.as_ref(), 0, source.size);
+    loop {
+        match scan.next().map_err(failed_to("read", &source.path))? {
+            Step::Batch((located, batch)) => {
+                visit(&located, batch).map_err(|reason| StorageError::corrupt(&source.path, reason))?;
+            }
+            Step::End => return Ok(()),
+            Step::Invalid { reason } => return Err(StorageError::corrupt(&source.path, reason)),
+        }
+    }
+}
+
+/// A `.cleaned` segment being written.
+#[derive(Debug)]
+struct Output<'a> {
+    task: &'a CompactionTask,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    buffer: Vec<u8>,
+    written: u64,
+    segment: Segment,
+}
+
+impl Output<'_> {
+    fn push(&mut self, old: &BatchHeader, bytes: &[u8]) -> Result<(), StorageError> {
+        let header = BatchHeader::parse(bytes)
+            .map_err(|error| StorageError::corrupt(&self.path, error.to_string()))?;
+        if header.base_offset != old.base_offset || header.last_offset() != old.last_offset() {
+            return Err(StorageError::corrupt(&self.path, "the cleaner moved an offset"));
+        }
+        self.segment.batch_appended(&header, self.task.index_interval_bytes);
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), StorageError> {
+        write_all_at(self.file.as_ref(), &self.buffer, self.written)
+            .map_err(failed_to("write", &self.path))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes and syncs the segment and its indexes.
+    fn finish(mut self, aborted: &[AbortedTxn]) -> Result<Segment, StorageError> {
+        self.write()?;
+        self.sync(&self.file, &self.path)?;
+        self.segment.push_time_entry();
+        let (path, file) = self.sibling(INDEX)?;
+        self.segment.index.write_pending(file.as_ref()).map_err(failed_to("write", &path))?;
+        self.sync(&file, &path)?;
+        let (path, file) = self.sibling(TIME_INDEX)?;
+        self.segment.times.write_pending(file.as_ref()).map_err(failed_to("write", &path))?;
+        self.sync(&file, &path)?;
+        if !aborted.is_empty() {
+            let (path, file) = self.sibling(TXN_INDEX)?;
+            let bytes: Vec<u8> = aborted.iter().flat_map(AbortedTxn::encode).collect();
+            write_all_at(file.as_ref(), &bytes, 0).map_err(failed_to("write", &path))?;
+            self.sync(&file, &path)?;
+        }
+        self.segment.synced = true;
+        Ok(self.segment)
+    }
+
+    fn sibling(&self, suffix: &str) -> Result<(PathBuf, Arc<dyn DiskFile>), StorageError> {
+        let name = format!("{}{CLEANED}", segment_file(self.segment.base_offset, suffix));
+        let path = self.task.partition_path.join(name);
+        let disk = self.task.directory.disk.as_ref();
+        let file = disk.open(&path, OpenMode::CreateEmpty).map_err(failed_to("create", &path))?;
+        Ok((path, file))
+    }
+
+    /// A failed sync stops the directory, here as everywhere: the device has lost a write.
+    fn sync(&self, file: &Arc<dyn DiskFile>, path: &std::path::Path) -> Result<(), StorageError> {
+        file.sync_data().map_err(failed_to("sync", path)).inspect_err(|error| self.task.directory.fail(error))
+    }
+}

@@ -1,0 +1,229 @@
+//! Compaction of a log: what is due, and how cleaned segments take the place of the old ones.
+//!
+//! Order of the swap, a group of segments at a time, the oldest first: the indexes are renamed to `.swap` and the
+//! directory synced; the log is renamed to `.log.swap` and the directory synced, which is the commit; the old files are
+//! renamed to `.deleted` and the directory synced; the `.swap` files get their names, the log last, and the directory is
+//! synced again. A crash before the commit leaves the old segments, after it `leftovers` finishes the rest. So a
+//! tombstone never goes before the records it buries: those lie in the same or an older group.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cleaner::{CleanedGroup, Compacted, CompactionTask, Source};
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{
+    CLEANED, DELETED, INDEX, LOG, SEGMENT_SUFFIXES, SNAPSHOT, SWAP, TIME_INDEX, TXN_INDEX, segment_file,
+};
+use crate::open_files::Part;
+use crate::partition_log::PartitionLog;
+
+/// How much of a log is worth cleaning.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dirt {
+    pub first_dirty_offset: i64,
+    /// Segments from here on are active, too young, undecided or not flushed.
+    pub first_uncleanable_offset: i64,
+    pub clean_bytes: u64,
+    pub dirty_bytes: u64,
+    /// Older than `max.compaction.lag.ms`: clean it whatever the ratio.
+    pub overdue: bool,
+}
+
+impl Dirt {
+    /// Dirty bytes by all cleanable ones, 0 to 1.
+    pub fn ratio(&self) -> f64 {
+        let all = self.clean_bytes + self.dirty_bytes;
+        if all == 0 { 0.0 } else { self.dirty_bytes as f64 / all as f64 }
+    }
+}
+
+/// What a compaction did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CompactionStats {
+    pub segments_before: usize,
+    pub segments_after: usize,
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+    /// False when the log changed meanwhile and the work was thrown away.
+    pub applied: bool,
+}
+
+impl PartitionLog {
+    /// How dirty the log is below `limit_offset` (the last stable offset). `None` when it is not compacted at all.
+    pub fn dirt(&self, now_ms: i64, limit_offset: i64) -> Result<Option<Dirt>, StorageError> {
+        if !self.config.cleanup_policy.compact {
+            return Ok(None);
+        }
+        let limit = limit_offset.min(self.flushed_offset);
+        let lag_ms = self.config.min_compaction_lag_ms;
+        let first_base = self.segments.first().map_or(self.end_offset, |first| first.base_offset);
+        let first_dirty_offset = self.cleaned_offset.max(first_base);
+        let mut dirt = Dirt {
+            first_dirty_offset,
+            first_uncleanable_offset: first_base,
+            clean_bytes: 0,
+            dirty_bytes: 0,
+            overdue: false,
+        };
+        for (index, segment) in self.segments.iter().enumerate() {
+            let end = self.segment_end(index);
+            let largest = segment.largest_timestamp(self.home())?.timestamp;
+            let is_active = index + 1 == self.segments.len();
+            let too_young = lag_ms > 0 && end > first_dirty_offset && largest > now_ms.saturating_sub(lag_ms);
+            if is_active || end > limit || too_young {
+                break;
+            }
+            dirt.first_uncleanable_offset = end;
+            if end <= first_dirty_offset {
+                dirt.clean_bytes += segment.size;
+                continue;
+            }
+            dirt.dirty_bytes += segment.size;
+            let first = segment.first_timestamp(self.home())?.unwrap_or(now_ms);
+            dirt.overdue |= now_ms.saturating_sub(first) > self.config.max_compaction_lag_ms;
+        }
+        Ok(Some(dirt))
+    }
+
+    /// What to clean now, or `None` when the log is clean enough. `limit_offset` is the last stable offset;
+    /// `dedupe_buffer_bytes` (`log.cleaner.dedupe.buffer.size`) bounds the cleaner's memory: what does not fit is left
+    /// for the next pass.
+    pub fn compaction_task(
+        &self,
+        now_ms: i64,
+        limit_offset: i64,
+        dedupe_buffer_bytes: usize,
+    ) -> Result<Option<CompactionTask>, StorageError> {
+        self.directory.check()?;
+        let Some(dirt) = self.dirt(now_ms, limit_offset)? else { return Ok(None) };
+        let due = dirt.overdue || dirt.ratio() > self.config.min_cleanable_dirty_ratio;
+        if dirt.dirty_bytes == 0 || !due {
+            return Ok(None);
+        }
+        let mut sources = Vec::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            let end_offset = self.segment_end(index);
+            if end_offset > dirt.first_uncleanable_offset {
+                break;
+            }
+            sources.push(Source {
+                base_offset: segment.base_offset,
+                end_offset,
+                size: segment.size,
+                path: self.home().log_path(segment.base_offset),
+                file: segment.file(self.home(), Part::Log)?,
+                aborted: self.aborted_transactions(segment.base_offset, end_offset)?,
+            });
+        }
+        let last_of_producer: BTreeMap<i64, i64> = self
+            .producers
+            .entries()
+            .iter()
+            .filter_map(|(id, entry)| Some((*id, entry.last_batch()?.last_offset)))
+            .collect();
+        Ok(Some(CompactionTask {
+            directory: Arc::clone(&self.directory),
+            partition_path: self.path.clone(),
+            generation: self.generation,
+            sources,
+            first_dirty_offset: dirt.first_dirty_offset,
+            last_of_producer,
+            now_ms,
+            delete_retention_ms: self.config.delete_retention_ms,
+            segment_bytes: self.config.segment_bytes.max(0) as u64,
+            index_interval_bytes: self.config.index_interval_bytes.max(0) as u64,
+            dedupe_buffer_bytes,
+        }))
+    }
+
+    /// Swaps cleaned segments in. When segments were cut or removed since the task was made, the work is dropped.
+    pub fn compacted(&mut self, done: Compacted, now_ms: i64) -> Result<CompactionStats, StorageError> {
+        self.directory.check()?;
+        let mut stats = CompactionStats { bytes_before: done.bytes_before, ..CompactionStats::default() };
+        if done.generation != self.generation {
+            for group in &done.groups {
+                for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+                    let name = segment_file(group.segment.base_offset, suffix);
+                    self.remove_if_there(&format!("{name}{CLEANED}"))?;
+                }
+            }
+            return Ok(stats);
+        }
+        self.generation += 1;
+        stats.applied = true;
+        for group in done.groups {
+            stats.segments_after += 1;
+            stats.bytes_after += group.segment.size;
+            stats.segments_before += self.swap_in(group, now_ms).map_err(|error| self.fail(error))?;
+        }
+        self.cleaned_offset = done.clean_end_offset;
+        self.directory.note_cleaned(&self.topic_partition, self.cleaned_offset)?;
+        Ok(stats)
+    }
+
+    /// Exchanges one group of segments; says how many old ones went. See the module for the order.
+    fn swap_in(&mut self, group: CleanedGroup, now_ms: i64) -> Result<usize, StorageError> {
+        let base_offset = group.segment.base_offset;
+        let first = self.segments.partition_point(|segment| segment.base_offset < base_offset);
+        let after = self.segments.partition_point(|segment| segment.base_offset < group.end_offset);
+        let mut derived = vec![INDEX, TIME_INDEX];
+        if group.has_aborted {
+            derived.push(TXN_INDEX);
+        }
+        for suffix in &derived {
+            self.rename_segment_file(base_offset, suffix, CLEANED, SWAP)?;
+        }
+        self.sync_names()?;
+        self.rename_segment_file(base_offset, LOG, CLEANED, SWAP)?;
+        self.sync_names()?;
+        let delete_at = now_ms.saturating_add(self.config.file_delete_delay_ms.max(0));
+        let old: Vec<_> = self.segments.splice(first..after, [group.segment]).collect();
+        for segment in &old {
+            segment.files.close();
+            self.doom_replaced(segment.base_offset, segment.base_offset == base_offset, delete_at)?;
+        }
+        self.sync_names()?;
+        for suffix in derived {
+            self.rename_segment_file(base_offset, suffix, SWAP, "")?;
+        }
+        self.rename_segment_file(base_offset, LOG, SWAP, "")?;
+        self.sync_names()?;
+        Ok(old.len())
+    }
+
+    /// Renames a replaced segment's files out of the way. The snapshot at the group's base is still true and stays.
+    fn doom_replaced(
+        &mut self,
+        base_offset: i64,
+        is_first: bool,
+        delete_at: i64,
+    ) -> Result<(), StorageError> {
+        for suffix in SEGMENT_SUFFIXES.into_iter().filter(|suffix| !(is_first && *suffix == SNAPSHOT)) {
+            let from = self.path.join(segment_file(base_offset, suffix));
+            let to = self.path.join(format!("{}{DELETED}", segment_file(base_offset, suffix)));
+            match self.directory.disk.rename(&from, &to) {
+                Ok(()) => self.doomed.push((delete_at, to)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed_to("rename", &from)(error)),
+            }
+        }
+        if !is_first {
+            self.snapshots.remove(&base_offset);
+        }
+        Ok(())
+    }
+
+    fn rename_segment_file(
+        &self,
+        base_offset: i64,
+        suffix: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<(), StorageError> {
+        let name = segment_file(base_offset, suffix);
+        let from: PathBuf = self.path.join(format!("{name}{from}"));
+        let to: PathBuf = self.path.join(format!("{name}{to}"));
+        self.directory.disk.rename(&from, &to).map_err(failed_to("rename", &from))
+    }
+}

@@ -1,0 +1,257 @@
+//! Compaction against a model: the last value of each key survives, in order, at its offset.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking, in its helpers too"
+)]
+
+#[path = "crash/model.rs"]
+#[allow(dead_code, reason = "shared with the crash points")]
+mod model;
+#[path = "crash/workload.rs"]
+#[allow(dead_code, reason = "shared with the crash points")]
+mod workload;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use firn_model::topic_config::{CleanupPolicy, TopicConfig};
+use firn_records::batch::{BatchHeader, Codec, HEADER_LENGTH};
+use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
+use firn_records::compression::decompress;
+use firn_records::record::records;
+use firn_storage::compaction::CompactionStats;
+use firn_storage::partition_log::PartitionLog;
+use firn_storage::producers::AppendOrigin;
+use firn_storage::simulated::SimulatedDisk;
+use proptest::prelude::*;
+
+use model::{header_of, open_dir, partition, read_all, topic_id};
+
+const DELETE_RETENTION_MS: i64 = 1_000;
+
+fn config() -> TopicConfig {
+    TopicConfig {
+        segment_bytes: 700,
+        index_interval_bytes: 100,
+        delete_retention_ms: DELETE_RETENTION_MS,
+        min_cleanable_dirty_ratio: 0.0,
+        cleanup_policy: CleanupPolicy { delete: false, compact: true },
+        ..TopicConfig::default()
+    }
+}
+
+fn append(log: &mut PartitionLog, bytes: &[u8], origin: AppendOrigin) -> i64 {
+    log.append(bytes, &header_of(bytes), 1, origin, 0).unwrap().base_offset
+}
+
+fn compact(log: &mut PartitionLog, now_ms: i64, buffer: usize) -> Option<CompactionStats> {
+    if let Some(task) = log.flush_task().unwrap() {
+        let done = task.run().unwrap();
+        log.flushed(done);
+    }
+    let task = log.compaction_task(now_ms, log.end_offset(), buffer).unwrap()?;
+    let done = task.run().unwrap();
+    Some(log.compacted(done, now_ms).unwrap())
+}
+
+type Row = (i64, Vec<u8>, Option<Vec<u8>>);
+
+fn rows(log: &PartitionLog) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (header, batch) in read_all(log).unwrap() {
+        if header.is_control() {
+            continue;
+        }
+        let payload = match header.codec().unwrap() {
+            Codec::None => batch[HEADER_LENGTH..].to_vec(),
+            codec => decompress(codec, &batch[HEADER_LENGTH..], 1 << 20).unwrap_or_default(),
+        };
+        for record in records(header.record_count, &payload) {
+            let record = record.unwrap();
+            let offset = header.base_offset + i64::from(record.offset_delta);
+            rows.push((offset, record.key.unwrap().to_vec(), record.value.map(<[u8]>::to_vec)));
+        }
+    }
+    rows
+}
+
+/// Keys and values of one batch, and whether it is compressed.
+type Batch = (Vec<(u8, Option<u8>)>, bool);
+
+fn batches() -> impl Strategy<Value = Vec<Batch>> {
+    let record = (0u8..90, proptest::option::weighted(0.8, any::<u8>()));
+    proptest::collection::vec((proptest::collection::vec(record, 1..8), any::<bool>()), 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_last_value_of_each_key_survives(batches in batches(), restart in any::<bool>()) {
+        let disk = SimulatedDisk::new();
+        let mut dir = open_dir(&disk);
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+        let mut appended: Vec<Row> = Vec::new();
+        for (index, (records, compressed)) in batches.iter().enumerate() {
+            let codec = if *compressed { Codec::Lz4 } else { Codec::None };
+            let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+            let base = log.end_offset();
+            for (delta, (key, value)) in records.iter().enumerate() {
+                let value = value.map(|value| vec![value; 20]);
+                builder.push(index as i64, Some(&[*key]), value.as_deref(), &[(b"h", Some(b"v"))]);
+                appended.push((base + delta as i64, vec![*key], value));
+            }
+            append(&mut log, &builder.build().unwrap(), AppendOrigin::Client);
+        }
+        // A memory of 57 keys: many passes are needed, and each must leave a true log.
+        for now_ms in 10_000..10_200 {
+            let before = rows(&log);
+            let Some(stats) = compact(&mut log, now_ms, 64 * 24) else { break };
+            prop_assert!(stats.applied);
+            prop_assert!(rows(&log).iter().all(|row| before.contains(row)), "cleaning makes nothing up");
+        }
+        if restart {
+            drop((log, dir));
+            dir = open_dir(&disk);
+            log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+        }
+        let found = rows(&log);
+        prop_assert!(found.iter().all(|row| appended.contains(row)));
+        prop_assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0), "offsets rise");
+        // Sealed segments hold each key's last record of the sealed part, and no other.
+        let sealed = log.sealed_segments(0, i64::MAX).unwrap().last().map_or(0, |last| last.last_offset + 1);
+        let mut last: BTreeMap<&Vec<u8>, i64> = BTreeMap::new();
+        for (offset, key, _) in appended.iter().filter(|row| row.0 < sealed) {
+            last.insert(key, *offset);
+        }
+        let mut expected: Vec<i64> = last.values().copied().collect();
+        expected.extend(appended.iter().map(|row| row.0).filter(|offset| *offset >= sealed));
+        expected.sort_unstable();
+        prop_assert_eq!(found.iter().map(|row| row.0).collect::<Vec<_>>(), expected);
+        prop_assert_eq!(log.end_offset(), appended.len() as i64);
+    }
+}
+
+fn keyed(rows: &[(&str, Option<&str>)], producer: Producer, transactional: bool) -> Vec<u8> {
+    let options = BatchOptions { producer, transactional, ..BatchOptions::default() };
+    let mut builder = BatchBuilder::new(options);
+    for (key, value) in rows {
+        builder.push(1_000, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
+    }
+    builder.build().unwrap().to_vec()
+}
+
+fn fill(log: &mut PartitionLog, name: &str) {
+    for _ in 0..3 {
+        append(log, &keyed(&[(name, Some(&"x".repeat(400)))], Producer::NONE, false), AppendOrigin::Client);
+    }
+}
+
+#[test]
+fn a_tombstone_stays_until_its_horizon_and_then_goes() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    append(&mut log, &keyed(&[("a", Some("1")), ("a", None)], Producer::NONE, false), AppendOrigin::Client);
+    fill(&mut log, "f");
+    compact(&mut log, 5_000, 1 << 20).unwrap();
+    let header = |log: &PartitionLog| -> BatchHeader { read_all(log).unwrap()[0].0 };
+    assert!(header(&log).has_delete_horizon());
+    assert_eq!(header(&log).base_timestamp, 5_000 + DELETE_RETENTION_MS);
+    assert_eq!(rows(&log)[0], (1, b"a".to_vec(), None));
+    let found = log.offset_for_timestamp(1_000).unwrap().unwrap();
+    assert_eq!((found.offset, found.timestamp), (1, 1_000), "record times survive the horizon");
+    fill(&mut log, "f");
+    compact(&mut log, 5_999, 1 << 20).unwrap();
+    assert_eq!(rows(&log)[0].1, b"a");
+    fill(&mut log, "f");
+    compact(&mut log, 6_000, 1 << 20).unwrap();
+    assert!(rows(&log).iter().all(|row| row.1 != b"a"));
+}
+
+#[test]
+fn the_last_batch_of_a_producer_stays_emptied_and_its_retry_is_known_after_a_restart() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    let producer = Producer { id: 9, epoch: 0, base_sequence: 4 };
+    let batch = keyed(&[("a", Some("1"))], producer, false);
+    append(&mut log, &batch, AppendOrigin::Client);
+    append(&mut log, &keyed(&[("a", Some("2"))], Producer::NONE, false), AppendOrigin::Client);
+    fill(&mut log, "f");
+    compact(&mut log, 5_000, 1 << 20).unwrap();
+    let first = read_all(&log).unwrap()[0].0;
+    assert_eq!((first.record_count, first.base_sequence, first.last_offset()), (0, 4, 0));
+    // Without the snapshots the batches alone must tell.
+    drop((log, dir));
+    for file in disk.files(std::path::Path::new(model::ROOT)).unwrap() {
+        if file.extension().is_some_and(|extension| extension == "snapshot") {
+            firn_storage::disk::Disk::remove_file(&disk, &file).unwrap();
+        }
+    }
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    let again = log.append(&batch, &header_of(&batch), 1, AppendOrigin::Client, 0).unwrap();
+    assert!(again.duplicate && again.base_offset == 0);
+}
+
+#[test]
+fn aborted_records_go_and_markers_and_the_abort_index_stay() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    let marker = |id: i64, commit: bool| {
+        let options = BatchOptions {
+            producer: Producer { id, epoch: 0, base_sequence: -1 },
+            transactional: true,
+            control: true,
+            ..BatchOptions::default()
+        };
+        let mut builder = BatchBuilder::new(options);
+        builder.push(1_000, Some(&[0, 0, 0, u8::from(commit)]), Some(&[0, 0, 0, 0, 0, 1]), &[]);
+        builder.build().unwrap().to_vec()
+    };
+    append(&mut log, &keyed(&[("a", Some("kept"))], Producer::NONE, false), AppendOrigin::Client);
+    let open = |id| Producer { id, epoch: 0, base_sequence: 0 };
+    append(&mut log, &keyed(&[("a", Some("aborted"))], open(1), true), AppendOrigin::Client);
+    append(&mut log, &keyed(&[("b", Some("committed"))], open(2), true), AppendOrigin::Client);
+    assert_eq!(log.last_stable_offset(log.end_offset()), 1);
+    append(&mut log, &marker(1, false), AppendOrigin::Coordinator);
+    append(&mut log, &marker(2, true), AppendOrigin::Coordinator);
+    assert_eq!(log.last_stable_offset(log.end_offset()), 5);
+    fill(&mut log, "f");
+    let before = log.aborted_transactions(0, 5).unwrap();
+    assert_eq!(before.len(), 1);
+    assert_eq!((before[0].first_offset, before[0].last_offset, before[0].last_stable_offset), (1, 3, 2));
+    compact(&mut log, 5_000, 1 << 20).unwrap();
+    let kept = rows(&log);
+    assert_eq!(kept[0], (0, b"a".to_vec(), Some(b"kept".to_vec())), "an aborted record supersedes nothing");
+    assert_eq!(kept[1], (2, b"b".to_vec(), Some(b"committed".to_vec())));
+    let control: Vec<i64> = read_all(&log)
+        .unwrap()
+        .iter()
+        .filter(|(header, _)| header.is_control())
+        .map(|(h, _)| h.base_offset)
+        .collect();
+    assert_eq!(control, [3, 4]);
+    assert_eq!(log.aborted_transactions(0, 5).unwrap(), before);
+}
+
+#[test]
+fn young_records_wait_and_old_ones_do_not() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let patient = TopicConfig { min_cleanable_dirty_ratio: 1.0, ..config() };
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(patient.clone()), 0).unwrap();
+    fill(&mut log, "f");
+    assert_eq!(compact(&mut log, 5_000, 1 << 20), None, "not dirtier than the ratio");
+    log.update_config(Arc::new(TopicConfig { max_compaction_lag_ms: 4_000, ..patient.clone() }));
+    assert_eq!(compact(&mut log, 5_000, 1 << 20), None, "exactly max.compaction.lag.ms old");
+    log.update_config(Arc::new(TopicConfig { min_compaction_lag_ms: 4_002, ..config() }));
+    assert_eq!(compact(&mut log, 5_001, 1 << 20), None, "younger than min.compaction.lag.ms");
+    log.update_config(Arc::new(TopicConfig { max_compaction_lag_ms: 4_000, ..patient }));
+    assert!(compact(&mut log, 5_001, 1 << 20).unwrap().applied);
+}
