@@ -19,7 +19,8 @@ pub enum CompressionError {
     Malformed { codec: Codec, source: io::Error },
 }
 
-/// Compression levels of each codec; `None` is the codec's own default.
+/// Compression level, as far as the codec has any: gzip 1 to 9, zstd its own range. `None` is the codec's default. LZ4 has
+/// one level here, the one that Kafka uses by default.
 pub type Level = Option<i32>;
 
 /// What a xerial ("snappy-java") stream begins with: the magic, then two versions that readers do not check.
