@@ -1,1 +1,25 @@
 //! The cold log: uploads, ranged reads through a cache, collection.
+
+pub mod bucket;
+pub mod cache;
+pub mod collect;
+mod conditional;
+pub mod error;
+pub mod faults;
+mod footers;
+mod log_check;
+mod lookup;
+pub mod metrics;
+pub mod options;
+pub mod partition;
+mod read;
+mod read_ahead;
+mod retry;
+pub mod segment;
+pub mod store;
+pub mod tier;
+mod upload;
+mod verify;
+
+#[cfg(test)]
+mod tests;

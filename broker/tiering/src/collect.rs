@@ -1,0 +1,154 @@
+//! Deletes what nothing needs: below the log start, superseded, of a lost branch, left behind by uploads.
+
+use std::collections::BTreeMap;
+
+use firn_tier::names::{Found, ObjectName, classify};
+use firn_tier::select::Garbage;
+
+use crate::cache::Piece;
+use crate::error::TierError;
+use crate::partition::{Inner, Listing, PartitionView, TieredPartition};
+
+/// What a collection did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub deleted: usize,
+    /// Garbage whose grace period is not over.
+    pub waiting: usize,
+}
+
+impl TieredPartition {
+    /// Moves the tier's start to `offset` and deletes the objects that end at or before it. Readers see the new start
+    /// first. What cannot be deleted now is garbage for [`TieredPartition::collect_garbage`]. Returns how many went.
+    pub async fn delete_below(&self, offset: i64) -> Result<usize, TierError> {
+        let below: Vec<ObjectName> = {
+            let mut state = self.inner.state.lock();
+            state.view.log_start_offset = state.view.log_start_offset.max(offset);
+            state.reselect();
+            if let Some(newer) = state.selection.newer.first() {
+                return Err(TierError::Deposed { epoch: newer.leader_epoch });
+            }
+            let garbage = state.selection.garbage.iter();
+            garbage.filter(|(_, why)| **why == Garbage::BelowStart).map(|(name, _)| *name).collect()
+        };
+        let mut deleted = 0;
+        for name in below {
+            self.inner.delete_object(&name).await?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    /// Lists anew, and deletes what has been garbage in every listing for `grace_ms`. Only the leader may do this, and
+    /// `grace_ms` must be longer than a deposed leader can fail to notice, and than an upload's call deadline.
+    pub async fn collect_garbage(
+        &self,
+        view: PartitionView,
+        now_ms: i64,
+        grace_ms: i64,
+    ) -> Result<Collected, TierError> {
+        let listing: Listing = self.refresh(view).await?;
+        if listing.deposed {
+            let epoch = self.inner.selection().newer.first().map_or(-1, |name| name.leader_epoch);
+            return Err(TierError::Deposed { epoch });
+        }
+        let left_behind = self.inner.left_behind_streams().await;
+        let (due, by_file_name) = {
+            let mut state = self.inner.state.lock();
+            let by_file_name: BTreeMap<String, ObjectName> =
+                state.selection.garbage.keys().map(|name| (name.to_string(), *name)).collect();
+            let staged = state.staged.difference(&state.uploading).cloned();
+            let streams = left_behind
+                .into_iter()
+                .filter(|file| !state.uploading.iter().any(|uploading| file.starts_with(uploading.as_str())));
+            let all: Vec<String> = by_file_name.keys().cloned().chain(staged).chain(streams).collect();
+            (state.graveyard.due(all, now_ms, grace_ms), by_file_name)
+        };
+        let mut deleted = 0;
+        for file_name in due {
+            match by_file_name.get(&file_name) {
+                Some(name) => self.inner.delete_object(name).await?,
+                None => self.inner.delete_leftover(&file_name).await?,
+            }
+            let mut state = self.inner.state.lock();
+            state.graveyard.buried(&file_name);
+            state.staged.remove(&file_name);
+            deleted += 1;
+        }
+        self.inner.shared.metrics.collected_objects.add(deleted as u64);
+        Ok(Collected { deleted, waiting: self.inner.state.lock().graveyard.len() })
+    }
+
+    /// Deletes all that is ours in the partition's folder; what others put there stays. For a topic that is deleted:
+    /// an upload still under way may land after it, so the caller repeats this once their deadlines have passed.
+    /// Returns how many objects went.
+    pub async fn delete_all(&self) -> Result<usize, TierError> {
+        let listed = self.inner.shared.bucket.list(&self.inner.directory).await?;
+        let mut deleted = 0;
+        for meta in listed {
+            let file_name = meta.location.filename().unwrap_or_default();
+            if classify(file_name) != Found::Foreign {
+                self.inner.shared.bucket.delete(&meta.location).await?;
+                deleted += 1;
+            }
+        }
+        for file_name in self.inner.left_behind_streams().await {
+            self.inner.delete_leftover(&file_name).await?;
+            deleted += 1;
+        }
+        let mut state = self.inner.state.lock();
+        state.facts.clear();
+        state.objects.clear();
+        state.staged.clear();
+        state.reselect();
+        Ok(deleted)
+    }
+}
+
+/// What object_store puts between a name and a number while it streams to a local directory.
+const STREAM_MARK: char = '#';
+
+impl Inner {
+    async fn delete_object(&self, name: &ObjectName) -> Result<(), TierError> {
+        self.shared.bucket.delete(&self.path_of(name)).await?;
+        self.shared.cache.remove(&self.key(name, Piece::Footer));
+        let mut state = self.state.lock();
+        state.forget(name);
+        state.graveyard.buried(&name.to_string());
+        state.reselect();
+        Ok(())
+    }
+
+    async fn delete_leftover(&self, file_name: &str) -> Result<(), TierError> {
+        match (&self.shared.bucket.store.directory, file_name.contains(STREAM_MARK)) {
+            (Some(root), true) => {
+                let file = root.join(self.directory.as_ref()).join(file_name);
+                let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
+                match removed {
+                    Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                        Err(TierError::LocalRead(std::sync::Arc::new(error)))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(self.shared.bucket.delete(&self.object_path(file_name)).await?),
+        }
+    }
+
+    /// Streams to a local directory that were cut off: files which the store's listing leaves out.
+    async fn left_behind_streams(&self) -> Vec<String> {
+        let Some(root) = &self.shared.bucket.store.directory else { return Vec::new() };
+        let folder = root.join(self.directory.as_ref());
+        let read = move || {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            let ours = names.filter(|name| {
+                name.split_once(STREAM_MARK).is_some_and(|(staged, number)| {
+                    classify(staged) == Found::Staged && number.bytes().all(|b| b.is_ascii_digit())
+                })
+            });
+            ours.collect::<Vec<_>>()
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,307 @@
+//! One partition's cold part: what the bucket holds of it, as last listed, and what of that serves.
+//!
+//! Order and crash safety: an upload counts only once it has been listed and read back (`upload`), so a crash before
+//! that leaves garbage and the local segment. A listing never takes away what this process has verified, unless the
+//! store says on asking that it is gone: a stale page must not move the tier's end back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use firn_tier::collect::Graveyard;
+use firn_tier::lineage::LeaderEpochs;
+use firn_tier::names::{Found, ObjectName, PartitionPath, classify};
+use firn_tier::select::{Facts, Selection, View, select};
+use futures_util::{StreamExt, stream};
+use object_store::path::Path;
+use parking_lot::Mutex;
+
+use crate::error::{ReadError, TierError};
+use crate::footers::FooterOutcome;
+use crate::read_ahead::ReadAhead;
+use crate::tier::Shared;
+
+/// What the broker knows of the partition's log, and the bucket does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionView {
+    /// The log's leader epochs **from its log start offset on**, the current leader's own epoch included even if it
+    /// has written nothing yet. Empty only to rebuild a partition from the bucket alone.
+    pub leader_epochs: LeaderEpochs,
+    pub log_start_offset: i64,
+    /// Log end offset of this replica, or `i64::MAX` to trust whatever the bucket holds.
+    pub log_end_offset: i64,
+}
+
+/// A listing, summed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Offsets that the tier serves without a hole, end exclusive: the last such run.
+    pub range: Option<(i64, i64)>,
+    /// Ranges inside the tier that nothing serves.
+    pub holes: Vec<(i64, i64)>,
+    /// Objects that serve.
+    pub segments: usize,
+    /// Bytes of their logs.
+    pub log_bytes: u64,
+    pub garbage: usize,
+    /// Uploads under way or left behind.
+    pub staged: usize,
+    /// Names of other origin: left alone.
+    pub foreign: usize,
+    /// Objects that are not what their names say.
+    pub damaged: usize,
+    /// The bucket holds objects of a later leader epoch: this broker leads no more.
+    pub deposed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Object {
+    pub size: u64,
+    /// Read back by this process, as `ReadBack` asks.
+    pub verified: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub facts: BTreeMap<ObjectName, Facts>,
+    pub objects: BTreeMap<ObjectName, Object>,
+    pub view: PartitionView,
+    pub selection: Arc<Selection>,
+    pub graveyard: Graveyard<String>,
+    pub staged: BTreeSet<String>,
+    /// Staged names of this process's own uploads: not garbage while they last.
+    pub uploading: BTreeSet<String>,
+    pub foreign: usize,
+}
+
+impl State {
+    pub(crate) fn reselect(&mut self) {
+        let view = View {
+            start_offset: self.view.log_start_offset,
+            end_offset: self.view.log_end_offset,
+            leader_epochs: &self.view.leader_epochs,
+        };
+        self.selection = Arc::new(select(&self.facts, &view));
+    }
+
+    pub(crate) fn forget(&mut self, name: &ObjectName) {
+        self.facts.remove(name);
+        self.objects.remove(name);
+    }
+
+    pub(crate) fn remember(&mut self, name: ObjectName, object: Object, facts: Facts) {
+        self.objects.insert(name, object);
+        self.facts.insert(name, facts);
+    }
+
+    fn listing(&self) -> Listing {
+        let serving: BTreeSet<ObjectName> = self.selection.chain.iter().map(|link| link.name).collect();
+        Listing {
+            range: self.selection.last_run(),
+            holes: self.selection.holes(),
+            segments: serving.len(),
+            log_bytes: serving.iter().map(|name| name.log_bytes).sum(),
+            garbage: self.selection.garbage.len(),
+            staged: self.staged.len(),
+            foreign: self.foreign,
+            damaged: self.facts.values().filter(|facts| **facts == Facts::Damaged).count(),
+            deposed: !self.selection.newer.is_empty(),
+        }
+    }
+}
+
+/// One partition's cold part. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TieredPartition {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub shared: Arc<Shared>,
+    pub handle: u64,
+    pub directory: Path,
+    pub state: Mutex<State>,
+    pub read_ahead: Mutex<ReadAhead>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl Inner {
+    pub(crate) fn object_path(&self, file_name: &str) -> Path {
+        self.directory.clone().join(file_name)
+    }
+
+    pub(crate) fn path_of(&self, name: &ObjectName) -> Path {
+        self.object_path(&name.to_string())
+    }
+
+    pub(crate) fn selection(&self) -> Arc<Selection> {
+        self.state.lock().selection.clone()
+    }
+
+    pub(crate) fn size_of(&self, name: &ObjectName) -> Option<u64> {
+        self.state.lock().objects.get(name).map(|object| object.size)
+    }
+}
+
+impl TieredPartition {
+    pub(crate) fn new(shared: Arc<Shared>, path: PartitionPath) -> Self {
+        let prefix = shared.bucket.store.prefix.clone();
+        let directory = path.to_string().split('/').fold(prefix, |directory, part| directory.join(part));
+        let handle = shared.next_handle();
+        let state = State {
+            view: PartitionView { log_end_offset: i64::MAX, ..PartitionView::default() },
+            ..State::default()
+        };
+        let inner = Inner {
+            shared,
+            handle,
+            directory,
+            state: Mutex::new(state),
+            read_ahead: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Lists the partition's folder and works out what serves, for the log as `view` describes it. A leader does this
+    /// when it begins to lead, and before it collects; a follower when it hears of a tiered end it cannot serve.
+    pub async fn refresh(&self, view: PartitionView) -> Result<Listing, TierError> {
+        let _one_at_a_time = self.inner.refreshing.lock().await;
+        self.inner.state.lock().view = view;
+        let listed = self.inner.shared.bucket.list(&self.inner.directory).await?;
+        let mut segments = BTreeMap::new();
+        let (mut staged, mut foreign) = (BTreeSet::new(), 0);
+        for meta in listed {
+            let below = meta.location.prefix_match(&self.inner.directory);
+            let parts: Vec<_> = below.map(|parts| parts.collect()).unwrap_or_default();
+            let [file_name] = parts.as_slice() else {
+                foreign += 1;
+                continue;
+            };
+            match classify(file_name.as_ref()) {
+                Found::Segment(name) => {
+                    segments.insert(name, meta.size);
+                }
+                Found::Staged => {
+                    staged.insert(file_name.as_ref().to_owned());
+                }
+                Found::Foreign => foreign += 1,
+            }
+        }
+        self.inner.shared.metrics.foreign_objects.add(foreign as u64);
+        self.keep_unlisted(&mut segments).await?;
+        self.merge(segments, staged, foreign);
+        self.read_needed_footers().await?;
+        Ok(self.inner.state.lock().listing())
+    }
+
+    /// Takes a new view of the log without asking the store: after the log start has moved, or a leader epoch began.
+    pub fn follow(&self, view: PartitionView) {
+        let mut state = self.inner.state.lock();
+        if state.view != view {
+            state.view = view;
+            state.reselect();
+        }
+    }
+
+    /// What the last listing and the uploads since then amount to.
+    pub fn listing(&self) -> Listing {
+        self.inner.state.lock().listing()
+    }
+
+    /// Offsets that the tier serves without a hole, end exclusive.
+    pub fn tiered_range(&self) -> Option<(i64, i64)> {
+        self.inner.selection().last_run()
+    }
+
+    /// Up to where local segments from `from_offset` on may be deleted: all below is in objects that this process has
+    /// listed and read back. `from_offset` itself if nothing is.
+    pub fn verified_end(&self, from_offset: i64) -> i64 {
+        let state = self.inner.state.lock();
+        let mut end = from_offset;
+        for link in state.selection.chain.iter().filter(|link| link.to > from_offset) {
+            let verified = state.objects.get(&link.name).is_some_and(|object| object.verified);
+            if link.from > end || !verified {
+                break;
+            }
+            end = link.to;
+        }
+        end
+    }
+
+    /// The serving links in order: what `firn_tier::retention` works on.
+    pub fn chain(&self) -> Vec<firn_tier::select::Link> {
+        self.inner.selection().chain.clone()
+    }
+
+    /// Verified objects that a listing left out are asked for by name.
+    async fn keep_unlisted(&self, segments: &mut BTreeMap<ObjectName, u64>) -> Result<(), TierError> {
+        let missing: Vec<ObjectName> = {
+            let state = self.inner.state.lock();
+            let verified = state.objects.iter().filter(|(_, object)| object.verified);
+            verified.map(|(name, _)| *name).filter(|name| !segments.contains_key(name)).collect()
+        };
+        for name in missing {
+            if let Some(size) = self.inner.shared.bucket.size(&self.inner.path_of(&name)).await? {
+                segments.insert(name, size);
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&self, segments: BTreeMap<ObjectName, u64>, staged: BTreeSet<String>, foreign: usize) {
+        let mut state = self.inner.state.lock();
+        let known = std::mem::take(&mut state.objects);
+        let mut facts = std::mem::take(&mut state.facts);
+        for (name, size) in segments {
+            let before = known.get(&name).filter(|object| object.size == size);
+            let fact = facts.remove(&name).filter(|_| before.is_some()).unwrap_or_default();
+            // A damaged object may have been replaced by a whole one since.
+            let fact = if fact == Facts::Damaged { Facts::Unread } else { fact };
+            let fact = if size <= name.log_bytes { Facts::Damaged } else { fact };
+            let verified = before.is_some_and(|object| object.verified);
+            state.remember(name, Object { size, verified }, fact);
+        }
+        state.staged = staged;
+        state.foreign = foreign;
+        state.reselect();
+    }
+
+    async fn read_needed_footers(&self) -> Result<(), TierError> {
+        const AT_ONCE: usize = 8;
+        loop {
+            let needed = self.inner.selection().needs_footer.clone();
+            if needed.is_empty() {
+                return Ok(());
+            }
+            let outcomes: Vec<(ObjectName, Result<FooterOutcome, ReadError>)> = stream::iter(needed)
+                .map(|name| async move { (name, self.inner.judge_footer(&name).await) })
+                .buffer_unordered(AT_ONCE)
+                .collect()
+                .await;
+            let mut state = self.inner.state.lock();
+            let mut undecided = false;
+            for (name, outcome) in outcomes {
+                match outcome? {
+                    FooterOutcome::Read(read) => {
+                        let facts = Facts::Read {
+                            leader_epochs: read.footer.leader_epochs.clone(),
+                            compacted_to: read.footer.compacted_to,
+                        };
+                        state.facts.insert(name, facts);
+                    }
+                    FooterOutcome::Damaged(reason) => {
+                        tracing::warn!(%name, %reason, "object in the tier is damaged; it serves nothing");
+                        state.facts.insert(name, Facts::Damaged);
+                    }
+                    // It stays unread, which also keeps everything it touches from being collected.
+                    FooterOutcome::NewerFormat => undecided = true,
+                }
+            }
+            state.reselect();
+            if undecided {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Which store a URL names, and how an object is put there without ever replacing one.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+
+use crate::conditional::CreateOnlyConnector;
+use crate::error::TierError;
+use crate::options::TierOptions;
+
+/// Where the tier's objects go: `file:///path`, `s3://bucket/prefix`, or `memory://` for tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    File(PathBuf),
+    S3 { bucket: String, prefix: String },
+    Memory,
+}
+
+impl StoreUrl {
+    /// Reads a URL. Options and credentials are not part of it: S3 takes them from the environment.
+    pub fn parse(url: &str) -> Result<Self, TierError> {
+        let refuse =
+            |reason: &str| Err(TierError::InvalidUrl { url: url.to_owned(), reason: reason.to_owned() });
+        if url == "memory:" || url == "memory://" || url == "memory:///" {
+            return Ok(StoreUrl::Memory);
+        }
+        if let Some(path) = url.strip_prefix("file://") {
+            if !path.starts_with('/') {
+                return refuse("a file URL needs three slashes and an absolute path");
+            }
+            return Ok(StoreUrl::File(PathBuf::from(path)));
+        }
+        if let Some(rest) = url.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() || bucket.contains(['?', '#', '@', ':']) {
+                return refuse("it names no bucket");
+            }
+            if prefix.contains(['?', '#']) {
+                return refuse(
+                    "it takes no options; set AWS_REGION, AWS_ENDPOINT_URL and the like in the environment",
+                );
+            }
+            return Ok(StoreUrl::S3 {
+                bucket: bucket.to_owned(),
+                prefix: prefix.trim_matches('/').to_owned(),
+            });
+        }
+        refuse("its scheme is unknown")
+    }
+}
+
+impl std::fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StoreUrl::File(path) => write!(f, "file://{}", path.display()),
+            StoreUrl::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            StoreUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            StoreUrl::Memory => write!(f, "memory://"),
+        }
+    }
+}
+
+/// How a large upload gets its final name.
+#[derive(Clone)]
+pub enum LargeUpload {
+    /// In numbered parts straight to the final name; the store refuses to complete it if that exists (S3).
+    Conditional(Arc<dyn MultipartStore>),
+    /// In numbered parts to a staged name, then a copy that refuses to replace.
+    StagedParts(Arc<dyn MultipartStore>),
+    /// In one stream to a staged name, then a link that refuses to replace (a local directory).
+    StagedStream,
+}
+
+impl std::fmt::Debug for LargeUpload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LargeUpload::Conditional(_) => "Conditional",
+            LargeUpload::StagedParts(_) => "StagedParts",
+            LargeUpload::StagedStream => "StagedStream",
+        })
+    }
+}
+
+/// A store, opened: the seam at which tests put faults.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub objects: Arc<dyn ObjectStore>,
+    pub large_upload: LargeUpload,
+    /// What comes before the cluster's id in every key.
+    pub prefix: Path,
+    /// The directory, if it is one: a stream that was cut off leaves a file there which no listing shows.
+    pub directory: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens what `url` names. Makes the directory of a file URL; sends nothing to S3 yet.
+    pub fn open(url: &StoreUrl, options: &TierOptions) -> Result<Self, TierError> {
+        match url {
+            StoreUrl::Memory => Ok(Self::memory()),
+            StoreUrl::File(path) => Self::directory(path),
+            StoreUrl::S3 { bucket, prefix } => Self::s3(url, bucket, prefix, options),
+        }
+    }
+
+    /// A store that lives as long as this value and its clones.
+    pub fn memory() -> Self {
+        let memory = Arc::new(InMemory::new());
+        Self {
+            objects: memory.clone(),
+            large_upload: LargeUpload::StagedParts(memory),
+            prefix: Path::default(),
+            directory: None,
+        }
+    }
+
+    /// A local directory. Every object is synced before it counts as written: it may become the only copy.
+    pub fn directory(path: &FilePath) -> Result<Self, TierError> {
+        let refuse =
+            |reason: String| TierError::InvalidUrl { url: format!("file://{}", path.display()), reason };
+        std::fs::create_dir_all(path).map_err(|error| refuse(error.to_string()))?;
+        let local = LocalFileSystem::new_with_prefix(path).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self {
+            objects: Arc::new(local.with_fsync(true)),
+            large_upload: LargeUpload::StagedStream,
+            prefix: Path::default(),
+            directory: Some(path.to_owned()),
+        })
+    }
+
+    /// Credentials, region and endpoint come from `AWS_*` variables, else from the instance or web identity, as
+    /// object_store finds them. Retries and deadlines are ours, so the client's own are off; the store checks each
+    /// body against the checksum sent with it.
+    fn s3(url: &StoreUrl, bucket: &str, prefix: &str, options: &TierOptions) -> Result<Self, TierError> {
+        let refuse = |reason: String| TierError::InvalidUrl { url: url.to_string(), reason };
+        let no_retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let allow_http =
+            std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+        let client = ClientOptions::new()
+            .with_allow_http(allow_http)
+            .with_timeout(options.attempt_timeout)
+            .with_connect_timeout(options.attempt_timeout.min(std::time::Duration::from_secs(5)));
+        let s3 = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_client_options(client)
+            .with_retry(no_retry)
+            .with_checksum_algorithm(Checksum::CRC64NVME)
+            .with_http_connector(CreateOnlyConnector::default())
+            .build()
+            .map_err(|error| refuse(error.to_string()))?;
+        let s3 = Arc::new(s3);
+        Ok(Self {
+            objects: s3.clone(),
+            large_upload: LargeUpload::Conditional(s3),
+            prefix: Path::parse(prefix).map_err(|error| refuse(error.to_string()))?,
+            directory: None,
+        })
+    }
+}

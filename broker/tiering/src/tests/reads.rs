@@ -1,0 +1,167 @@
+//! What is read back is what was written, byte for byte, by any path.
+
+use bytes::Bytes;
+use firn_records::batch::Codec;
+
+use super::fixture::{Segment, epochs, partition, small, timestamp_of, view};
+use crate::error::ReadError;
+use crate::options::TierOptions;
+use crate::partition::TieredPartition;
+use crate::store::Store;
+use crate::tier::Tier;
+
+async fn filled(store: Store, options: TierOptions, codec: Codec) -> (Tier, TieredPartition, Vec<Segment>) {
+    let tier = Tier::with_store(store, options);
+    let partition = partition(&tier);
+    let history = epochs(&[(0, 0), (2, 150)]);
+    partition.refresh(view(&history)).await.unwrap();
+    // The middle one is larger than a part, so both ways to upload are taken.
+    let segments = vec![
+        Segment::of(0, 10, 10, 50, codec),
+        Segment::of(100, 30, 10, 200, codec),
+        Segment::of(400, 5, 4, 900, codec),
+    ];
+    for segment in &segments {
+        let tiered = partition.upload(segment.to_upload(&history)).await.unwrap();
+        assert!(tiered.created);
+    }
+    (tier, partition, segments)
+}
+
+async fn stores() -> Vec<(Store, Option<TempDirectory>)> {
+    let directory = TempDirectory::new();
+    vec![(Store::memory(), None), (Store::directory(&directory.0).unwrap(), Some(directory))]
+}
+
+/// A directory that goes with its value.
+pub struct TempDirectory(pub std::path::PathBuf);
+
+impl TempDirectory {
+    pub fn new() -> Self {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("firn-tiering-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TempDirectory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[tokio::test]
+async fn every_offset_reads_back_from_every_store() {
+    for (store, _directory) in stores().await {
+        let (_tier, partition, segments) = filled(store, small(), Codec::None).await;
+        assert_eq!(partition.tiered_range(), Some((0, 420)));
+        assert_eq!(partition.verified_end(0), 420);
+        for segment in &segments {
+            for offset in segment.base_offset..=segment.last_offset {
+                for max_bytes in [1, 700, 5_000, 100_000] {
+                    let bytes = partition.read(offset, max_bytes, true).await.unwrap();
+                    assert_eq!(
+                        bytes,
+                        segment.expected(offset, max_bytes),
+                        "offset {offset}, {max_bytes} bytes"
+                    );
+                }
+            }
+        }
+        for outside in [-1, 420, i64::MAX] {
+            let error = partition.read(outside, 100, true).await.unwrap_err();
+            assert!(matches!(error, ReadError::NotTiered { range: Some((0, 420)), .. }), "{error}");
+        }
+        assert_eq!(partition.read(5, 10, false).await.unwrap(), Bytes::new(), "the first batch is larger");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_walks_across_objects_and_a_new_broker_reads_the_same() {
+    let store = Store::memory();
+    let (_, first, segments) = filled(store.clone(), small(), Codec::Zstd).await;
+    let restarted = partition(&Tier::with_store(store, small()));
+    let listing = restarted.refresh(view(&epochs(&[(0, 0), (2, 150)]))).await.unwrap();
+    assert_eq!((listing.range, listing.segments, listing.garbage), (Some((0, 420)), 3, 0));
+    assert_eq!(
+        restarted.verified_end(0),
+        0,
+        "nothing counts for local deletion before it has been read back"
+    );
+    assert_eq!(restarted.verify(0).await.unwrap(), 420);
+    for partition in [first, restarted] {
+        let mut offset = 0;
+        let mut walked = Vec::new();
+        while offset < 420 {
+            let bytes = partition.read(offset, 3_000, true).await.unwrap();
+            let last = firn_records::batch::batches(&bytes).last().unwrap().unwrap();
+            offset = last.0.next_offset();
+            walked.extend_from_slice(&bytes);
+        }
+        let whole: Vec<u8> = segments.iter().flat_map(|segment| segment.log.to_vec()).collect();
+        assert!(walked == whole);
+    }
+}
+
+#[tokio::test]
+async fn timestamps_lead_to_exact_records() {
+    for codec in [Codec::None, Codec::Lz4] {
+        let (_tier, partition, _) = filled(Store::memory(), small(), codec).await;
+        for offset in 0..420 {
+            for timestamp in [timestamp_of(offset), timestamp_of(offset) - 9] {
+                let found = partition.offset_for_timestamp(timestamp).await.unwrap();
+                assert_eq!(found, Some((offset, timestamp_of(offset))), "{timestamp}");
+            }
+        }
+        assert_eq!(partition.offset_for_timestamp(0).await.unwrap(), Some((0, timestamp_of(0))));
+        assert_eq!(partition.offset_for_timestamp(timestamp_of(420)).await.unwrap(), None);
+        assert_eq!(partition.max_timestamp().await.unwrap(), Some((419, timestamp_of(419))));
+    }
+}
+
+#[tokio::test]
+async fn history_and_snapshot_come_with_the_objects() {
+    let (_tier, partition, _) = filled(Store::memory(), small(), Codec::None).await;
+    assert_eq!(partition.leader_epochs_at(50).await.unwrap(), epochs(&[(0, 0)]));
+    assert_eq!(partition.leader_epochs_at(399).await.unwrap(), epochs(&[(0, 0), (2, 150)]));
+    assert_eq!(partition.leader_epochs_at(419).await.unwrap(), epochs(&[(2, 150)]));
+    assert_eq!(partition.producer_snapshot_at(0).await.unwrap(), Bytes::from_static(b"producers"));
+    assert!(partition.transaction_indexes(0, 420).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn readers_of_one_chunk_share_one_get() {
+    use crate::faults::{FaultPlan, FaultyStore};
+    let plan = FaultPlan { latency_max: std::time::Duration::from_millis(2), ..FaultPlan::NONE };
+    let (faulty, store) = FaultyStore::wrap(Store::memory(), 1, plan);
+    let (_, _, segments) = filled(store.clone(), small(), Codec::None).await;
+    let partition = partition(&Tier::with_store(store, small()));
+    partition.refresh(view(&epochs(&[(0, 0), (2, 150)]))).await.unwrap();
+    let before = faulty.calls().all;
+    let reads = (0..64).map(|_| partition.read(3, 100, true));
+    for bytes in futures_util::future::join_all(reads).await {
+        assert_eq!(bytes.unwrap(), segments[0].expected(3, 100));
+    }
+    let calls = faulty.calls().all - before;
+    assert!(calls <= 4, "{calls} calls: a footer, an index, a chunk, and one ahead");
+}
+
+#[tokio::test]
+async fn the_cache_stays_within_its_bytes_and_reads_ahead() {
+    let options = TierOptions { cache_bytes_max: 64 << 10, ..small() };
+    let (tier, partition, segments) = filled(Store::memory(), options, Codec::None).await;
+    let mut offset = 100;
+    while offset < 400 {
+        let bytes = partition.read(offset, 2_500, true).await.unwrap();
+        assert_eq!(bytes, segments[1].expected(offset, 2_500));
+        offset = firn_records::batch::batches(&bytes).last().unwrap().unwrap().0.next_offset();
+        tokio::task::yield_now().await;
+        let cached = tier.metrics().cache_bytes;
+        assert!(cached <= 64 << 10, "{cached}");
+    }
+    let metrics = tier.metrics();
+    assert!(metrics.read_ahead_chunks > 5, "{metrics:?}");
+    assert!(metrics.cache_hits > metrics.cache_misses, "{metrics:?}");
+}
