@@ -94,6 +94,11 @@ impl<E: Entry> Index<E> {
         !self.pending.is_empty()
     }
 
+    /// True when the file has entries: only then need it be opened for reading.
+    pub(crate) fn has_written(&self) -> bool {
+        self.written > 0
+    }
+
     /// True when enough entries wait to be worth a write.
     pub(crate) fn wants_write(&self) -> bool {
         self.pending.len() * E::WIDTH >= PENDING_BYTES_MAX
@@ -125,30 +130,31 @@ impl<E: Entry> Index<E> {
     }
 
     /// Learns the last entry from the file, before more are pushed.
-    pub(crate) fn load_last(&mut self, file: &dyn DiskFile) -> io::Result<()> {
+    pub(crate) fn load_last(&mut self, file: Option<&dyn DiskFile>) -> io::Result<()> {
         self.last = self.last(file)?;
         Ok(())
     }
 
     /// The last entry, read from the file when memory has none.
-    pub(crate) fn last(&self, file: &dyn DiskFile) -> io::Result<Option<E>> {
-        match (self.last, self.written.checked_sub(1)) {
-            (Some(last), _) => Ok(Some(last)),
-            (None, Some(at)) => read_entry(file, at).map(Some),
-            (None, None) => Ok(None),
+    pub(crate) fn last(&self, file: Option<&dyn DiskFile>) -> io::Result<Option<E>> {
+        match (self.last, self.written.checked_sub(1), file) {
+            (Some(last), _, _) => Ok(Some(last)),
+            (None, Some(at), Some(file)) => read_entry(file, at).map(Some),
+            _ => Ok(None),
         }
     }
 
     /// The last entry that `before` accepts, when it accepts a (perhaps empty) run of entries from the first on.
     pub(crate) fn find_last(
         &self,
-        file: &dyn DiskFile,
+        file: Option<&dyn DiskFile>,
         before: impl Fn(&E) -> bool,
     ) -> io::Result<Option<E>> {
         let in_memory = self.pending.partition_point(|entry| before(entry));
         if let Some(found) = in_memory.checked_sub(1).and_then(|at| self.pending.get(at)) {
             return Ok(Some(*found));
         }
+        let Some(file) = file else { return Ok(None) };
         let per_block = (BLOCK_BYTES / E::WIDTH) as u32;
         let (mut low, mut high) = (0, self.written);
         // Invariant: entries below `low` are accepted, those from `high` on are not.
@@ -170,24 +176,27 @@ impl<E: Entry> Index<E> {
         Ok(found)
     }
 
-    /// Drops the entries that `before` refuses, in memory and in the file.
-    pub(crate) fn truncate(&mut self, file: &dyn DiskFile, before: impl Fn(&E) -> bool) -> io::Result<()> {
+    /// Drops the entries that `before` refuses, in memory and, if it has any, in the file.
+    pub(crate) fn truncate(
+        &mut self,
+        file: Option<&dyn DiskFile>,
+        before: impl Fn(&E) -> bool,
+    ) -> io::Result<()> {
         let in_memory = self.pending.partition_point(|entry| before(entry));
-        self.pending.truncate(in_memory);
-        self.last = None;
-        if in_memory == 0 {
-            let (mut low, mut high) = (0, self.written);
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if before(&read_entry(file, middle)?) { low = middle + 1 } else { high = middle }
+        if let Some(file) = file {
+            if in_memory == 0 {
+                let (mut low, mut high) = (0, self.written);
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if before(&read_entry(file, middle)?) { low = middle + 1 } else { high = middle }
+                }
+                self.written = low;
             }
-            self.written = low;
+            file.set_len(u64::from(self.written) * E::WIDTH as u64)?;
         }
-        file.set_len(u64::from(self.written) * E::WIDTH as u64)?;
-        self.last = match self.pending.last() {
-            Some(entry) => Some(*entry),
-            None => self.last(file)?,
-        };
+        self.pending.truncate(in_memory);
+        self.last = self.pending.last().copied();
+        self.last = self.last(file)?;
         Ok(())
     }
 

@@ -41,13 +41,16 @@ impl Segment {
     }
 
     /// The last time entry and the position of its batch, if the batch agrees with it.
-    fn verified_time_entry(&self, home: Home<'_>) -> Result<Option<(TimestampOffset, u64)>, StorageError> {
+    pub(crate) fn verified_time_entry(
+        &self,
+        home: Home<'_>,
+    ) -> Result<Option<(TimestampOffset, u64)>, StorageError> {
         if self.times.entries() == 0 {
             return Ok(None);
         }
-        let file = self.file(home, Part::TimeIndex)?;
+        let file = self.file_if(home, Part::TimeIndex, self.times.has_written())?;
         let path = self.part_path(home, Part::TimeIndex);
-        let Some(last) = self.times.last(file.as_ref()).map_err(failed_to("read", &path))? else {
+        let Some(last) = self.times.last(file.as_deref()).map_err(failed_to("read", &path))? else {
             return Ok(None);
         };
         let offset = self.base_offset + i64::from(last.relative_offset);

@@ -187,11 +187,9 @@ impl PartitionLog {
         }
         self.end_offset = end;
         let Some(last) = self.segments.last_mut() else { return Ok(true) };
-        let times = last.file_if(home, Part::TimeIndex, last.times.entries() > 0)?;
-        if let Some(times) = times {
-            let path = last.part_path(home, Part::TimeIndex);
-            last.times.load_last(times.as_ref()).map_err(failed_to("read", &path))?;
-        }
+        let times = last.file_if(home, Part::TimeIndex, last.times.has_written())?;
+        let path = last.part_path(home, Part::TimeIndex);
+        last.times.load_last(times.as_deref()).map_err(failed_to("read", &path))?;
         last.largest_timestamp(home)?;
         for segment in &mut self.segments {
             segment.synced = true;
@@ -250,7 +248,7 @@ impl PartitionLog {
                 Step::End => {
                     self.end_offset = expected;
                     segment.push_time_entry();
-                    segment.write_indexes(home)?;
+                    unless_full(segment.write_indexes(home))?;
                     return Ok(true);
                 }
                 Step::Invalid { reason } => break reason,
@@ -269,7 +267,7 @@ impl PartitionLog {
         tracing::warn!(file = %path.display(), reason, cut_bytes = cut, end_offset = expected, "the tail of an unfinished write is cut off");
         file.set_len(segment.size).map_err(failed_to("cut", &path))?;
         segment.push_time_entry();
-        segment.write_indexes(home)?;
+        unless_full(segment.write_indexes(home))?;
         Ok(false)
     }
 
@@ -282,7 +280,7 @@ impl PartitionLog {
             let small = segment.size <= interval;
             let there = found.time_indexes.contains_key(&segment.base_offset);
             if segment.size > 0 && !has_both && !(there && small) && index < active {
-                segment.rebuild_indexes(home, interval)?;
+                unless_full(segment.rebuild_indexes(home, interval))?;
             }
         }
         Ok(())
@@ -320,9 +318,24 @@ impl PartitionLog {
         if self.segments.is_empty() {
             return Ok(());
         }
-        let done = self.task(true)?.run()?;
-        self.flushed(done);
-        Ok(())
+        match self.task(true)?.run() {
+            Ok(done) => {
+                self.flushed(done);
+                Ok(())
+            }
+            Err(error) => unless_full(Err(error)),
+        }
+    }
+}
+
+/// A full disk must not keep a log from being read: what could not be written waits in memory.
+fn unless_full(result: Result<(), StorageError>) -> Result<(), StorageError> {
+    match result {
+        Err(error) if error.is_disk_full() => {
+            tracing::warn!(%error, "recovery goes on without");
+            Ok(())
+        }
+        other => other,
     }
 }
 
@@ -341,11 +354,11 @@ fn start_of_scan(segment: &mut Segment, home: Home<'_>, recovery_point: i64) -> 
     if segment.index.entries() > 0
         && let Ok(below) = u32::try_from(recovery_point - segment.base_offset)
     {
-        let file = segment.file(home, Part::Index)?;
+        let file = segment.file_if(home, Part::Index, segment.index.has_written())?;
         let path = segment.part_path(home, Part::Index);
         let entry = segment
             .index
-            .find_last(file.as_ref(), |entry: &OffsetEntry| entry.relative_offset < below)
+            .find_last(file.as_deref(), |entry: &OffsetEntry| entry.relative_offset < below)
             .map_err(failed_to("read", &path))?;
         if let Some(entry) = entry
             && segment.entry_is_true(home, entry)?
@@ -368,9 +381,9 @@ fn tail_end(segment: &Segment, home: Home<'_>) -> Result<Option<i64>, StorageErr
     }
     let mut position = 0;
     if segment.index.entries() > 0 {
-        let file = segment.file(home, Part::Index)?;
+        let file = segment.file_if(home, Part::Index, segment.index.has_written())?;
         let path = segment.part_path(home, Part::Index);
-        match segment.index.last(file.as_ref()).map_err(failed_to("read", &path))? {
+        match segment.index.last(file.as_deref()).map_err(failed_to("read", &path))? {
             Some(entry) if segment.entry_is_true(home, entry)? => position = u64::from(entry.position),
             _ => return Ok(None),
         }

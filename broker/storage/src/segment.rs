@@ -113,17 +113,11 @@ impl Segment {
         if let Some(known) = self.largest.get() {
             return Ok(*known);
         }
-        let mut largest = TimestampOffset { timestamp: -1, offset: self.base_offset };
-        if self.times.entries() > 0 {
-            let file = self.file(home, Part::TimeIndex)?;
-            let path = self.part_path(home, Part::TimeIndex);
-            if let Some(last) = self.times.last(file.as_ref()).map_err(failed_to("read", &path))? {
-                largest = TimestampOffset {
-                    timestamp: last.timestamp,
-                    offset: self.base_offset + i64::from(last.relative_offset),
-                };
-            }
-        }
+        let nothing = TimestampOffset { timestamp: -1, offset: self.base_offset };
+        let largest = match self.verified_time_entry(home)? {
+            Some((known, _)) => known,
+            None => self.largest_below(home, self.size)?.unwrap_or(nothing),
+        };
         self.set_largest(largest);
         Ok(largest)
     }
@@ -222,11 +216,11 @@ impl Segment {
         if self.index.entries() == 0 {
             return Ok(0);
         }
-        let file = self.file(home, Part::Index)?;
+        let file = self.file_if(home, Part::Index, self.index.has_written())?;
         let path = self.part_path(home, Part::Index);
         let found = self
             .index
-            .find_last(file.as_ref(), |entry| entry.relative_offset <= relative)
+            .find_last(file.as_deref(), |entry| entry.relative_offset <= relative)
             .map_err(failed_to("read", &path))?;
         let Some(entry) = found else { return Ok(0) };
         if self.entry_is_true(home, entry)? {

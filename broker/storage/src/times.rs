@@ -89,11 +89,11 @@ impl PartitionLog {
         if segment.times.entries() == 0 {
             return Ok(0);
         }
-        let file = segment.file(self.home(), Part::TimeIndex)?;
+        let file = segment.file_if(self.home(), Part::TimeIndex, segment.times.has_written())?;
         let path = segment.part_path(self.home(), Part::TimeIndex);
         let entry = segment
             .times
-            .find_last(file.as_ref(), |entry| entry.timestamp < timestamp)
+            .find_last(file.as_deref(), |entry| entry.timestamp < timestamp)
             .map_err(failed_to("read", &path))?;
         let Some(entry) = entry else { return Ok(0) };
         let offset = segment.base_offset + i64::from(entry.relative_offset);

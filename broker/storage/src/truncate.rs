@@ -201,19 +201,19 @@ impl PartitionLog {
 pub(crate) fn cut_indexes(segment: &mut Segment, home: Home<'_>, offset: i64) -> Result<(), StorageError> {
     let below = u32::try_from((offset - segment.base_offset).max(0)).unwrap_or(u32::MAX);
     if segment.index.entries() > 0 {
-        let file = segment.file(home, Part::Index)?;
+        let file = segment.file_if(home, Part::Index, segment.index.has_written())?;
         let path = segment.part_path(home, Part::Index);
         segment
             .index
-            .truncate(file.as_ref(), |entry| entry.relative_offset < below)
+            .truncate(file.as_deref(), |entry| entry.relative_offset < below)
             .map_err(failed_to("cut", &path))?;
     }
     if segment.times.entries() > 0 {
-        let file = segment.file(home, Part::TimeIndex)?;
+        let file = segment.file_if(home, Part::TimeIndex, segment.times.has_written())?;
         let path = segment.part_path(home, Part::TimeIndex);
         segment
             .times
-            .truncate(file.as_ref(), |entry| entry.relative_offset < below)
+            .truncate(file.as_deref(), |entry| entry.relative_offset < below)
             .map_err(failed_to("cut", &path))?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use firn_model::topic_config::{CleanupPolicy, TopicConfig};
 use firn_records::batch::{BatchHeader, HEADER_LENGTH, batches};
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_records::record::records;
+use firn_storage::directory::LogDirOptions;
 use firn_storage::error::StorageError;
 use firn_storage::log_dir::LogDir;
 use firn_storage::partition_log::PartitionLog;
@@ -13,7 +14,7 @@ use firn_storage::producers::AppendOrigin;
 use firn_storage::simulated::SimulatedDisk;
 use parking_lot::Mutex;
 
-use super::model::{LastBatch, Model, Row, header_of, open_dir, partition, topic_id};
+use super::model::{LastBatch, Model, Row, header_of, partition, topic_id};
 
 /// A repeatable source of choices.
 #[derive(Debug, Clone)]
@@ -72,6 +73,8 @@ pub struct Workload {
     config: TopicConfig,
     /// Compactions that changed the log.
     pub compactions: u64,
+    /// Never deletes the log: under faults nobody could say whether it is gone.
+    pub keeps_its_log: bool,
 }
 
 /// Small enough that every mechanism is met often.
@@ -102,19 +105,56 @@ impl Workload {
             sequences: [0; 3],
             config,
             compactions: 0,
+            keeps_its_log: false,
         };
-        workload.open();
+        workload.open().unwrap_or_else(|error| panic!("the log does not open: {error}"));
         workload
     }
 
-    fn open(&mut self) {
+    fn open(&mut self) -> Result<(), StorageError> {
         let id = self.model.lock().topic_id;
-        let dir = open_dir(&self.disk);
-        let log = dir
-            .open_log(&partition(), topic_id(id), Arc::new(self.config.clone()), self.now_ms)
-            .unwrap_or_else(|error| panic!("the log does not open: {error}"));
-        self.log = Some(log);
+        let path = std::path::Path::new(super::model::ROOT);
+        let dir = LogDir::open(
+            Arc::new(self.disk.clone()),
+            path,
+            &super::model::identity(),
+            LogDirOptions::default(),
+        )?;
+        self.log =
+            Some(dir.open_log(&partition(), topic_id(id), Arc::new(self.config.clone()), self.now_ms)?);
         self.dir = Some(dir);
+        Ok(())
+    }
+
+    /// A record with a flush: what an acknowledgement rests on.
+    pub fn write_durably(&mut self) -> Result<(), StorageError> {
+        if self.log.is_none() {
+            return Err(StorageError::Offline {
+                what: "the log".to_owned(),
+                reason: "it is closed".to_owned(),
+            });
+        }
+        self.append()?;
+        self.flush()
+    }
+
+    /// Goes on after a step failed: a log that was being closed is opened again.
+    pub fn reopen_if_closed(&mut self) -> bool {
+        if self.log.is_none() && self.failed().is_none() {
+            self.dir = None;
+            self.open().unwrap_or_else(|error| panic!("the log does not open again: {error}"));
+            self.acknowledge();
+        }
+        self.log.is_some()
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Why the log directory stopped, if it did.
+    pub fn failed(&self) -> Option<String> {
+        self.dir.as_ref().and_then(LogDir::failed)
     }
 
     fn log(&mut self) -> &mut PartitionLog {
@@ -133,6 +173,7 @@ impl Workload {
             90..93 => self.truncate(),
             93..96 => self.compact(),
             96..99 => self.restart(),
+            _ if self.keeps_its_log => self.append(),
             _ => self.delete_log(),
         }
     }
@@ -296,7 +337,7 @@ impl Workload {
         }
         self.log = None;
         self.dir = None;
-        self.open();
+        self.open()?;
         // Recovery makes durable what it finds.
         self.acknowledge();
         Ok(())
