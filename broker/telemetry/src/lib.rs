@@ -1,1 +1,3 @@
 //! What an operator watches: metrics under the names Kafka dashboards expect, health, logs.
+
+pub mod logging;
