@@ -1,1 +1,22 @@
-//! The Firn broker: one binary that speaks Kafka, keeps hot segments on disk and cold ones in an object store.
+//! The broker: serves the Kafka protocol over logs on disk and segments in an object store.
+
+pub mod api;
+pub mod blocking;
+pub mod commands;
+pub mod connection;
+pub mod context;
+pub mod controller;
+pub mod coordinator_runtime;
+pub mod disk_guard;
+pub mod environment;
+pub mod fetch_sessions;
+pub mod follower;
+pub mod housekeeping;
+pub mod log_dirs;
+pub mod metadata_log;
+pub mod net;
+pub mod node;
+pub mod partition;
+pub mod partitions;
+pub mod producer_ids;
+pub mod server;

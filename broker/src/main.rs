@@ -1,2 +1,9 @@
 //! The `firn` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    firn::commands::run(firn::commands::Firn::parse())
+}

@@ -1,0 +1,120 @@
+//! From a request's frame to its reply: parse, look up the API, hand over, encode.
+//!
+//! Each API is a file of this folder and thin: it decodes, asks the part that knows, and encodes. Error codes are given
+//! in `errors.rs` alone.
+
+pub mod cluster;
+pub mod configs;
+pub mod errors;
+pub mod fetch;
+pub mod group_offsets;
+pub mod groups;
+
+pub mod offsets;
+pub mod produce;
+pub mod topics;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firn_protocol::frame::{self, DecodeError, FrameError, Request, RequestHeader};
+use firn_protocol::library::messages::ApiKey;
+use firn_protocol::library::protocol::Encodable;
+use firn_protocol::{response, versions};
+
+use crate::connection::Peer;
+use crate::context::Context;
+use crate::net::Chunk;
+
+/// A reply that waits for something.
+pub type LaterReply = Pin<Box<dyn Future<Output = Result<Vec<Chunk>, ApiError>> + Send>>;
+
+/// What a handler answers.
+#[allow(missing_debug_implementations, reason = "a future shows nothing")]
+pub enum Answer {
+    Now(Vec<Chunk>),
+    /// The work is done and only the reply waits: the connection may take its next request meanwhile.
+    Later(LaterReply),
+    /// The client expects no reply (produce with acks=0).
+    None,
+}
+
+/// Why a request gets no reply and its connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("request header: {0}")]
+    Frame(#[from] FrameError),
+    #[error("malformed request: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("records sent with acks=0 were refused with error code {0}")]
+    RefusedWithoutReply(i16),
+    #[error("cannot encode the reply: {0}")]
+    Encode(#[from] response::EncodeError),
+}
+
+/// Encodes a reply whose body is a message of the protocol library.
+pub fn reply(api: ApiKey, header: &RequestHeader, body: &impl Encodable) -> Result<Answer, ApiError> {
+    Ok(Answer::Now(vec![Chunk::Bytes(response::encode(api, header, body)?)]))
+}
+
+/// True for a request that may be handled while replies to earlier ones of its kind still wait: produce alone.
+pub fn may_overlap(frame: &[u8]) -> bool {
+    frame::api_of(frame).is_some_and(|(key, _)| key == ApiKey::Produce as i16)
+}
+
+/// Serves one request.
+pub async fn handle(context: &Arc<Context>, peer: Peer, bytes: Bytes) -> Result<Answer, ApiError> {
+    let cut_off = FrameError::CutOff(bytes.len());
+    let (key, version) = frame::api_of(&bytes).ok_or(cut_off)?;
+    let Some(api) = versions::served(key, version) else {
+        // A client that is newer than this broker asks in a version that it does not know, and is told which it does.
+        if key == ApiKey::ApiVersions as i16 {
+            return cluster::api_versions_unsupported(frame::correlation_id_of(&bytes).ok_or(cut_off)?);
+        }
+        return Err(FrameError::Unsupported { key, version }.into());
+    };
+    dispatch(context, peer, api, Request::parse(api, bytes)?).await
+}
+
+async fn dispatch(
+    context: &Arc<Context>,
+    peer: Peer,
+    api: ApiKey,
+    request: Request,
+) -> Result<Answer, ApiError> {
+    match api {
+        ApiKey::Produce => produce::handle(context, request),
+        ApiKey::Fetch => fetch::handle(context, request).await,
+        ApiKey::ListOffsets => offsets::list_offsets(context, request).await,
+        ApiKey::OffsetForLeaderEpoch => offsets::offset_for_leader_epoch(context, request).await,
+        ApiKey::DeleteRecords => offsets::delete_records(context, request).await,
+        ApiKey::ApiVersions => cluster::api_versions(request),
+        ApiKey::Metadata => cluster::metadata(context, request).await,
+        ApiKey::DescribeCluster => cluster::describe_cluster(context, request),
+        ApiKey::DescribeTopicPartitions => cluster::describe_topic_partitions(context, request),
+        ApiKey::DescribeLogDirs => cluster::describe_log_dirs(context, request),
+        ApiKey::InitProducerId => cluster::init_producer_id(context, request).await,
+        ApiKey::CreateTopics => topics::create(context, request).await,
+        ApiKey::DeleteTopics => topics::delete(context, request).await,
+        ApiKey::CreatePartitions => topics::create_partitions(context, request).await,
+        ApiKey::DescribeConfigs => configs::describe(context, request),
+        ApiKey::AlterConfigs => configs::alter(context, request).await,
+        ApiKey::IncrementalAlterConfigs => configs::incremental_alter(context, request).await,
+        ApiKey::FindCoordinator => groups::find_coordinator(context, request).await,
+        ApiKey::JoinGroup => groups::join(context, peer, request).await,
+        ApiKey::SyncGroup => groups::sync(context, request).await,
+        ApiKey::Heartbeat => groups::heartbeat(context, request).await,
+        ApiKey::LeaveGroup => groups::leave(context, request).await,
+        ApiKey::ListGroups => groups::list(context, request).await,
+        ApiKey::DescribeGroups => groups::describe(context, request).await,
+        ApiKey::DeleteGroups => groups::delete(context, request).await,
+        ApiKey::OffsetCommit => group_offsets::commit(context, request).await,
+        ApiKey::OffsetFetch => group_offsets::fetch(context, request).await,
+        ApiKey::OffsetDelete => group_offsets::delete(context, request).await,
+        other => {
+            Err(FrameError::Unsupported { key: other as i16, version: request.header.api_version }.into())
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What the cluster is: ApiVersions, Metadata, DescribeCluster, DescribeTopicPartitions, DescribeLogDirs, InitProducerId.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use firn_metadata::decide::create_topics::{BROKER_DEFAULT, NewTopic};
+use firn_metadata::image::{Broker, Image, NO_LEADER, Topic};
+use firn_model::ids::{TopicId, is_internal_topic, validate_topic_name};
+use firn_protocol::frame::Request;
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::describe_cluster_response::DescribeClusterBroker;
+use firn_protocol::library::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use firn_protocol::library::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use firn_protocol::library::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use firn_protocol::library::messages::{
+    ApiKey, ApiVersionsRequest, BrokerId, DescribeClusterRequest, DescribeClusterResponse,
+    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest,
+    MetadataResponse, ProducerId, TopicName,
+};
+use firn_protocol::library::protocol::StrBytes;
+use firn_protocol::{response, versions};
+
+use crate::api::errors::Failure;
+use crate::api::topics::create_topics;
+use crate::api::{Answer, ApiError, reply};
+use crate::context::Context;
+use crate::net::Chunk;
+
+/// "Not asked for": nothing is authorized or denied yet.
+const NO_AUTHORIZED_OPERATIONS: i32 = i32::MIN;
+
+pub fn api_versions(request: Request) -> Result<Answer, ApiError> {
+    let asked: ApiVersionsRequest = request.decode(ApiKey::ApiVersions)?;
+    tracing::debug!(
+        client = %asked.client_software_name.as_str(),
+        version = %asked.client_software_version.as_str(),
+        "a client asks for the versions"
+    );
+    reply(ApiKey::ApiVersions, &request.header, &versions::api_versions_response(false))
+}
+
+/// A client that is newer than this broker learns the versions in the oldest layout (KIP-511).
+pub fn api_versions_unsupported(correlation_id: i32) -> Result<Answer, ApiError> {
+    let body = versions::api_versions_response(true);
+    Ok(Answer::Now(vec![Chunk::Bytes(response::encode_at(ApiKey::ApiVersions, 0, correlation_id, &body)?)]))
+}
+
+/// Host and port that a broker tells clients of.
+fn endpoint(broker: &Broker) -> (StrBytes, i32) {
+    broker.endpoints.first().map_or((StrBytes::default(), -1), |endpoint| {
+        (StrBytes::from_string(endpoint.host.clone()), i32::from(endpoint.port))
+    })
+}
+
+pub async fn metadata(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: MetadataRequest = request.decode(ApiKey::Metadata)?;
+    let version = request.header.api_version;
+    let mut image = context.controller.image();
+    // Version 0 has no null: there, no topics means all of them.
+    let all = asked.topics.as_ref().is_none_or(|topics| version == 0 && topics.is_empty());
+    let topics = if all {
+        image.topics().map(|topic| described(topic, version)).collect()
+    } else {
+        let asked_topics = asked.topics.unwrap_or_default();
+        let names = asked_topics.iter().filter_map(|topic| topic.name.as_ref());
+        let missing: Vec<String> =
+            names.filter(|name| image.topic(name).is_none()).map(|name| name.to_string()).collect();
+        let may_create = version < 4 || asked.allow_auto_topic_creation;
+        if may_create && context.config().topics.auto_create_enable && !missing.is_empty() {
+            auto_create(context, &missing).await;
+            image = context.controller.image();
+        }
+        asked_topics
+            .into_iter()
+            .map(|asked| match asked.name {
+                Some(name) => match image.topic(&name) {
+                    Some(topic) => described(topic, version),
+                    None => unknown_name(name),
+                },
+                None => match image.topic_by_id(TopicId(asked.topic_id)) {
+                    Some(topic) => described(topic, version),
+                    None => MetadataResponseTopic::default()
+                        .with_error_code(ResponseError::UnknownTopicId.code())
+                        .with_name((version < 12).then(TopicName::default))
+                        .with_topic_id(asked.topic_id),
+                },
+            })
+            .collect()
+    };
+    let brokers = image.brokers().filter(|broker| !broker.fenced).map(|broker| {
+        let (host, port) = endpoint(broker);
+        let row = MetadataResponseBroker::default()
+            .with_node_id(BrokerId(broker.id))
+            .with_host(host)
+            .with_port(port);
+        if version >= 1 { row.with_rack(broker.rack.clone().map(StrBytes::from_string)) } else { row }
+    });
+    let mut body = MetadataResponse::default().with_brokers(brokers.collect()).with_topics(topics);
+    if version >= 1 {
+        body = body.with_controller_id(BrokerId(context.node_id));
+    }
+    if version >= 2 {
+        body = body.with_cluster_id(Some(StrBytes::from_string(context.cluster_id.clone())));
+    }
+    reply(ApiKey::Metadata, &request.header, &body)
+}
+
+fn described(topic: &Topic, version: i16) -> MetadataResponseTopic {
+    let ids = |ids: &[i32]| ids.iter().map(|id| BrokerId(*id)).collect::<Vec<_>>();
+    let partitions = (0i32..).zip(&topic.partitions).map(|(index, partition)| {
+        let leaderless = partition.leader == NO_LEADER;
+        let error = if leaderless { ResponseError::LeaderNotAvailable.code() } else { 0 };
+        let row = MetadataResponsePartition::default()
+            .with_error_code(error)
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(partition.leader))
+            .with_replica_nodes(ids(&partition.replicas))
+            .with_isr_nodes(ids(&partition.isr));
+        if version >= 7 { row.with_leader_epoch(partition.leader_epoch) } else { row }
+    });
+    let mut row = MetadataResponseTopic::default()
+        .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
+        .with_partitions(partitions.collect());
+    if version >= 1 {
+        row = row.with_is_internal(is_internal_topic(&topic.name));
+    }
+    if version >= 10 {
+        row = row.with_topic_id(topic.id.0);
+    }
+    row
+}
+
+fn unknown_name(name: TopicName) -> MetadataResponseTopic {
+    let code = if validate_topic_name(&name).is_err() {
+        ResponseError::InvalidTopicException
+    } else {
+        ResponseError::UnknownTopicOrPartition
+    };
+    MetadataResponseTopic::default().with_error_code(code.code()).with_name(Some(name))
+}
+
+/// Creates topics that a client asked about, as `auto.create.topics.enable` promises. What cannot be created is answered
+/// as unknown.
+async fn auto_create(context: &Context, names: &[String]) {
+    let topics: Vec<NewTopic> = names
+        .iter()
+        .filter(|name| !is_internal_topic(name))
+        .map(|name| NewTopic {
+            name: name.clone(),
+            num_partitions: BROKER_DEFAULT,
+            replication_factor: BROKER_DEFAULT as i16,
+            ..NewTopic::default()
+        })
+        .collect();
+    match create_topics(context, &topics, false).await {
+        Ok(created) => {
+            for (topic, result) in created {
+                match result {
+                    Ok(_) => tracing::info!(%topic, "created on first use (auto.create.topics.enable)"),
+                    Err(failure) => {
+                        tracing::debug!(%topic, reason = %failure.message, "not created on first use")
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "topics cannot be created on first use"),
+    }
+}
+
+pub fn describe_cluster(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: DescribeClusterRequest = request.decode(ApiKey::DescribeCluster)?;
+    let image = context.controller.image();
+    let shown = image.brokers().filter(|broker| asked.include_fenced_brokers || !broker.fenced);
+    let brokers = shown.map(|broker| {
+        let (host, port) = endpoint(broker);
+        let row = DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(broker.id))
+            .with_host(host)
+            .with_port(port)
+            .with_rack(broker.rack.clone().map(StrBytes::from_string));
+        if request.header.api_version >= 2 { row.with_is_fenced(broker.fenced) } else { row }
+    });
+    let mut body = DescribeClusterResponse::default()
+        .with_cluster_id(StrBytes::from_string(context.cluster_id.clone()))
+        .with_controller_id(BrokerId(context.node_id))
+        .with_brokers(brokers.collect())
+        .with_cluster_authorized_operations(NO_AUTHORIZED_OPERATIONS);
+    if request.header.api_version >= 1 {
+        body = body.with_endpoint_type(asked.endpoint_type);
+    }
+    reply(ApiKey::DescribeCluster, &request.header, &body)
+}
+
+/// Topics in the order of their names, from the cursor on, until the reply has as many partitions as it may (KIP-966).
+pub fn describe_topic_partitions(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: DescribeTopicPartitionsRequest = request.decode(ApiKey::DescribeTopicPartitions)?;
+    let image = context.controller.image();
+    let limit = asked.response_partition_limit.min(context.config().network.max_request_partition_size_limit);
+    let mut left = usize::try_from(limit).unwrap_or(0).max(1);
+    let (from_topic, from_partition) = match &asked.cursor {
+        Some(cursor) => (cursor.topic_name.to_string(), usize::try_from(cursor.partition_index).unwrap_or(0)),
+        None => (String::new(), 0),
+    };
+    let mut topics = Vec::new();
+    let mut next_cursor = None;
+    for name in names_from(&image, &asked, &from_topic) {
+        let first = if name == from_topic { from_partition } else { 0 };
+        if left == 0 {
+            next_cursor = Some(cursor(&name, first));
+            break;
+        }
+        let Some(topic) = image.topic(&name) else {
+            let name = TopicName(StrBytes::from_string(name));
+            let missing = DescribeTopicPartitionsResponseTopic::default()
+                .with_error_code(ResponseError::UnknownTopicOrPartition.code());
+            topics.push(missing.with_name(Some(name)));
+            continue;
+        };
+        let taken = left.min(topic.partitions.len().saturating_sub(first));
+        topics.push(described_partitions(topic, first, taken));
+        left -= taken;
+        if first + taken < topic.partitions.len() {
+            next_cursor = Some(cursor(&name, first + taken));
+            break;
+        }
+    }
+    let body = DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(next_cursor);
+    reply(ApiKey::DescribeTopicPartitions, &request.header, &body)
+}
+
+fn names_from(image: &Image, asked: &DescribeTopicPartitionsRequest, from: &str) -> Vec<String> {
+    let mut names: Vec<String> = if asked.topics.is_empty() {
+        image.topics().map(|topic| topic.name.to_string()).collect()
+    } else {
+        asked.topics.iter().map(|topic| topic.name.to_string()).collect()
+    };
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| name.as_str() >= from);
+    names
+}
+
+fn cursor(topic: &str, partition: usize) -> Cursor {
+    Cursor::default()
+        .with_topic_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partition_index(i32::try_from(partition).unwrap_or(i32::MAX))
+}
+
+fn described_partitions(topic: &Topic, first: usize, count: usize) -> DescribeTopicPartitionsResponseTopic {
+    let ids = |ids: &[i32]| ids.iter().map(|id| BrokerId(*id)).collect::<Vec<_>>();
+    let partitions = (0i32..).zip(&topic.partitions).skip(first).take(count).map(|(index, partition)| {
+        DescribeTopicPartitionsResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(partition.leader))
+            .with_leader_epoch(partition.leader_epoch)
+            .with_replica_nodes(ids(&partition.replicas))
+            .with_isr_nodes(ids(&partition.isr))
+            .with_eligible_leader_replicas(Some(Vec::new()))
+            .with_last_known_elr(Some(Vec::new()))
+    });
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
+        .with_topic_id(topic.id.0)
+        .with_is_internal(is_internal_topic(&topic.name))
+        .with_partitions(partitions.collect())
+        .with_topic_authorized_operations(NO_AUTHORIZED_OPERATIONS)
+}
+
+pub fn describe_log_dirs(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: DescribeLogDirsRequest = request.decode(ApiKey::DescribeLogDirs)?;
+    let wanted = |name: &str, index: i32| match &asked.topics {
+        None => true,
+        Some(topics) => {
+            topics.iter().any(|topic| **topic.topic == *name && topic.partitions.contains(&index))
+        }
+    };
+    let partitions = context.partitions.all();
+    let results = context.log_dirs.all().iter().map(|dir| {
+        let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+        for partition in
+            partitions.iter().filter(|partition| partition.data_dir().dir.path() == dir.dir.path())
+        {
+            if let Ok(size) = partition.with_log(|log| log.size_bytes())
+                && wanted(&partition.name.topic, partition.name.partition)
+            {
+                let row = DescribeLogDirsPartition::default()
+                    .with_partition_index(partition.name.partition)
+                    .with_partition_size(i64::try_from(size).unwrap_or(i64::MAX));
+                topics.entry(partition.name.topic.to_string()).or_default().push(row);
+            }
+        }
+        let topics = topics.into_iter().map(|(name, partitions)| {
+            let name = TopicName(StrBytes::from_string(name));
+            DescribeLogDirsTopic::default().with_name(name).with_partitions(partitions)
+        });
+        let failed = dir.dir.failed().is_some();
+        let row = DescribeLogDirsResult::default()
+            .with_error_code(if failed { ResponseError::KafkaStorageError.code() } else { 0 })
+            .with_log_dir(StrBytes::from_string(dir.dir.path().display().to_string()))
+            .with_topics(topics.collect());
+        match dir.dir.space() {
+            Ok(space) if request.header.api_version >= 4 => row
+                .with_total_bytes(i64::try_from(space.total).unwrap_or(i64::MAX))
+                .with_usable_bytes(i64::try_from(space.free).unwrap_or(i64::MAX)),
+            _ => row,
+        }
+    });
+    let body = DescribeLogDirsResponse::default().with_results(results.collect());
+    reply(ApiKey::DescribeLogDirs, &request.header, &body)
+}
+
+/// Producer ids for idempotent producers (KIP-98, KIP-360). Transactions have no coordinator yet and are refused.
+pub async fn init_producer_id(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: InitProducerIdRequest = request.decode(ApiKey::InitProducerId)?;
+    let given = match &asked.transactional_id {
+        Some(id) => Err(Failure::new(
+            ResponseError::InvalidRequest,
+            format!(
+                "transactional.id '{}': transactions are not served yet, idempotent producers are",
+                id.as_str()
+            ),
+        )),
+        None => context.producer_ids.next(&context.controller, context.node_id).await.map_err(Failure::from),
+    };
+    let body = match given {
+        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
+        Err(failure) => {
+            tracing::info!(reason = %failure.message, "refused a producer id");
+            InitProducerIdResponse::default()
+                .with_error_code(failure.code.code())
+                .with_producer_id(ProducerId(-1))
+                .with_producer_epoch(-1)
+        }
+    };
+    reply(ApiKey::InitProducerId, &request.header, &body)
+}

@@ -1,0 +1,356 @@
+//! Fetch (KIP-74, KIP-227, KIP-516): batches out, from the page cache or from the tier.
+//!
+//! A request that finds too little waits until a partition's high watermark moves or `max_wait_ms` is over. Batches are
+//! not copied: the reply names ranges of log files, and the connection sends those from the page cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_model::ids::TopicId;
+use firn_protocol::fetch_response::{self, FetchReply, FetchedPartition, FetchedTopic, Piece};
+use firn_protocol::frame::{Request, RequestHeader};
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::{ApiKey, FetchRequest};
+use firn_records::batch;
+use firn_records::legacy::{self, MessageFormat};
+use firn_storage::read::LogSlice;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::api::errors::Failure;
+use crate::api::{Answer, ApiError};
+use crate::blocking;
+use crate::context::Context;
+use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
+use crate::net::Chunk;
+use crate::partition::{Isolation, Offsets, Partition};
+
+/// One partition that the client wants, as the request or its session names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub name: String,
+    pub topic_id: Uuid,
+    pub partition: i32,
+    pub fetch_offset: i64,
+    pub max_bytes: usize,
+    pub current_leader_epoch: i32,
+    pub last_fetched_epoch: i32,
+}
+
+impl Wanted {
+    pub fn key(&self) -> PartitionKey {
+        (self.name.clone(), self.topic_id, self.partition)
+    }
+}
+
+/// What a session's client knows of a partition: it is told again when this changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub high_watermark: i64,
+    pub last_stable: i64,
+    pub log_start: i64,
+}
+
+/// Batches of one partition.
+#[derive(Debug, Clone)]
+enum Found {
+    Local(LogSlice),
+    Bytes(Bytes),
+}
+
+impl Found {
+    fn len(&self) -> usize {
+        match self {
+            Found::Local(slice) => slice.len,
+            Found::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    fn bytes(&self) -> Result<Bytes, Failure> {
+        match self {
+            Found::Local(slice) => slice.read().map_err(|error| {
+                Failure::new(ResponseError::KafkaStorageError, format!("cannot read the log: {error}"))
+            }),
+            Found::Bytes(bytes) => Ok(bytes.clone()),
+        }
+    }
+
+    fn chunk(self) -> Chunk {
+        match self {
+            Found::Local(slice) => Chunk::Log(slice),
+            Found::Bytes(bytes) => Chunk::Bytes(bytes),
+        }
+    }
+}
+
+/// What one partition gave.
+type Fetched = Result<(Offsets, Found), Failure>;
+
+/// The bounds of one request.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    min_bytes: usize,
+    max_bytes: usize,
+    isolation: Isolation,
+    version: i16,
+}
+
+pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let header = request.header.clone();
+    let fetch: FetchRequest = request.decode(ApiKey::Fetch)?;
+    let limit = context.config().network.fetch_max_bytes;
+    let bounds = Bounds {
+        min_bytes: usize::try_from(fetch.min_bytes).unwrap_or(0),
+        max_bytes: usize::try_from(fetch.max_bytes.min(limit)).unwrap_or(0),
+        isolation: if fetch.isolation_level == 1 {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        },
+        version: header.api_version,
+    };
+    let wait = Duration::from_millis(u64::try_from(fetch.max_wait_ms).unwrap_or(0));
+    let forgotten: Vec<PartitionKey> = fetch
+        .forgotten_topics_data
+        .iter()
+        .flat_map(|topic| {
+            topic.partitions.iter().map(|index| (topic.topic.to_string(), topic.topic_id, *index))
+        })
+        .collect();
+    let asked = wanted(&fetch);
+    let (now_ms, random) = (context.now_ms(), context.environment.random.bits());
+    let taken = context.fetch_sessions.lock().request(
+        fetch.session_id,
+        fetch.session_epoch,
+        asked,
+        &forgotten,
+        now_ms,
+        random,
+    );
+    let (session, all) = match taken {
+        Ok(taken) => taken,
+        Err(error) => return Ok(Answer::Now(session_refused(error, &header))),
+    };
+    let mut fetched = gather(context, &all, bounds, wait).await;
+    if let Some(format) = old_format(header.api_version) {
+        let limit = usize::try_from(context.config().network.batch_decompressed_max_bytes).unwrap_or(0);
+        fetched = downconverted(&all, fetched, format, limit).await;
+    }
+    Ok(Answer::Now(reply(context, session, &all, fetched, bounds, &header)))
+}
+
+/// The message format that a client before batches reads.
+fn old_format(version: i16) -> Option<MessageFormat> {
+    match version {
+        0 | 1 => Some(MessageFormat::V0),
+        2 | 3 => Some(MessageFormat::V1),
+        _ => None,
+    }
+}
+
+/// The same records in an old format. Reads, decompresses and compresses, so it runs where that may take its time.
+async fn downconverted(
+    wanted: &[Wanted],
+    all: Vec<Fetched>,
+    format: MessageFormat,
+    limit: usize,
+) -> Vec<Fetched> {
+    let from: Vec<i64> = wanted.iter().map(|wanted| wanted.fetch_offset).collect();
+    blocking::run(move || {
+        let one = |(fetched, from): (Fetched, i64)| {
+            let (offsets, found) = fetched?;
+            let bytes = found.bytes()?;
+            // The last batch may be cut short, as new clients expect; an old one gets whole messages.
+            let whole: usize =
+                batch::batches(&bytes).map_while(Result::ok).map(|(_, batch)| batch.len()).sum();
+            let converted = legacy::downconvert(&bytes[..whole], format, from, limit)?;
+            Ok((offsets, Found::Bytes(converted.messages)))
+        };
+        all.into_iter().zip(from).map(one).collect()
+    })
+    .await
+}
+
+fn wanted(fetch: &FetchRequest) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for topic in &fetch.topics {
+        for partition in &topic.partitions {
+            wanted.push(Wanted {
+                name: topic.topic.to_string(),
+                topic_id: topic.topic_id,
+                partition: partition.partition,
+                fetch_offset: partition.fetch_offset,
+                max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+                current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+            });
+        }
+    }
+    wanted
+}
+
+fn session_refused(error: SessionError, header: &RequestHeader) -> Vec<Chunk> {
+    let code = match error {
+        SessionError::NotFound => ResponseError::FetchSessionIdNotFound,
+        SessionError::InvalidEpoch => ResponseError::InvalidFetchSessionEpoch,
+    };
+    let reply = FetchReply { error_code: code.code(), ..FetchReply::default() };
+    chunks(fetch_response::encode(&reply, header.api_version, header.correlation_id), Vec::new())
+}
+
+/// Puts the reply together; in a session, only what its client does not know.
+fn reply(
+    context: &Context,
+    session: SessionUse,
+    wanted: &[Wanted],
+    fetched: Vec<Fetched>,
+    bounds: Bounds,
+    header: &RequestHeader,
+) -> Vec<Chunk> {
+    let mut reply = FetchReply::default();
+    let mut found = Vec::new();
+    let mut sessions = context.fetch_sessions.lock();
+    for (wanted, fetched) in wanted.iter().zip(fetched) {
+        let (part, records) = part(wanted, fetched, bounds);
+        if let SessionUse::Session { id, new } = session {
+            reply.session_id = id;
+            let seen = Seen {
+                high_watermark: part.high_watermark,
+                last_stable: part.last_stable_offset,
+                log_start: part.log_start_offset,
+            };
+            let always = part.error_code != 0 || part.records_length > 0;
+            if !sessions.is_news(id, &wanted.key(), seen, always) && !new {
+                continue;
+            }
+        }
+        found.push(records);
+        match reply.topics.last_mut() {
+            Some(topic) if topic.name == wanted.name && topic.id == wanted.topic_id => {
+                topic.partitions.push(part)
+            }
+            _ => reply.topics.push(FetchedTopic {
+                name: wanted.name.clone(),
+                id: wanted.topic_id,
+                partitions: vec![part],
+            }),
+        }
+    }
+    drop(sessions);
+    chunks(fetch_response::encode(&reply, header.api_version, header.correlation_id), found)
+}
+
+fn part(wanted: &Wanted, fetched: Fetched, bounds: Bounds) -> (FetchedPartition, Option<Found>) {
+    let (error_code, offsets, records) = match fetched {
+        Ok((offsets, found)) => (0, Some(offsets), Some(found)),
+        Err(failure) => (failure.code.code(), None, None),
+    };
+    let offset = |of: fn(Offsets) -> i64| offsets.map_or(-1, of);
+    let part = FetchedPartition {
+        index: wanted.partition,
+        error_code,
+        high_watermark: offset(|offsets| offsets.high_watermark),
+        last_stable_offset: offset(|offsets| offsets.last_stable),
+        log_start_offset: offset(|offsets| offsets.log_start),
+        aborted_transactions: (bounds.isolation == Isolation::ReadCommitted).then(Vec::new),
+        records_length: records.as_ref().map_or(0, Found::len),
+        diverging_epoch: None,
+        current_leader: None,
+    };
+    (part, records)
+}
+
+fn chunks(pieces: Vec<Piece>, mut found: Vec<Option<Found>>) -> Vec<Chunk> {
+    let chunk = |piece| match piece {
+        Piece::Bytes(bytes) => Some(Chunk::Bytes(bytes)),
+        Piece::Records(index) => found.get_mut(index)?.take().map(Found::chunk),
+    };
+    pieces.into_iter().filter_map(chunk).collect()
+}
+
+/// Fetches until there is enough or the wait is over.
+async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Duration) -> Vec<Fetched> {
+    let deadline = Instant::now() + wait;
+    let partitions: Vec<_> = wanted.iter().map(|wanted| locate(context, wanted, bounds.version)).collect();
+    let wake = Arc::new(Notify::new());
+    let mut watches = Vec::new();
+    loop {
+        let fetched = read_all(wanted, &partitions, bounds).await;
+        let size: usize = fetched.iter().flatten().map(|(_, found)| found.len()).sum();
+        let failed = fetched.iter().any(Result::is_err);
+        if size >= bounds.min_bytes || failed || Instant::now() >= deadline {
+            return fetched;
+        }
+        if watches.is_empty() && !partitions.is_empty() {
+            // What came between the read and the watches wakes nobody: look once more before waiting.
+            watches.extend(partitions.iter().flatten().map(|partition| partition.watch(&wake)));
+            continue;
+        }
+        if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {
+            return read_all(wanted, &partitions, bounds).await;
+        }
+    }
+}
+
+/// Reads every partition once, in order, within the bounds of the whole request. The first partition that has
+/// anything gives at least one batch, however large, so that a consumer always gets on (KIP-74).
+async fn read_all(
+    wanted: &[Wanted],
+    partitions: &[Result<Arc<Partition>, Failure>],
+    bounds: Bounds,
+) -> Vec<Fetched> {
+    let mut left = bounds.max_bytes;
+    let mut nothing_yet = true;
+    let mut all = Vec::with_capacity(wanted.len());
+    for (wanted, partition) in wanted.iter().zip(partitions) {
+        let budget = Budget { bytes: wanted.max_bytes.min(left), at_least_one: nothing_yet };
+        let fetched = match partition {
+            Ok(partition) => read_one(partition, wanted, bounds, budget).await,
+            Err(failure) => Err(failure.clone()),
+        };
+        if let Ok((_, found)) = &fetched {
+            left = left.saturating_sub(found.len());
+            nothing_yet &= found.len() == 0;
+        }
+        all.push(fetched);
+    }
+    all
+}
+
+/// What one partition may give.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    bytes: usize,
+    at_least_one: bool,
+}
+
+async fn read_one(partition: &Arc<Partition>, wanted: &Wanted, bounds: Bounds, budget: Budget) -> Fetched {
+    check_leader_epoch(partition, wanted.current_leader_epoch)?;
+    let (offsets, slice) =
+        partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one)?;
+    Ok((offsets, Found::Local(slice)))
+}
+
+/// Fences a client that follows an older leader, and tells one that knows of a newer (KIP-320).
+pub fn check_leader_epoch(partition: &Partition, client: i32) -> Result<(), Failure> {
+    let ours = partition.leader_epoch();
+    if client < 0 || client == ours {
+        return Ok(());
+    }
+    let code =
+        if client < ours { ResponseError::FencedLeaderEpoch } else { ResponseError::UnknownLeaderEpoch };
+    Err(Failure::new(
+        code,
+        format!("{}: the leader epoch is {ours}, the request has {client}", partition.name),
+    ))
+}
+
+fn locate(context: &Context, wanted: &Wanted, version: i16) -> Result<Arc<Partition>, Failure> {
+    Ok(if version >= 13 {
+        context.partitions.by_id(TopicId(wanted.topic_id), wanted.partition)?
+    } else {
+        context.partitions.by_name(&wanted.name, wanted.partition)?
+    })
+}

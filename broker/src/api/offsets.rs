@@ -1,0 +1,197 @@
+//! Where records are: ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
+
+use std::sync::Arc;
+
+use firn_protocol::frame::Request;
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use firn_protocol::library::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use firn_protocol::library::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
+use firn_protocol::library::messages::{
+    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
+use firn_protocol::response;
+
+use crate::api::errors::Failure;
+use crate::api::fetch::check_leader_epoch;
+use crate::api::{Answer, ApiError, reply};
+use crate::blocking;
+use crate::context::Context;
+use crate::net::Chunk;
+use crate::partition::{Offsets, Partition, PartitionError};
+
+/// The special timestamps of ListOffsets (KIP-79, KIP-405, KIP-734, KIP-1005, KIP-1023).
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// An offset, with the timestamp and leader epoch of its record where they are known; -1 where not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Located {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: i32,
+}
+
+const NOWHERE: Located = Located { offset: -1, timestamp: -1, leader_epoch: -1 };
+
+pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let list: ListOffsetsRequest = request.decode(ApiKey::ListOffsets)?;
+    let read_committed = list.isolation_level == 1;
+    let mut topics = Vec::with_capacity(list.topics.len());
+    for topic in list.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in topic.partitions {
+            let found = match context.partitions.by_name(&topic.name, asked.partition_index) {
+                Ok(partition) => match check_leader_epoch(&partition, asked.current_leader_epoch) {
+                    Ok(()) => locate(partition, asked.timestamp, read_committed).await,
+                    Err(failure) => Err(failure),
+                },
+                Err(missing) => Err(missing.into()),
+            };
+            let response =
+                ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            partitions.push(match found {
+                Ok(found) if request.header.api_version < 4 => {
+                    response.with_offset(found.offset).with_timestamp(found.timestamp)
+                }
+                Ok(found) => response
+                    .with_offset(found.offset)
+                    .with_timestamp(found.timestamp)
+                    .with_leader_epoch(found.leader_epoch),
+                Err(failure) => response.with_error_code(failure.code.code()),
+            });
+        }
+        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+    }
+    let body = ListOffsetsResponse::default().with_topics(topics);
+    let bytes = response::encode_with_legacy(ApiKey::ListOffsets, &request.header, &body)?;
+    Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
+}
+
+/// Looking a timestamp up reads index and log, so it runs where reads may block.
+async fn locate(partition: Arc<Partition>, timestamp: i64, read_committed: bool) -> Result<Located, Failure> {
+    let offsets = partition.offsets()?;
+    let end = if read_committed { offsets.last_stable } else { offsets.high_watermark };
+    match timestamp {
+        LATEST => at(&partition, end),
+        EARLIEST => at(&partition, offsets.log_start),
+        EARLIEST_LOCAL => at(&partition, offsets.local_start),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => tiered(&partition, offsets, timestamp),
+        MAX_TIMESTAMP => blocking::run(move || by_time(&partition, None, end)).await,
+        _ if timestamp >= 0 => blocking::run(move || by_time(&partition, Some(timestamp), end)).await,
+        _ => Err(Failure::new(
+            ResponseError::UnsupportedVersion,
+            format!("ListOffsets: timestamp {timestamp} stands for nothing here"),
+        )),
+    }
+}
+
+fn at(partition: &Partition, offset: i64) -> Result<Located, Failure> {
+    let epoch = partition.with_log(|log| log.epoch_for_offset(offset))?;
+    Ok(Located { offset, timestamp: -1, leader_epoch: epoch.unwrap_or_else(|| partition.leader_epoch()) })
+}
+
+/// The last offset that the tier has, or the first that it does not have yet.
+fn tiered(partition: &Partition, offsets: Offsets, timestamp: i64) -> Result<Located, Failure> {
+    let end = partition.with_log(|log| log.tiered_end_offset())?;
+    match timestamp {
+        LATEST_TIERED if end == 0 => Ok(NOWHERE),
+        LATEST_TIERED => at(partition, end - 1),
+        _ if !partition.config().remote_storage_enable => Ok(NOWHERE),
+        _ => at(partition, end.max(offsets.local_start)),
+    }
+}
+
+/// The first record at or after `timestamp`, or the one with the greatest; below `end` in either case.
+fn by_time(partition: &Partition, timestamp: Option<i64>, end: i64) -> Result<Located, Failure> {
+    let found = partition.with_log(|log| match timestamp {
+        Some(timestamp) => log.offset_for_timestamp(timestamp),
+        None => log.max_timestamp(),
+    })?;
+    // A record that is not committed yet has not happened for a client.
+    Ok(match found.map_err(PartitionError::from)?.filter(|found| found.offset < end) {
+        None => NOWHERE,
+        Some(found) => {
+            Located { offset: found.offset, timestamp: found.timestamp, leader_epoch: found.leader_epoch }
+        }
+    })
+}
+
+pub async fn offset_for_leader_epoch(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: OffsetForLeaderEpochRequest = request.decode(ApiKey::OffsetForLeaderEpoch)?;
+    let topics = asked.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            let end = EpochEndOffset::default().with_partition(asked.partition);
+            let found =
+                context.partitions.by_name(&topic.topic, asked.partition).map_err(Failure::from).and_then(
+                    |partition| {
+                        check_leader_epoch(&partition, asked.current_leader_epoch)?;
+                        Ok(partition.with_log(|log| log.epoch_end_offset(asked.leader_epoch))?)
+                    },
+                );
+            match found {
+                Ok(Some((epoch, offset))) => end.with_leader_epoch(epoch).with_end_offset(offset),
+                Ok(None) => end,
+                Err(failure) => end.with_error_code(failure.code.code()),
+            }
+        });
+        OffsetForLeaderTopicResult::default()
+            .with_partitions(partitions.collect())
+            .with_topic(topic.topic.clone())
+    });
+    let body = OffsetForLeaderEpochResponse::default().with_topics(topics.collect());
+    reply(ApiKey::OffsetForLeaderEpoch, &request.header, &body)
+}
+
+pub async fn delete_records(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let delete: DeleteRecordsRequest = request.decode(ApiKey::DeleteRecords)?;
+    let mut topics = Vec::with_capacity(delete.topics.len());
+    for topic in delete.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let deleted = match context.partitions.by_name(&topic.name, asked.partition_index) {
+                Ok(partition) => {
+                    let offset = asked.offset;
+                    blocking::run(move || delete_before(&partition, offset)).await
+                }
+                Err(missing) => Err(missing.into()),
+            };
+            let result = DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
+            partitions.push(match deleted {
+                Ok(low_watermark) => result.with_low_watermark(low_watermark),
+                Err(failure) => result.with_low_watermark(-1).with_error_code(failure.code.code()),
+            });
+        }
+        topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+    }
+    reply(ApiKey::DeleteRecords, &request.header, &DeleteRecordsResponse::default().with_topics(topics))
+}
+
+/// Raises the log start to `offset` (-1: the high watermark) and returns it (KIP-107).
+fn delete_before(partition: &Arc<Partition>, offset: i64) -> Result<i64, Failure> {
+    let config = partition.config();
+    if config.cleanup_policy.compact && !config.cleanup_policy.delete {
+        let message =
+            format!("{}: records of a topic that is only compacted cannot be deleted", partition.name);
+        return Err(Failure::new(ResponseError::PolicyViolation, message));
+    }
+    let high_watermark = partition.offsets()?.high_watermark;
+    let offset = if offset == -1 { high_watermark } else { offset };
+    if !(0..=high_watermark).contains(&offset) {
+        let message = format!("{}: offset {offset} is not within 0..={high_watermark}", partition.name);
+        return Err(Failure::new(ResponseError::OffsetOutOfRange, message));
+    }
+    partition.with_log(|log| log.delete_records_before(offset))?.map_err(PartitionError::from)?;
+    Ok(partition.offsets()?.log_start)
+}

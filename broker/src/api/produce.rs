@@ -1,0 +1,183 @@
+//! Produce (KIP-98, KIP-467, KIP-516): records in, offsets out.
+//!
+//! Records are appended while the request is handled; only the reply waits until they are committed, so the connection
+//! may go on to its next produce request in the meantime.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_model::ids::{TopicId, is_internal_topic};
+use firn_model::topic_config::TimestampType;
+use firn_protocol::frame::Request;
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::produce_request::PartitionProduceData;
+use firn_protocol::library::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use firn_protocol::library::messages::{ApiKey, ProduceRequest, ProduceResponse};
+use firn_protocol::library::protocol::StrBytes;
+use firn_protocol::response;
+use firn_records::batch::BatchHeader;
+use firn_records::legacy;
+use firn_records::validate::{ProducePolicy, validate};
+use firn_storage::producers::AppendOrigin;
+use tokio::time::Instant;
+
+use crate::api::errors::Failure;
+use crate::api::{Answer, ApiError};
+use crate::context::Context;
+use crate::net::Chunk;
+use crate::partition::{Committed, Partition, PartitionAppend};
+
+/// What became of one partition's records: done with, or appended and not yet committed.
+struct Outcome {
+    response: PartitionProduceResponse,
+    committed: Option<Committed>,
+}
+
+pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let header = request.header.clone();
+    let produce: ProduceRequest = request.decode(ApiKey::Produce)?;
+    let acks = produce.acks;
+    let deadline = Duration::from_millis(produce.timeout_ms.max(0) as u64);
+    let mut topics = Vec::with_capacity(produce.topic_data.len());
+    for topic in produce.topic_data {
+        let outcomes: Vec<Outcome> = topic
+            .partition_data
+            .into_iter()
+            .map(|data| {
+                let index = data.index;
+                find(context, &topic.name, topic.topic_id, index, acks, header.api_version)
+                    .and_then(|partition| append(context, &partition, data, header.api_version))
+                    .unwrap_or_else(|failure| refused(index, failure))
+            })
+            .collect();
+        topics.push((topic.name, topic.topic_id, outcomes));
+    }
+    if acks == 0 {
+        // The client awaits no reply: that records were refused is told by closing the connection, as Kafka does.
+        let mut outcomes = topics.iter().flat_map(|(_, _, outcomes)| outcomes);
+        let refused = outcomes.find(|outcome| outcome.response.error_code != 0);
+        return match refused {
+            Some(outcome) => Err(ApiError::RefusedWithoutReply(outcome.response.error_code)),
+            None => Ok(Answer::None),
+        };
+    }
+    let reply = async move {
+        let deadline = Instant::now() + deadline;
+        let mut responses = Vec::with_capacity(topics.len());
+        for (name, topic_id, outcomes) in topics {
+            let mut partitions = Vec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                partitions.push(settle(outcome, deadline).await);
+            }
+            let topic = TopicProduceResponse::default().with_name(name).with_topic_id(topic_id);
+            responses.push(topic.with_partition_responses(partitions));
+        }
+        let body = ProduceResponse::default().with_responses(responses);
+        let bytes = response::encode_with_legacy(ApiKey::Produce, &header, &body)?;
+        Ok(vec![Chunk::Bytes(bytes)])
+    };
+    Ok(Answer::Later(Box::pin(reply)))
+}
+
+/// The partition that records go to, if this broker may take them.
+fn find(
+    context: &Context,
+    name: &str,
+    topic_id: uuid::Uuid,
+    index: i32,
+    acks: i16,
+    version: i16,
+) -> Result<Arc<Partition>, Failure> {
+    if !(-1..=1).contains(&acks) {
+        return Err(Failure::new(
+            ResponseError::InvalidRequiredAcks,
+            format!("acks={acks} is not one of -1, 0 and 1"),
+        ));
+    }
+    let partition = if version >= 13 {
+        context.partitions.by_id(TopicId(topic_id), index)
+    } else {
+        context.partitions.by_name(name, index)
+    };
+    let partition = partition?;
+    if is_internal_topic(&partition.name.topic) {
+        return Err(Failure::new(
+            ResponseError::InvalidTopicException,
+            format!("{} belongs to the broker: clients may only read it", partition.name.topic),
+        ));
+    }
+    Ok(partition)
+}
+
+fn append(
+    context: &Context,
+    partition: &Arc<Partition>,
+    data: PartitionProduceData,
+    version: i16,
+) -> Result<Outcome, Failure> {
+    let now_ms = context.now_ms();
+    let decompressed_bytes_max =
+        usize::try_from(context.config().network.batch_decompressed_max_bytes).unwrap_or(0);
+    let policy = partition.produce_policy(version, decompressed_bytes_max);
+    let bytes = upconverted(data.records.unwrap_or_default(), version, &policy)?;
+    let records = validate(bytes, &policy, now_ms)?;
+    if records.headers.iter().any(BatchHeader::is_transactional) {
+        let message = "transactions are not served yet, idempotent producers are";
+        return Err(Failure::new(ResponseError::InvalidTxnState, message));
+    }
+    let PartitionAppend { appended, committed } = partition.append(&records, AppendOrigin::Client, now_ms)?;
+    let stamped = policy.timestamp_type == TimestampType::LogAppendTime;
+    let response = PartitionProduceResponse::default()
+        .with_index(data.index)
+        .with_base_offset(appended.base_offset)
+        .with_log_append_time_ms(if stamped { appended.max_timestamp } else { -1 })
+        .with_log_start_offset(appended.log_start_offset);
+    Ok(Outcome { response, committed })
+}
+
+/// Before version 3 records come in message formats 0 and 1, though some clients sent batches too.
+fn upconverted(bytes: Bytes, version: i16, policy: &ProducePolicy) -> Result<Bytes, Failure> {
+    if version >= 3 || !legacy::is_message_set(&bytes) {
+        return Ok(bytes);
+    }
+    legacy::upconvert(&bytes, policy.decompressed_bytes_max).map_err(Failure::from)
+}
+
+fn refused(index: i32, failure: Failure) -> Outcome {
+    let record_errors = failure.record_errors.into_iter().map(|(index, message)| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(index)
+            .with_batch_index_error_message(Some(StrBytes::from_string(message)))
+    });
+    let response = PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(failure.code.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1)
+        .with_record_errors(record_errors.collect())
+        .with_error_message(Some(StrBytes::from_string(failure.message)));
+    Outcome { response, committed: None }
+}
+
+async fn settle(outcome: Outcome, deadline: Instant) -> PartitionProduceResponse {
+    let Outcome { response, committed: Some(committed) } = outcome else { return outcome.response };
+    let index = response.index;
+    let failure = match tokio::time::timeout_at(deadline, committed).await {
+        Ok(Ok(Ok(()))) => return response,
+        // The records are in the log and may yet become durable: the client has to ask again, and does.
+        Err(_) => Failure::new(
+            ResponseError::RequestTimedOut,
+            "the records were not durable within the request's timeout",
+        ),
+        Ok(Ok(Err(failed))) => Failure::new(ResponseError::KafkaStorageError, failed.to_string()),
+        Ok(Err(_)) => Failure::new(
+            ResponseError::NotLeaderOrFollower,
+            "the partition was closed while the records were being flushed",
+        ),
+    };
+    refused(index, failure).response
+}

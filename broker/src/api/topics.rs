@@ -1,0 +1,186 @@
+//! Topics come, grow and go: CreateTopics, CreatePartitions, DeleteTopics. The decisions are `firn_metadata`'s.
+
+use std::sync::Arc;
+
+use firn_metadata::decide::create_partitions::{MorePartitions, create_partitions as decide_partitions};
+use firn_metadata::decide::create_topics::{CreatedTopic, NewTopic, create_topics as decide_topics};
+use firn_metadata::decide::delete_topics::{Deletion, TopicSelector, delete_topics as decide_deletion};
+use firn_model::config_entry::{ConfigEntry, describe_topic};
+use firn_model::ids::TopicId;
+use firn_protocol::frame::Request;
+use firn_protocol::library::messages::create_partitions_response::CreatePartitionsTopicResult;
+use firn_protocol::library::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use firn_protocol::library::messages::delete_topics_response::DeletableTopicResult;
+use firn_protocol::library::messages::{
+    ApiKey, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
+};
+use firn_protocol::library::protocol::StrBytes;
+use firn_protocol::response;
+use uuid::Uuid;
+
+use crate::api::errors::Failure;
+use crate::api::{Answer, ApiError, reply};
+use crate::context::Context;
+use crate::controller::ProposeError;
+use crate::net::Chunk;
+
+pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let create: CreateTopicsRequest = request.decode(ApiKey::CreateTopics)?;
+    let names: Vec<String> = create.topics.iter().map(|topic| topic.name.to_string()).collect();
+    let topics: Vec<NewTopic> = create
+        .topics
+        .into_iter()
+        .map(|topic| NewTopic {
+            name: topic.name.to_string(),
+            num_partitions: topic.num_partitions,
+            replication_factor: topic.replication_factor,
+            assignments: topic
+                .assignments
+                .iter()
+                .map(|one| (one.partition_index, one.broker_ids.iter().map(|id| id.0).collect()))
+                .collect(),
+            configs: topic
+                .configs
+                .iter()
+                .map(|config| (config.name.to_string(), config.value.as_ref().map(|value| value.to_string())))
+                .collect(),
+        })
+        .collect();
+    let results = match create_topics(context, &topics, create.validate_only).await {
+        Ok(created) => created.into_iter().map(|(name, one)| created_result(context, name, one)).collect(),
+        Err(error) => {
+            let failure = Failure::from(error);
+            names.into_iter().map(|name| created_result(context, name, Err(failure.clone()))).collect()
+        }
+    };
+    let body = CreateTopicsResponse::default().with_topics(results);
+    let bytes = response::encode_with_legacy(ApiKey::CreateTopics, &request.header, &body)?;
+    Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
+}
+
+/// Creates topics; also those that the broker itself wants.
+pub async fn create_topics(
+    context: &Context,
+    topics: &[NewTopic],
+    validate_only: bool,
+) -> Result<Vec<(String, Result<CreatedTopic, Failure>)>, ProposeError> {
+    let config = context.config();
+    let random = context.environment.random.clone();
+    let mut new_id = || TopicId(uuid::Builder::from_random_bytes(random.bits().to_be_bytes()).into_uuid());
+    let created = context
+        .controller
+        .propose(|image| Ok(decide_topics(image, topics, validate_only, &config, &mut new_id)))
+        .await?;
+    Ok(created.into_iter().map(|(name, one)| (name, one.map_err(Failure::from))).collect())
+}
+
+fn created_result(
+    context: &Context,
+    name: String,
+    created: Result<CreatedTopic, Failure>,
+) -> CreatableTopicResult {
+    let result = CreatableTopicResult::default().with_name(TopicName(StrBytes::from_string(name)));
+    match created {
+        Ok(created) => result
+            .with_topic_id(created.topic_id.0)
+            .with_num_partitions(created.num_partitions)
+            .with_replication_factor(created.replication_factor)
+            .with_configs(Some(
+                describe_topic(&created.overrides, &context.config()).iter().map(created_config).collect(),
+            )),
+        Err(failure) => result
+            .with_error_code(failure.code.code())
+            .with_error_message(failure.text())
+            .with_num_partitions(-1)
+            .with_replication_factor(-1),
+    }
+}
+
+fn created_config(entry: &ConfigEntry) -> CreatableTopicConfigs {
+    CreatableTopicConfigs::default()
+        .with_name(StrBytes::from_static_str(entry.name))
+        .with_value(entry.value.clone().map(StrBytes::from_string))
+        .with_read_only(entry.read_only)
+        .with_config_source(entry.source.code())
+        .with_is_sensitive(entry.sensitive)
+}
+
+pub async fn create_partitions(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let create: CreatePartitionsRequest = request.decode(ApiKey::CreatePartitions)?;
+    let topics: Vec<MorePartitions> = create
+        .topics
+        .iter()
+        .map(|topic| MorePartitions {
+            name: topic.name.to_string(),
+            count: topic.count,
+            assignments: topic.assignments.as_ref().map(|assignments| {
+                assignments.iter().map(|one| one.broker_ids.iter().map(|id| id.0).collect()).collect()
+            }),
+        })
+        .collect();
+    let config = context.config();
+    let decided = context
+        .controller
+        .propose(|image| Ok(decide_partitions(image, &topics, create.validate_only, &config)))
+        .await;
+    let results: Vec<(String, Result<(), Failure>)> = match decided {
+        Ok(results) => results.into_iter().map(|(name, one)| (name, one.map_err(Failure::from))).collect(),
+        Err(error) => {
+            let failure = Failure::from(error);
+            topics.into_iter().map(|topic| (topic.name, Err(failure.clone()))).collect()
+        }
+    };
+    let results = results.into_iter().map(|(name, result)| {
+        let row = CreatePartitionsTopicResult::default().with_name(TopicName(StrBytes::from_string(name)));
+        match result {
+            Ok(()) => row,
+            Err(failure) => row.with_error_code(failure.code.code()).with_error_message(failure.text()),
+        }
+    });
+    let body = CreatePartitionsResponse::default().with_results(results.collect());
+    reply(ApiKey::CreatePartitions, &request.header, &body)
+}
+
+pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let delete: DeleteTopicsRequest = request.decode(ApiKey::DeleteTopics)?;
+    let by_state = delete.topics.iter().map(|topic| match &topic.name {
+        Some(name) => TopicSelector::Name(name.to_string()),
+        None => TopicSelector::Id(TopicId(topic.topic_id)),
+    });
+    let by_name = delete.topic_names.iter().map(|name| TopicSelector::Name(name.to_string()));
+    let selectors: Vec<TopicSelector> = by_state.chain(by_name).collect();
+    let config = context.config();
+    let decided = context.controller.propose(|image| Ok(decide_deletion(image, &selectors, &config))).await;
+    let results: Vec<DeletableTopicResult> = match decided {
+        Ok(deletions) => deletions.into_iter().map(deleted_result).collect(),
+        Err(error) => {
+            let failure = Failure::from(error);
+            selectors.into_iter().map(|selector| not_deleted(&selector, &failure)).collect()
+        }
+    };
+    let body = DeleteTopicsResponse::default().with_responses(results);
+    let bytes = response::encode_with_legacy(ApiKey::DeleteTopics, &request.header, &body)?;
+    Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
+}
+
+fn deleted_result(deletion: Deletion) -> DeletableTopicResult {
+    match deletion.outcome {
+        Ok((name, id)) => DeletableTopicResult::default()
+            .with_name(Some(TopicName(StrBytes::from_string(name.to_string()))))
+            .with_topic_id(id.0),
+        Err(error) => not_deleted(&deletion.selector, &error.into()),
+    }
+}
+
+fn not_deleted(selector: &TopicSelector, failure: &Failure) -> DeletableTopicResult {
+    let (name, id) = match selector {
+        TopicSelector::Name(name) => (Some(TopicName(StrBytes::from_string(name.clone()))), Uuid::nil()),
+        TopicSelector::Id(id) => (None, id.0),
+    };
+    DeletableTopicResult::default()
+        .with_name(name)
+        .with_topic_id(id)
+        .with_error_code(failure.code.code())
+        .with_error_message(failure.text())
+}

@@ -1,0 +1,151 @@
+//! What the `firn` command can do: run a broker for development, or serve by a configuration file.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use firn_model::broker_config::{BrokerConfig, Parsed};
+use firn_model::config_definition::ConfigError;
+use firn_model::properties::{self, PropertiesError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::environment::Environment;
+use crate::node::{Node, StartError};
+
+/// Threads that serve connections, for each core: one may wait for the disk while another works.
+const WORKERS_PER_CORE: usize = 2;
+/// How long a stopping process waits for work that does not end.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A Kafka-compatible broker: hot segments on local disk, cold segments in an object store.
+#[derive(Debug, Parser)]
+#[command(name = "firn", version, about, propagate_version = true)]
+pub struct Firn {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker on this machine, with nothing to configure
+    Dev(Dev),
+    /// Run a broker by a configuration file in the format of Kafka's server.properties
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+struct Dev {
+    /// Port to listen on, on the loopback address alone; 0 takes any free one
+    #[arg(long, default_value_t = 9092)]
+    port: u16,
+    /// Where the data lie
+    #[arg(long, value_name = "DIR", default_value = "firn-data")]
+    data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The file, with Kafka's key names
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Why a command fails before a broker runs.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Properties { path: PathBuf, source: PropertiesError },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Carries the command out; the exit code is the process's.
+pub fn run(firn: Firn) -> ExitCode {
+    let result = match firn.command {
+        Command::Dev(dev) => dev.properties().and_then(|properties| broker(&properties, Some(&dev))),
+        Command::Serve(serve) => serve.properties().and_then(|properties| broker(&properties, None)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing else can be done when even standard error is closed.
+            writeln!(std::io::stderr(), "firn: {error}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Dev {
+    fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
+        let property = |key: &str, value: String| (key.to_owned(), value);
+        Ok(BTreeMap::from([
+            property("node.id", "0".to_owned()),
+            property("listeners", format!("PLAINTEXT://127.0.0.1:{}", self.port)),
+            property("log.dirs", self.data.join("broker-0").display().to_string()),
+            property("offsets.topic.replication.factor", "1".to_owned()),
+            property("group.initial.rebalance.delay.ms", "0".to_owned()),
+        ]))
+    }
+}
+
+impl Serve {
+    fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
+        let path = &self.config;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| CommandError::Read { path: path.clone(), source })?;
+        properties::parse(&text).map_err(|source| CommandError::Properties { path: path.clone(), source })
+    }
+}
+
+/// Runs a broker until SIGINT or SIGTERM.
+fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<(), CommandError> {
+    let Parsed { config, warnings } = BrokerConfig::from_properties(properties)?;
+    firn_telemetry::logging::start(config.log_format);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores * WORKERS_PER_CORE)
+        .enable_all()
+        .build()
+        .map_err(CommandError::Runtime)?;
+    let result = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Runtime)?;
+        let node = Node::start(config, Environment::system()).await?;
+        announce(&node, dev);
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        node.stop().await;
+        tracing::info!("stopped cleanly");
+        Ok(())
+    });
+    runtime.shutdown_timeout(STOP_PATIENCE);
+    result
+}
+
+/// One line on standard output when clients are served, and what to try next.
+fn announce(node: &Node, dev: Option<&Dev>) {
+    let addresses: Vec<String> = node.addresses.iter().map(SocketAddr::to_string).collect();
+    let address = addresses.join(", ");
+    let line = match dev {
+        Some(dev) => format!("firn is ready on {address}, data in {}", dev.data.display()),
+        None => format!("firn is ready on {address}"),
+    };
+    // A closed standard output does not stop a broker.
+    writeln!(std::io::stdout(), "{line}").ok();
+}

@@ -1,0 +1,92 @@
+//! Changes the metadata: decide (pure) → write down → apply → let the partitions follow.
+//!
+//! One change at a time. What a client is told after a change is on stable storage and in force: the topic that was
+//! created can be written to, and the one that was deleted is gone.
+
+use std::sync::Arc;
+
+use firn_metadata::decide::{Decision, DecisionError};
+use firn_metadata::image::Image;
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+
+use crate::blocking;
+use crate::environment::Environment;
+use crate::follower::Follower;
+use crate::metadata_log::{MetadataError, MetadataLog};
+
+/// Why a change did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeError {
+    #[error(transparent)]
+    Refused(#[from] DecisionError),
+    #[error("the metadata cannot be changed: {0}")]
+    Failed(#[from] MetadataError),
+    #[error(
+        "the metadata cannot be changed any more: the broker is stopping, or its metadata log has failed"
+    )]
+    Closed,
+}
+
+/// Owns the metadata log; hands out snapshots of the image.
+#[derive(Debug)]
+pub struct Controller {
+    /// `None` once closed, or after a write failed: what the log holds is then unknown until the next start.
+    log: Arc<Mutex<Option<MetadataLog>>>,
+    image: RwLock<Image>,
+    follower: Follower,
+    environment: Environment,
+}
+
+impl Controller {
+    pub fn new(log: MetadataLog, image: Image, follower: Follower, environment: Environment) -> Self {
+        Self { log: Arc::new(Mutex::new(Some(log))), image: RwLock::new(image), follower, environment }
+    }
+
+    /// The metadata as it stands. Costs nothing and does not change under its holder.
+    pub fn image(&self) -> Image {
+        self.image.read().clone()
+    }
+
+    /// Makes the change that `decide` asks for, and returns its reply once it is durable and in force.
+    pub async fn propose<R>(
+        &self,
+        decide: impl FnOnce(&Image) -> Result<Decision<R>, DecisionError>,
+    ) -> Result<R, ProposeError> {
+        let mut log = self.log.clone().lock_owned().await;
+        let image = self.image();
+        let Decision { records, reply } = decide(&image)?;
+        if records.is_empty() {
+            return Ok(reply);
+        }
+        let mut next = image;
+        next.apply_all(&records).map_err(|error| DecisionError::UnknownServerError(error.to_string()))?;
+        let now_ms = self.environment.clock.now_ms();
+        let follower = self.follower.clone();
+        let (next, written) = blocking::run(move || {
+            let written = match log.as_mut() {
+                None => Err(ProposeError::Closed),
+                Some(open) => open.write(&records, now_ms).map_err(ProposeError::from),
+            };
+            if written.is_err() {
+                *log = None;
+            } else {
+                follower.follow(&next, &records, now_ms);
+            }
+            // The lock is held until here: changes follow one another, and so do their effects.
+            (next, written.map(|()| log))
+        })
+        .await;
+        let _held = written.inspect_err(|error| tracing::error!(%error, "a metadata change failed"))?;
+        *self.image.write() = next;
+        Ok(reply)
+    }
+
+    /// Closes the metadata log for good.
+    pub async fn close(&self) -> Result<(), MetadataError> {
+        match self.log.lock().await.take() {
+            Some(log) => Ok(blocking::run(move || log.close()).await?),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Runs the group coordinator: carries out what its shards decide.
+//!
+//! One shard stands for one partition of `__consumer_offsets`. A shard is pure: it is given a command and the time, and
+//! returns effects. The runtime appends the records that an effect names, tells the shard when they are committed (or
+//! are not), and hands the replies that follow to those who wait. Nothing that a client is told, and nothing that another
+//! client can see, rests on records that are not committed.
+//!
+//! A shard is loaded by replaying its partition when the first request for it comes, and stays.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_coordinators::config::GroupConfig;
+use firn_coordinators::effect::Effect;
+use firn_coordinators::error::{AppendFailure, GroupError};
+use firn_coordinators::records::OffsetsRecord;
+use firn_coordinators::requests::Reply;
+use firn_coordinators::shard::GroupShard;
+use firn_records::batch::{self, Codec, HEADER_LENGTH};
+use firn_records::builder::{BatchBuilder, BatchOptions};
+use firn_records::compression;
+use firn_records::record::records;
+use firn_records::validate::ValidatedBatches;
+use firn_storage::error::AppendError;
+use firn_storage::producers::AppendOrigin;
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::blocking;
+use crate::environment::Environment;
+use crate::partition::{Committed, Isolation, Partition, PartitionError};
+use crate::partitions::Partitions;
+
+/// The topic that holds groups and their offsets.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// Bytes that are read at a time when a shard is loaded.
+const LOAD_BYTES: usize = 4 << 20;
+/// Most bytes of one batch of the topic once it is decompressed.
+const BATCH_BYTES_MAX: usize = 256 << 20;
+/// How long the timers' task sleeps when no shard has anything due.
+const NOTHING_DUE: Duration = Duration::from_secs(60);
+
+/// All shards of this broker.
+pub struct CoordinatorRuntime {
+    config: GroupConfig,
+    codec: Codec,
+    partitions: Arc<Partitions>,
+    environment: Environment,
+    shards: Mutex<HashMap<i32, Slot>>,
+    /// Something came to be due sooner than the timers' task knows.
+    rescheduled: Notify,
+}
+
+impl fmt::Debug for CoordinatorRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoordinatorRuntime").finish_non_exhaustive()
+    }
+}
+
+struct Shard {
+    partition: Arc<Partition>,
+    group: GroupShard,
+    waiting: HashMap<u64, oneshot::Sender<Reply>>,
+    next_token: u64,
+    /// Appends under way, in order. Not more than there are requests that wait for them.
+    appends: mpsc::UnboundedSender<(u64, Stored)>,
+}
+
+/// What became of an append to the log.
+enum Stored {
+    Now(Result<(), AppendFailure>),
+    Later(Committed),
+}
+
+type Slot = Arc<AsyncMutex<Option<Shard>>>;
+
+impl CoordinatorRuntime {
+    pub fn new(
+        config: GroupConfig,
+        codec: Codec,
+        partitions: Arc<Partitions>,
+        environment: Environment,
+    ) -> Self {
+        Self { config, codec, partitions, environment, shards: Mutex::default(), rescheduled: Notify::new() }
+    }
+
+    /// Runs what is due in any shard, until `shutdown`.
+    pub async fn run_timers(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let sleep = self.tick_all().await;
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = self.rescheduled.notified() => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Lets every shard do what is due; returns how long nothing will be.
+    async fn tick_all(self: &Arc<Self>) -> Duration {
+        let shards: Vec<_> = self.shards.lock().values().cloned().collect();
+        let mut next = None;
+        for slot in shards {
+            let mut slot_guard = slot.lock().await;
+            let Some(shard) = slot_guard.as_mut() else { continue };
+            let now_ms = self.environment.clock.now_ms();
+            if shard.group.next_deadline().is_some_and(|deadline| deadline <= now_ms) {
+                let effects = shard.group.tick(now_ms);
+                self.carry_out(shard, effects);
+            }
+            next = next.into_iter().chain(shard.group.next_deadline()).min();
+        }
+        let now_ms = self.environment.clock.now_ms();
+        next.map_or(NOTHING_DUE, |deadline| {
+            Duration::from_millis(deadline.saturating_sub(now_ms).max(1) as u64)
+        })
+    }
+
+    /// Gives a command to the shard of `partition`, and waits for the reply. The command gets the shard, the time and the
+    /// token to reply to.
+    pub async fn ask(
+        self: &Arc<Self>,
+        partition: i32,
+        command: impl FnOnce(&mut GroupShard, i64, u64) -> Vec<Effect>,
+    ) -> Result<Reply, GroupError> {
+        let slot = self.shards.lock().entry(partition).or_default().clone();
+        let receiver = {
+            let mut guard = slot.lock().await;
+            if guard.as_ref().is_none_or(|shard| shard.partition.is_closed()) {
+                *guard = Some(self.load(partition, &slot).await?);
+                let effects =
+                    guard.as_mut().map(|shard| shard.group.finish_load(self.environment.clock.now_ms()));
+                if let (Some(shard), Some(effects)) = (guard.as_mut(), effects) {
+                    self.carry_out(shard, effects);
+                }
+            }
+            let shard = guard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)?;
+            let before = shard.group.next_deadline();
+            let token = shard.next_token;
+            shard.next_token += 1;
+            let (sender, receiver) = oneshot::channel();
+            shard.waiting.insert(token, sender);
+            let effects = command(&mut shard.group, self.environment.clock.now_ms(), token);
+            self.carry_out(shard, effects);
+            if shard.group.next_deadline() != before {
+                self.rescheduled.notify_one();
+            }
+            receiver
+        };
+        receiver.await.map_err(|_| GroupError::NotCoordinator)
+    }
+
+    /// Partitions of the topic that this broker leads.
+    pub fn led(&self) -> Vec<i32> {
+        self.partitions
+            .topic(OFFSETS_TOPIC)
+            .map_or_else(Vec::new, |topic| topic.partitions.keys().copied().collect())
+    }
+
+    async fn load(self: &Arc<Self>, index: i32, slot: &Slot) -> Result<Shard, GroupError> {
+        let partition =
+            self.partitions.by_name(OFFSETS_TOPIC, index).map_err(|_| GroupError::NotCoordinator)?;
+        let config = self.config.clone();
+        let replayed = blocking::run({
+            let partition = partition.clone();
+            move || replay(&partition, GroupShard::new(config))
+        })
+        .await;
+        match replayed {
+            Ok(group) => {
+                let (appends, outcomes) = mpsc::unbounded_channel();
+                tokio::spawn(self.clone().report_appends(Arc::downgrade(slot), outcomes));
+                Ok(Shard { partition, group, waiting: HashMap::new(), next_token: 0, appends })
+            }
+            Err(reason) => {
+                tracing::error!(partition = %partition.name, reason, "cannot load the groups of a partition");
+                Err(GroupError::CoordinatorNotAvailable)
+            }
+        }
+    }
+
+    fn carry_out(&self, shard: &mut Shard, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Reply { token, reply } => {
+                    if let Some(sender) = shard.waiting.remove(&token) {
+                        // A client that is gone needs no reply.
+                        sender.send(reply).ok();
+                    }
+                }
+                Effect::Append { id, records } => {
+                    let now_ms = self.environment.clock.now_ms();
+                    let stored = match append(&shard.partition, &records, self.codec, now_ms) {
+                        Ok(Some(committed)) => Stored::Later(committed),
+                        Ok(None) => Stored::Now(Ok(())),
+                        Err(failure) => Stored::Now(Err(failure)),
+                    };
+                    // The receiving task lives as long as the shard.
+                    shard.appends.send((id, stored)).ok();
+                }
+            }
+        }
+    }
+
+    /// Tells a shard what became of its appends, in their order. Ends with the shard.
+    async fn report_appends(
+        self: Arc<Self>,
+        slot: Weak<AsyncMutex<Option<Shard>>>,
+        mut appends: mpsc::UnboundedReceiver<(u64, Stored)>,
+    ) {
+        while let Some((id, stored)) = appends.recv().await {
+            let outcome = match stored {
+                Stored::Now(outcome) => outcome,
+                Stored::Later(committed) => match committed.await {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) => Err(AppendFailure::NotAvailable),
+                    Err(_) => Err(AppendFailure::NotLeader),
+                },
+            };
+            let Some(slot) = slot.upgrade() else { return };
+            let mut guard = slot.lock().await;
+            let Some(shard) = guard.as_mut() else { return };
+            let effects = shard.group.appended(self.environment.clock.now_ms(), id, outcome);
+            self.carry_out(shard, effects);
+            self.rescheduled.notify_one();
+        }
+    }
+}
+
+/// Appends a shard's records as one batch. `None`: they are committed already.
+fn append(
+    partition: &Arc<Partition>,
+    records: &[OffsetsRecord],
+    codec: Codec,
+    now_ms: i64,
+) -> Result<Option<Committed>, AppendFailure> {
+    let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+    for record in records {
+        builder.push(now_ms, Some(&record.key), record.value.as_deref(), &[]);
+    }
+    let failed = |error: &dyn fmt::Display, failure| {
+        tracing::warn!(partition = %partition.name, %error, "cannot store a group's records");
+        failure
+    };
+    let bytes = builder.build().map_err(|error| failed(&error, AppendFailure::TooLarge))?;
+    let max = usize::try_from(partition.config().max_message_bytes).unwrap_or(0);
+    if bytes.len() > max {
+        return Err(failed(&"the records are larger than max.message.bytes", AppendFailure::TooLarge));
+    }
+    let batches =
+        ValidatedBatches::trusted(bytes).map_err(|error| failed(&error, AppendFailure::TooLarge))?;
+    match partition.append(&batches, AppendOrigin::Coordinator, now_ms) {
+        Ok(done) => Ok(done.committed),
+        Err(PartitionError::Closed) => Err(AppendFailure::NotLeader),
+        Err(PartitionError::Append(error @ AppendError::RecordListTooLarge { .. })) => {
+            Err(failed(&error, AppendFailure::TooLarge))
+        }
+        Err(error) => Err(failed(&error, AppendFailure::NotAvailable)),
+    }
+}
+
+/// Replays a partition into a shard.
+fn replay(partition: &Partition, mut group: GroupShard) -> Result<GroupShard, String> {
+    let offsets = partition.offsets().map_err(|error| error.to_string())?;
+    let mut offset = offsets.log_start;
+    while offset < offsets.high_watermark {
+        let read = partition.read(offset, Isolation::ReadUncommitted, LOAD_BYTES, true);
+        let (_, slice) = read.map_err(|error| error.to_string())?;
+        let bytes = slice.read().map_err(|error| error.to_string())?;
+        let before = offset;
+        for found in batch::batches(&bytes) {
+            let (header, batch) = found.map_err(|error| error.to_string())?;
+            if !header.is_control() {
+                replay_batch(&mut group, &header, batch)?;
+            }
+            offset = header.next_offset();
+        }
+        if offset == before {
+            return Err(format!("no whole batch at offset {offset}"));
+        }
+    }
+    Ok(group)
+}
+
+fn replay_batch(group: &mut GroupShard, header: &batch::BatchHeader, batch: &[u8]) -> Result<(), String> {
+    batch::verify_crc(batch).map_err(|error| error.to_string())?;
+    let codec = header.codec().map_err(|error| error.to_string())?;
+    let payload = &batch[HEADER_LENGTH..];
+    let decompressed;
+    let payload = if codec == Codec::None {
+        payload
+    } else {
+        decompressed =
+            compression::decompress(codec, payload, BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
+        &decompressed
+    };
+    for record in records(header.record_count, payload) {
+        let record = record.map_err(|error| error.to_string())?;
+        let Some(key) = record.key else { continue };
+        let value = record.value.map(Bytes::copy_from_slice);
+        group.replay(Bytes::copy_from_slice(key), value).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}

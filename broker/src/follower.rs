@@ -1,0 +1,138 @@
+//! Makes this broker's partitions follow the metadata: logs open, close, change their config and go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use firn_metadata::image::{Image, Topic};
+use firn_metadata::record::{MetadataRecord, ResourceKind};
+use firn_model::broker_config::BrokerConfig;
+use firn_model::ids::{TopicId, TopicName, TopicPartition};
+use firn_model::topic_config::TopicConfig;
+use firn_storage::error::StorageError;
+use parking_lot::RwLock;
+
+use crate::log_dirs::LogDirs;
+use crate::partition::Partition;
+use crate::partitions::Partitions;
+
+/// This broker's side of the metadata.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    pub node_id: i32,
+    pub log_dirs: Arc<LogDirs>,
+    pub partitions: Arc<Partitions>,
+    /// The broker's own configuration, with the dynamic configs laid over it.
+    pub config: Arc<RwLock<Arc<BrokerConfig>>>,
+}
+
+impl Follower {
+    /// Takes note of `records`, which have been applied and made `image`.
+    pub fn follow(&self, image: &Image, records: &[MetadataRecord], now_ms: i64) {
+        let mut opened: BTreeSet<TopicId> = BTreeSet::new();
+        let mut configured: BTreeSet<String> = BTreeSet::new();
+        let mut broker_configured = false;
+        for record in records {
+            match record {
+                MetadataRecord::Partition(partition) => {
+                    opened.insert(partition.topic_id);
+                }
+                MetadataRecord::RemoveTopic(removed) => self.delete(removed.topic_id),
+                MetadataRecord::Config(config) => match config.resource.kind {
+                    ResourceKind::Topic => {
+                        configured.insert(config.resource.name.clone());
+                    }
+                    ResourceKind::Broker => broker_configured = true,
+                },
+                _ => {}
+            }
+        }
+        if broker_configured {
+            self.reconfigure_broker(image);
+        }
+        for topic in opened.iter().filter_map(|id| image.topic_by_id(*id)) {
+            if let Err(error) = self.open(image, topic, now_ms) {
+                tracing::error!(topic = %topic.name, %error, "cannot open the topic's logs: its partitions are offline here");
+            }
+        }
+        for topic in configured.iter().filter_map(|name| image.topic(name)) {
+            self.reconfigure(image, topic);
+        }
+    }
+
+    /// Opens the logs of `topic` that are to be here and are not open yet. Those that cannot be opened stay offline; the
+    /// first error is returned.
+    pub fn open(&self, image: &Image, topic: &Topic, now_ms: i64) -> Result<(), StorageError> {
+        let config = self.topic_config(image, topic);
+        let open = self.partitions.topic(&topic.name);
+        let mut added = Vec::new();
+        let mut failed = None;
+        for (index, partition) in (0i32..).zip(&topic.partitions) {
+            let known = open.as_ref().is_some_and(|open| open.partitions.contains_key(&index));
+            if partition.leader != self.node_id || known {
+                continue;
+            }
+            let name = TopicPartition::new(topic.name.clone(), index);
+            match self.log_dirs.open_log(&name, topic.id, config.clone(), now_ms) {
+                Ok((log, dir)) => {
+                    added.push(Partition::lead(log, partition.leader_epoch, config.clone(), dir))
+                }
+                Err(error) => {
+                    tracing::error!(partition = %name, %error, "cannot open the log");
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        self.partitions.add(&topic.name, topic.id, added);
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn topic_config(&self, image: &Image, topic: &Topic) -> Arc<TopicConfig> {
+        let broker = self.config.read().clone();
+        let resolved = TopicConfig::resolve(image.topic_overrides(&topic.name), &broker);
+        // Overrides are checked before they are written; a broker default that changed since may still contradict one.
+        let config = resolved.unwrap_or_else(|error| {
+            tracing::warn!(topic = %topic.name, %error, "the topic's config contradicts itself: the broker's defaults apply");
+            broker.topic_defaults.clone()
+        });
+        Arc::new(config)
+    }
+
+    fn reconfigure(&self, image: &Image, topic: &Topic) {
+        let Some(open) = self.partitions.topic(&topic.name) else { return };
+        let config = self.topic_config(image, topic);
+        for partition in open.partitions.values() {
+            partition.update_config(config.clone());
+        }
+    }
+
+    fn reconfigure_broker(&self, image: &Image) {
+        let from_file = self.config.read().clone();
+        match image.broker_config(&from_file) {
+            Ok(config) => *self.config.write() = Arc::new(config),
+            Err(error) => {
+                tracing::warn!(%error, "a dynamic broker config cannot be obeyed and is left alone")
+            }
+        }
+        for topic in image.topics() {
+            self.reconfigure(image, topic);
+        }
+    }
+
+    fn delete(&self, id: TopicId) {
+        let Some(topic) = self.partitions.remove_by_id(id) else { return };
+        let name: TopicName = topic.name.clone();
+        let partitions: Vec<_> = topic.partitions.values().cloned().collect();
+        for dir in self.log_dirs.all() {
+            let logs: Vec<_> = partitions
+                .iter()
+                .filter(|partition| partition.data_dir().dir.path() == dir.dir.path())
+                .filter_map(|partition| partition.close())
+                .collect();
+            let count = logs.len();
+            if let Err(error) = dir.dir.delete_logs(logs) {
+                tracing::error!(topic = %name, %error, "the topic is deleted, but some of its files are not");
+            }
+            self.log_dirs.forget(dir.dir.path(), count);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a broker does on its own: flush by time, checkpoint, retain, clean, forget old producers, watch free space.
+//!
+//! Each chore is a loop with its own period. Costs follow what has changed: a partition that nobody writes to is looked
+//! at (a lock and a few comparisons) and left alone. Chores that touch files run on threads that may block.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::blocking;
+use crate::context::Context;
+use crate::partition::PartitionError;
+
+/// How often free space is asked for.
+const FREE_SPACE_PERIOD: Duration = Duration::from_millis(500);
+/// How often partitions are looked at for `flush.ms`.
+const FLUSH_CHECK_PERIOD: Duration = Duration::from_millis(500);
+
+/// Starts every chore; each ends when `shutdown` is called.
+pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    let log = context.config().log.clone();
+    let period = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1));
+    chore(context, tasks, shutdown, FREE_SPACE_PERIOD, watch_free_space);
+    chore(context, tasks, shutdown, FLUSH_CHECK_PERIOD, flush_by_time);
+    chore(context, tasks, shutdown, period(i64::from(log.flush_offset_checkpoint_interval_ms)), checkpoint);
+    chore(context, tasks, shutdown, period(log.retention_check_interval_ms), retain);
+    chore(
+        context,
+        tasks,
+        shutdown,
+        period(i64::from(log.producer_id_expiration_check_interval_ms)),
+        expire_producers,
+    );
+}
+
+fn chore(
+    context: &Arc<Context>,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+    period: Duration,
+    work: fn(&Arc<Context>),
+) {
+    let (context, shutdown) = (context.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            let context = context.clone();
+            blocking::run(move || work(&context)).await;
+        }
+    });
+}
+
+fn watch_free_space(context: &Arc<Context>) {
+    for dir in context.log_dirs.all() {
+        dir.guard.refresh();
+    }
+}
+
+/// Flushes what has waited for `flush.ms`.
+fn flush_by_time(context: &Arc<Context>) {
+    let now_ms = context.now_ms();
+    for partition in context.partitions.all() {
+        partition.flush_if_due(now_ms);
+    }
+}
+
+/// Writes the recovery points and log starts down, so that a restart after a crash checks little.
+fn checkpoint(context: &Arc<Context>) {
+    let partitions = context.partitions.all();
+    for dir in context.log_dirs.all() {
+        let mut offsets = Vec::new();
+        for partition in
+            partitions.iter().filter(|partition| partition.data_dir().dir.path() == dir.dir.path())
+        {
+            match partition.checkpoint() {
+                Ok(one) => offsets.push(one),
+                Err(PartitionError::Closed) => {}
+                Err(error) => {
+                    tracing::error!(partition = %partition.name, %error, "no checkpoint of the log")
+                }
+            }
+        }
+        if let Err(error) = dir.dir.checkpoint(&offsets) {
+            let path = dir.dir.path().display();
+            tracing::error!(%path, %error, "no checkpoint: a restart after a crash will check more than it needs to");
+        }
+    }
+}
+
+fn retain(context: &Arc<Context>) {
+    let now_ms = context.now_ms();
+    for partition in context.partitions.all() {
+        match partition.retain(now_ms) {
+            Ok(retained) if retained.segments == 0 => {}
+            Ok(retained) => tracing::info!(
+                partition = %partition.name,
+                segments = retained.segments,
+                bytes = retained.bytes,
+                log_start_offset = retained.log_start_offset,
+                "deleted segments past their retention"
+            ),
+            Err(PartitionError::Closed) => {}
+            Err(error) => tracing::error!(partition = %partition.name, %error, "retention failed"),
+        }
+    }
+}
+
+fn expire_producers(context: &Arc<Context>) {
+    let now_ms = context.now_ms();
+    for partition in context.partitions.all() {
+        // A partition that was closed meanwhile has no producers to forget.
+        drop(partition.with_log(|log| log.expire_producers(now_ms)));
+    }
+}

@@ -1,0 +1,143 @@
+//! The data directories of this broker, each with the guard of its free space, and which partition lies in which.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use firn_model::ids::{TopicId, TopicPartition};
+use firn_model::topic_config::TopicConfig;
+use firn_storage::disk::{Disk, OpenMode};
+use firn_storage::error::StorageError;
+use firn_storage::identity::Identity;
+use firn_storage::log_dir::{FoundLog, LogDir};
+use firn_storage::partition_log::PartitionLog;
+use parking_lot::Mutex;
+
+use crate::disk_guard::DiskGuard;
+use crate::metadata_log::METADATA_TOPIC;
+
+/// Largest `meta.properties` that is read; a real one has some hundred bytes.
+const PROPERTIES_BYTES_MAX: usize = 64 << 10;
+
+/// One data directory.
+#[derive(Debug)]
+pub struct DataDir {
+    pub dir: LogDir,
+    pub guard: Arc<DiskGuard>,
+}
+
+/// All data directories. The first holds the metadata log too.
+#[derive(Debug)]
+pub struct LogDirs {
+    dirs: Vec<Arc<DataDir>>,
+    /// Partitions of each directory, to put a new one where there are fewest.
+    counts: Mutex<Vec<usize>>,
+    /// Where the partitions lie that were found at the start.
+    found: Mutex<HashMap<TopicPartition, usize>>,
+}
+
+/// How the directories are opened.
+#[derive(Debug, Clone)]
+pub struct Opening<'a> {
+    pub disk: Arc<dyn Disk>,
+    pub paths: &'a [PathBuf],
+    pub cluster_id: String,
+    pub node_id: i32,
+    /// Ids for directories that have none yet, one each.
+    pub directory_ids: Vec<TopicId>,
+    pub producer_id_expiration_ms: i64,
+    pub reserve_bytes: u64,
+}
+
+impl LogDirs {
+    pub fn open(opening: Opening<'_>) -> Result<Self, StorageError> {
+        let mut dirs = Vec::new();
+        let mut found = HashMap::new();
+        for (index, (path, id)) in opening.paths.iter().zip(&opening.directory_ids).enumerate() {
+            let identity = Identity {
+                cluster_id: opening.cluster_id.clone(),
+                node_id: opening.node_id,
+                directory_id: id.to_string(),
+            };
+            let options = firn_storage::directory::LogDirOptions {
+                producer_id_expiration_ms: opening.producer_id_expiration_ms,
+                ..Default::default()
+            };
+            let dir = LogDir::open(opening.disk.clone(), path, &identity, options)?;
+            found.extend(dir.partitions()?.into_iter().map(|log| (log.topic_partition, index)));
+            let guard = DiskGuard::new(opening.disk.clone(), path.clone(), opening.reserve_bytes);
+            dirs.push(Arc::new(DataDir { dir, guard }));
+        }
+        let counts = Mutex::new(vec![0; dirs.len()]);
+        Ok(Self { dirs, counts, found: Mutex::new(found) })
+    }
+
+    /// The one that holds the metadata log.
+    pub fn first(&self) -> &DataDir {
+        &self.dirs[0]
+    }
+
+    pub fn all(&self) -> &[Arc<DataDir>] {
+        &self.dirs
+    }
+
+    /// Partitions that have a directory, and in which data directory; the metadata log is not one of them.
+    pub fn found(&self) -> Result<Vec<(PathBuf, FoundLog)>, StorageError> {
+        let mut found = Vec::new();
+        for dir in &self.dirs {
+            let logs = dir.dir.partitions()?.into_iter();
+            let logs = logs.filter(|log| *log.topic_partition.topic != *METADATA_TOPIC);
+            found.extend(logs.map(|log| (dir.dir.path().to_owned(), log)));
+        }
+        Ok(found)
+    }
+
+    /// Opens a partition's log where it lies, or creates it where there are fewest.
+    pub fn open_log(
+        &self,
+        topic_partition: &TopicPartition,
+        topic_id: TopicId,
+        config: Arc<TopicConfig>,
+        now_ms: i64,
+    ) -> Result<(PartitionLog, Arc<DataDir>), StorageError> {
+        let index = {
+            let mut counts = self.counts.lock();
+            let known = self.found.lock().remove(topic_partition);
+            let index = known.unwrap_or_else(|| {
+                let emptiest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
+                emptiest.map_or(0, |(index, _)| index)
+            });
+            counts[index] += 1;
+            index
+        };
+        let dir = self.dirs[index].clone();
+        let log = dir.dir.open_log(topic_partition, topic_id, config, now_ms)?;
+        Ok((log, dir))
+    }
+
+    /// Counts partitions out of the directory that held them.
+    pub fn forget(&self, path: &Path, partitions: usize) {
+        if let Some(index) = self.dirs.iter().position(|dir| dir.dir.path() == path) {
+            let mut counts = self.counts.lock();
+            counts[index] = counts[index].saturating_sub(partitions);
+        }
+    }
+}
+
+/// The cluster that a data directory belongs to, if it has belonged to one.
+pub fn cluster_id_of(disk: &dyn Disk, directory: &Path) -> Result<Option<String>, StorageError> {
+    let path = directory.join("meta.properties");
+    let failed = |source| StorageError::Io { action: "read", path: path.clone(), source };
+    let file = match disk.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let length = usize::try_from(file.len().map_err(failed)?).unwrap_or(0).min(PROPERTIES_BYTES_MAX);
+    let mut bytes = vec![0; length];
+    let read = file.read_at(&mut bytes, 0).map_err(failed)?;
+    let text = String::from_utf8_lossy(&bytes[..read]);
+    let id = text.lines().find_map(|line| line.trim().strip_prefix("cluster.id="));
+    Ok(id.map(|id| id.trim().to_owned()))
+}

@@ -1,0 +1,128 @@
+//! The network seam: the only file of the broker that names sockets.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use bytes::{Buf, Bytes, BytesMut};
+use firn_storage::disk::DiskFile;
+use firn_storage::read::LogSlice;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream};
+
+/// A part of a reply: bytes that the broker made, or batches that lie in a log's file.
+#[derive(Debug)]
+pub enum Chunk {
+    Bytes(Bytes),
+    Log(LogSlice),
+}
+
+/// Most bytes that one `sendfile` call is asked to move, so that one connection does not hold a thread for long.
+const SENDFILE_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Debug)]
+pub struct Listener(TcpListener);
+
+impl Listener {
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self(TcpListener::bind(address).await?))
+    }
+
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        // Replies leave at once: a client that waits for one must not wait for Nagle's timer as well.
+        stream.set_nodelay(true)?;
+        Ok((Stream(stream), peer))
+    }
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Stream(TcpStream);
+
+impl Stream {
+    /// Waits until bytes are there to read (or the peer is gone). Holds no buffer while it waits.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// Reads what is there, at most `limit` bytes, behind what `buffer` holds. Returns 0 when the peer will send no
+    /// more, and `WouldBlock` when nothing is there yet.
+    pub fn try_read(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<usize> {
+        self.0.try_read_buf(&mut bytes::BufMut::limit(buffer, limit))
+    }
+
+    /// Writes all of `chunks`, in order. Bytes leave together; batches go from the page cache to the socket.
+    pub async fn write(&self, chunks: Vec<Chunk>) -> io::Result<()> {
+        let mut waiting: Vec<Bytes> = Vec::new();
+        for chunk in chunks {
+            match chunk {
+                Chunk::Bytes(bytes) => waiting.push(bytes),
+                Chunk::Log(slice) => match slice.file.as_deref().and_then(DiskFile::file) {
+                    Some(file) => {
+                        self.write_bytes(&mut waiting).await?;
+                        self.send_file(file, &slice).await?;
+                    }
+                    None => waiting.push(slice.read()?),
+                },
+            }
+        }
+        self.write_bytes(&mut waiting).await
+    }
+
+    async fn write_bytes(&self, waiting: &mut Vec<Bytes>) -> io::Result<()> {
+        let mut first = 0;
+        while first < waiting.len() {
+            let slices: Vec<io::IoSlice<'_>> =
+                waiting[first..].iter().take(64).map(|bytes| io::IoSlice::new(bytes)).collect();
+            let mut written = match self.0.try_write_vectored(&slices) {
+                Ok(0) if slices.iter().any(|slice| !slice.is_empty()) => {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.0.writable().await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            while first < waiting.len() && written >= waiting[first].len() {
+                written -= waiting[first].len();
+                first += 1;
+            }
+            if first < waiting.len() {
+                waiting[first].advance(written);
+            }
+        }
+        waiting.clear();
+        Ok(())
+    }
+
+    async fn send_file(&self, file: &File, slice: &LogSlice) -> io::Result<()> {
+        let mut offset = slice.position;
+        let end = offset + slice.len as u64;
+        while offset < end {
+            let count = ((end - offset) as usize).min(SENDFILE_BYTES_MAX);
+            let sent = self
+                .0
+                .async_io(Interest::WRITABLE, || {
+                    rustix::fs::sendfile(self.0.as_fd(), file, Some(&mut offset), count)
+                        .map_err(io::Error::from)
+                })
+                .await?;
+            if sent == 0 {
+                // The frame's length has been sent already: only closing the connection tells the client the truth.
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a log file ended before its slice",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

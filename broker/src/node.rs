@@ -1,0 +1,268 @@
+//! One broker, from its configuration to its last flush: the only file that knows every part.
+//!
+//! Start: lock the data directories → replay the metadata → open the logs (recovering those that were not closed) →
+//! register → listen. Stop, in the other order: refuse new connections, let requests end, close the logs with all that a
+//! next start wants to find, and only then say that the shutdown was clean.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use firn_coordinators::config::GroupConfig;
+use firn_metadata::decide::brokers::{Registration, register_broker};
+use firn_metadata::image::Image;
+use firn_metadata::record::Endpoint;
+use firn_model::broker_config::BrokerConfig;
+use firn_model::broker_config::listeners::Listener as ListenerConfig;
+use firn_model::ids::TopicId;
+use firn_records::batch::Codec;
+use firn_storage::error::StorageError;
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::blocking;
+use crate::context::Context;
+use crate::controller::{Controller, ProposeError};
+use crate::coordinator_runtime::CoordinatorRuntime;
+use crate::environment::Environment;
+use crate::fetch_sessions::FetchSessions;
+use crate::follower::Follower;
+use crate::housekeeping;
+use crate::log_dirs::{LogDirs, Opening, cluster_id_of};
+use crate::metadata_log::{MetadataError, MetadataLog};
+use crate::net::Listener;
+use crate::partitions::Partitions;
+use crate::producer_ids::ProducerIds;
+use crate::server;
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    #[error("cannot register this broker: {0}")]
+    Register(#[from] ProposeError),
+    #[error("cannot listen on {address}: {source}; is another broker running there?")]
+    Listen { address: String, source: io::Error },
+    #[error("the address {address} cannot be resolved: {source}")]
+    Resolve { address: String, source: io::Error },
+    #[error(
+        "{path} holds partition {partition}, which the metadata do not know: the directory belongs to another cluster, or its metadata are lost. Start with the right log.dirs, or move the partition's directory away"
+    )]
+    UnknownPartition { path: PathBuf, partition: String },
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Node {
+    pub context: Arc<Context>,
+    /// What clients connect to.
+    pub addresses: Vec<SocketAddr>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Node {
+    /// Starts a broker. It serves clients when this returns.
+    pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
+        let listeners = bind(&config.listeners).await?;
+        let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
+        let opened = blocking::run(move || open(config, environment)).await?;
+        let context = Arc::new(opened);
+        register(&context, &listeners).await?;
+        let node = Node {
+            context: context.clone(),
+            addresses,
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        housekeeping::start(&context, &node.tasks, &node.shutdown);
+        node.tasks.spawn(context.groups.clone().run_timers(node.shutdown.clone()));
+        for listener in listeners {
+            node.tasks.spawn(server::run(listener, context.clone(), node.shutdown.clone()));
+        }
+        Ok(node)
+    }
+
+    /// Stops cleanly: what was acknowledged is on disk, and the next start reads no batch.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Err(error) = self.context.controller.close().await {
+            tracing::error!(%error, "the metadata log was not closed cleanly");
+        }
+        let context = self.context;
+        blocking::run(move || close_logs(&context)).await;
+    }
+}
+
+async fn bind(configured: &[ListenerConfig]) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::with_capacity(configured.len());
+    for listener in configured {
+        let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
+        let address = format!("{host}:{}", listener.port);
+        let resolved = (host, listener.port)
+            .to_socket_addrs()
+            .and_then(|mut found| found.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+        let resolved = resolved.map_err(|source| StartError::Resolve { address: address.clone(), source })?;
+        let bound =
+            Listener::bind(resolved).await.map_err(|source| StartError::Listen { address, source })?;
+        listeners.push(bound);
+    }
+    Ok(listeners)
+}
+
+/// Opens everything that lies on disk.
+fn open(config: BrokerConfig, environment: Environment) -> Result<Context, StartError> {
+    let now_ms = environment.clock.now_ms();
+    let random_id =
+        || TopicId(uuid::Builder::from_random_bytes(environment.random.bits().to_be_bytes()).into_uuid());
+    let disk = environment.disk.clone();
+    let known = config.log_dirs.iter().find_map(|path| cluster_id_of(disk.as_ref(), path).transpose());
+    let cluster_id = known.transpose()?.unwrap_or_else(|| random_id().to_string());
+    let log_dirs = Arc::new(LogDirs::open(Opening {
+        disk,
+        paths: &config.log_dirs,
+        cluster_id: cluster_id.clone(),
+        node_id: config.node_id,
+        directory_ids: config.log_dirs.iter().map(|_| random_id()).collect(),
+        producer_id_expiration_ms: i64::from(config.log.producer_id_expiration_ms),
+        reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
+    })?);
+    let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, now_ms)?;
+    check_found(&log_dirs, &image)?;
+    let node_id = config.node_id;
+    let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
+    let config = image.broker_config(&config).unwrap_or_else(|error| {
+        tracing::warn!(%error, "dynamic broker configs contradict the file and are left alone");
+        config
+    });
+    let broker_config = Arc::new(RwLock::new(Arc::new(config)));
+    let partitions = Arc::new(Partitions::default());
+    let follower = Follower {
+        node_id,
+        log_dirs: log_dirs.clone(),
+        partitions: partitions.clone(),
+        config: broker_config.clone(),
+    };
+    let groups = {
+        let config = broker_config.read().clone();
+        CoordinatorRuntime::new(
+            group_config(&config),
+            offsets_codec(&config),
+            partitions.clone(),
+            environment.clone(),
+        )
+    };
+    open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
+    Ok(Context {
+        node_id,
+        cluster_id,
+        controller: Controller::new(metadata_log, image, follower, environment.clone()),
+        environment,
+        partitions,
+        log_dirs,
+        fetch_sessions: Mutex::new(FetchSessions::new(sessions)),
+        producer_ids: ProducerIds::default(),
+        groups: Arc::new(groups),
+        broker_config,
+    })
+}
+
+fn group_config(config: &BrokerConfig) -> GroupConfig {
+    let size = |value: i32| usize::try_from(value).unwrap_or(0);
+    GroupConfig {
+        min_session_timeout_ms: config.groups.min_session_timeout_ms,
+        max_session_timeout_ms: config.groups.max_session_timeout_ms,
+        initial_rebalance_delay_ms: i64::from(config.groups.initial_rebalance_delay_ms),
+        max_size: size(config.groups.max_size),
+        offset_metadata_bytes_max: size(config.offsets.metadata_max_bytes),
+        offsets_retention_ms: config.offsets.retention_ms,
+        offsets_retention_check_interval_ms: config.offsets.retention_check_interval_ms,
+        ..GroupConfig::default()
+    }
+}
+
+/// `offsets.topic.compression.codec`, in Kafka's numbers.
+fn offsets_codec(config: &BrokerConfig) -> Codec {
+    match config.offsets.topic_compression_codec {
+        1 => Codec::Gzip,
+        2 => Codec::Snappy,
+        3 => Codec::Lz4,
+        4 => Codec::Zstd,
+        _ => Codec::None,
+    }
+}
+
+/// A directory whose metadata were lost must not be taken for an empty one: its records would be beyond reach.
+fn check_found(log_dirs: &LogDirs, image: &Image) -> Result<(), StartError> {
+    for (path, found) in log_dirs.found()? {
+        let known = image.topic(&found.topic_partition.topic).is_some();
+        if !known && image.topic_count() == 0 {
+            return Err(StartError::UnknownPartition { path, partition: found.topic_partition.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Opens the logs of every topic, several at a time: after a crash each has a tail to check.
+fn open_logs(follower: &Follower, image: &Image, threads: usize, now_ms: i64) {
+    let topics: Vec<_> = image.topics().cloned().collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(topics.len()) {
+            scope.spawn(|| {
+                while let Some(topic) = topics.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    if let Err(error) = follower.open(image, topic, now_ms) {
+                        tracing::error!(topic = %topic.name, %error, "some of the topic's partitions are offline");
+                    }
+                }
+            });
+        }
+    });
+}
+
+async fn register(context: &Context, listeners: &[Listener]) -> Result<(), StartError> {
+    let config = context.config();
+    let endpoints = config.advertised_listeners.iter().zip(listeners).map(|(advertised, bound)| Endpoint {
+        listener: advertised.name.clone(),
+        host: advertised.host.clone(),
+        // Port 0 asks for any free one; clients are told which it became.
+        port: match advertised.port {
+            0 => bound.local_address().map_or(0, |address| address.port()),
+            port => port,
+        },
+    });
+    let registration = Registration {
+        broker_id: context.node_id,
+        incarnation_id: uuid::Builder::from_random_bytes(context.environment.random.bits().to_be_bytes())
+            .into_uuid(),
+        endpoints: endpoints.collect(),
+        rack: config.rack.clone(),
+    };
+    context.controller.propose(|image| register_broker(image, &registration)).await?;
+    Ok(())
+}
+
+fn close_logs(context: &Context) {
+    let mut clean = true;
+    for partition in context.partitions.all() {
+        if let Some(log) = partition.close()
+            && let Err(error) = log.close()
+        {
+            tracing::error!(partition = %partition.name, %error, "the log was not closed cleanly");
+            clean = false;
+        }
+    }
+    for dir in context.log_dirs.all().iter().filter(|_| clean) {
+        if let Err(error) = dir.dir.mark_clean_shutdown() {
+            tracing::error!(path = %dir.dir.path().display(), %error, "the next start will check the logs");
+        }
+    }
+}

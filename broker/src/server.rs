@@ -1,0 +1,108 @@
+//! Accepts connections, within limits, and sees them off at shutdown.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::{self, ConnectionError, Peer};
+use crate::context::Context;
+use crate::net::Listener;
+
+/// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections on `listener` until `shutdown`, then waits until the last one has ended.
+pub async fn run(listener: Listener, context: Arc<Context>, shutdown: CancellationToken) {
+    let connections = TaskTracker::new();
+    let limits = Arc::new(Limits::default());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        let Some(admitted) = Limits::admit(&limits, address.ip(), &context) else {
+            tracing::debug!(peer = %address, "refused a connection: max.connections or max.connections.per.ip is reached");
+            continue;
+        };
+        let context = context.clone();
+        let shutdown = shutdown.clone();
+        connections.spawn(async move {
+            let peer = Peer { address };
+            match connection::serve(stream, peer, context, shutdown).await {
+                Ok(()) => {}
+                Err(ConnectionError::Io(error)) => {
+                    tracing::debug!(peer = %address, %error, "connection lost")
+                }
+                Err(error) => tracing::info!(peer = %address, %error, "closed a connection"),
+            }
+            drop(admitted);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn pause_after(error: &io::Error) {
+    // A peer that gave up before we accepted it is its own affair; running out of descriptors is ours.
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept connections; trying again");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Connections that are open, in all and by address.
+#[derive(Debug, Default)]
+struct Limits {
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One connection's place within the limits; dropping it frees the place.
+struct Admitted {
+    limits: Arc<Limits>,
+    address: IpAddr,
+}
+
+impl Limits {
+    fn admit(limits: &Arc<Limits>, address: IpAddr, context: &Context) -> Option<Admitted> {
+        let config = context.config();
+        let network = &config.network;
+        let name = address.to_string();
+        let here_max =
+            *network.max_connections_per_ip_overrides.get(&name).unwrap_or(&network.max_connections_per_ip);
+        let mut open = limits.open.lock();
+        let all: usize = open.values().sum();
+        let here = open.get(&address).copied().unwrap_or(0);
+        let reached = |count: usize, max: i32| count >= usize::try_from(max).unwrap_or(0);
+        if reached(all, network.max_connections) || reached(here, here_max) {
+            return None;
+        }
+        *open.entry(address).or_default() += 1;
+        Some(Admitted { limits: limits.clone(), address })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut open = self.limits.open.lock();
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
