@@ -14,6 +14,7 @@
 #[path = "crash/model.rs"]
 mod model;
 #[path = "crash/workload.rs"]
+#[allow(dead_code, reason = "shared with the faults")]
 mod workload;
 
 use std::path::Path;
