@@ -1,0 +1,7 @@
+//! Opens partition directories made of any bytes: `cargo +nightly fuzz run segment_recovery`.
+#![no_main]
+
+#[path = "../exercise.rs"]
+mod exercise;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| exercise::segment_recovery(data));
