@@ -1,1 +1,6 @@
-//! The faces people type: topic, produce, consume, group, config, cluster.
+//! The faces people type: topics in our words, and Kafka's own tool for them.
+
+pub mod command;
+pub mod kafka_topics;
+mod output;
+pub mod topic;

@@ -1,0 +1,93 @@
+//! What can be typed, and how a run ends: 0 done, 1 failed, 2 misused (clap's own code).
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use firn_client::connection::{Connection, ConnectionOptions};
+use firn_client::error::Error;
+
+use crate::{kafka_topics, topic};
+
+/// The commands of people, for the binary to mount next to its own.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Create, list, describe and delete topics.
+    Topic(topic::Arguments),
+    /// Kafka's own tool for topics, with its flags and its output.
+    #[command(name = "kafka-topics", alias = "kafka-topics.sh")]
+    KafkaTopics(kafka_topics::Arguments),
+}
+
+/// Runs one command and prints what it has to say.
+pub async fn run(command: Command) -> ExitCode {
+    let said = match command {
+        Command::Topic(arguments) => topic::run(arguments).await,
+        Command::KafkaTopics(arguments) => kafka_topics::run(arguments).await,
+    };
+    match said {
+        Ok(text) => finish(io::stdout().lock().write_all(text.as_bytes())),
+        Err(error) => {
+            // Where even the error cannot be printed, the exit code still tells.
+            drop(writeln!(io::stderr().lock(), "error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A reader that has seen enough, as `head` does, is no failure.
+fn finish(written: io::Result<()>) -> ExitCode {
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Connects to the first that answers of `addresses`, comma separated as in Kafka's `bootstrap.servers`.
+pub(crate) async fn connect(addresses: &str) -> Result<Connection, Error> {
+    let addresses: Vec<String> = addresses
+        .split(',')
+        .map(str::trim)
+        .filter(|address| !address.is_empty())
+        .map(str::to_owned)
+        .collect();
+    Connection::bootstrap(&addresses, &ConnectionOptions::default()).await
+}
+
+/// Parses `key=value`.
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected KEY=VALUE, for example retention.ms=60000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
+        let ended = |kind: io::ErrorKind| format!("{:?}", finish(Err(kind.into())));
+        assert_eq!(ended(io::ErrorKind::BrokenPipe), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(ended(io::ErrorKind::StorageFull), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn configs_are_keys_with_values() {
+        assert_eq!(key_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(key_value("=b").is_err() && key_value("a").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_not_there_is_a_failure() {
+        // A port that was free a moment ago: nothing listens on it.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let error = connect(&address).await.unwrap_err().to_string();
+        assert!(error.contains(&address) && error.contains("check the address"), "{error}");
+        assert!(connect(" , ").await.unwrap_err().to_string().contains("no address is given"));
+    }
+}

@@ -1,0 +1,62 @@
+//! Layouts from fixed topics, and what the parser takes and refuses.
+
+use clap::Parser;
+use firn_client::topics::Partition;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: crate::command::Command,
+}
+
+fn orders() -> Vec<Topic> {
+    let partition = |index, leader| Partition { index, leader, replicas: vec![1, 2], in_sync: vec![1] };
+    let partitions = vec![partition(0, Some(1)), partition(10, None)];
+    vec![Topic { name: "orders".to_owned(), id: "an-id".to_owned(), internal: false, partitions }]
+}
+
+#[test]
+fn tables_are_aligned() {
+    assert_eq!(listed(Output::Table, &orders()).unwrap(), "TOPIC   PARTITIONS\norders  2\n");
+    let expected = "TOPIC   PARTITION  LEADER  REPLICAS  IN SYNC\n\
+                    orders  0          1       1,2       1\n\
+                    orders  10         none    1,2       1\n";
+    assert_eq!(described(Output::Table, &orders()).unwrap(), expected);
+}
+
+#[test]
+fn json_is_for_programs() {
+    let expected = "[{\"name\":\"orders\",\"id\":\"an-id\",\"internal\":false,\"partitions\":2}]\n";
+    assert_eq!(listed(Output::Json, &orders()).unwrap(), expected);
+    let told = described(Output::Json, &orders()).unwrap();
+    assert!(
+        told.contains(r#"{"topic":"orders","partition":10,"leader":null,"replicas":[1,2],"in_sync":[1]}"#)
+    );
+    assert_eq!(done(Output::Json, "created", "orders").unwrap(), "{\"created\":\"orders\"}\n");
+}
+
+#[test]
+fn lines_are_taken_or_refused_as_misuse() {
+    for line in [
+        "firn topic create orders --partitions 3 --config retention.ms=1 --config a=b",
+        "firn topic list --internal --output json",
+        "firn topic describe orders --bootstrap one:9092,two:9092",
+        "firn kafka-topics --create --bootstrap-server h:1 --replication-factor 1 --partitions 13 --topic my-topic",
+        "firn kafka-topics.sh --list --bootstrap-server h:1",
+    ] {
+        Line::try_parse_from(line.split(' ')).unwrap();
+    }
+    for line in [
+        "firn topic create orders --partitions 0",
+        "firn topic create orders --config nothing",
+        "firn topic describe",
+        "firn kafka-topics --bootstrap-server h:1",
+        "firn kafka-topics --create --list --bootstrap-server h:1",
+        "firn kafka-topics --create --bootstrap-server h:1",
+        "firn kafka-topics --delete --bootstrap-server h:1",
+    ] {
+        assert_eq!(Line::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+    }
+}

@@ -1,0 +1,272 @@
+//! One connection to one broker: pipelined requests, versions negotiated once, a deadline on every call.
+//!
+//! A single task owns the stream. Callers queue whole frames, so a call that is dropped half way never leaves half a
+//! frame on the wire. A broker answers in the order of the requests; a reply out of order ends the connection, since
+//! every later reply would be misread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
+};
+use firn_protocol::library::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::error::Error;
+
+/// Requests that may wait for the stream before callers wait for room.
+const QUEUED_REQUESTS_MAX: usize = 64;
+/// The first version with flexible fields, which every broker since Kafka 2.4 serves.
+const API_VERSIONS_VERSION: i16 = 3;
+
+/// Limits and identity of a connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionOptions {
+    pub client_id: String,
+    /// How long connecting, and each call, may take.
+    pub deadline: Duration,
+    /// The longest reply that is read, in bytes; a longer one ends the connection.
+    pub frame_bytes_max: usize,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            client_id: "firn".to_owned(),
+            deadline: Duration::from_secs(30),
+            frame_bytes_max: 128 * 1024 * 1024,
+        }
+    }
+}
+
+/// A live connection. Dropping it closes the stream.
+#[derive(Debug)]
+pub struct Connection {
+    peer: String,
+    options: ConnectionOptions,
+    requests: mpsc::Sender<Queued>,
+    state: Arc<Mutex<State>>,
+    versions: BTreeMap<i16, (i16, i16)>,
+}
+
+/// The next correlation id is taken by the task that writes, so that ids follow the order on the wire.
+#[derive(Debug)]
+struct Queued {
+    /// Size, header and body, with room for the correlation id.
+    frame: BytesMut,
+    reply: oneshot::Sender<Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    in_flight: VecDeque<(i32, oneshot::Sender<Bytes>)>,
+    ended: Option<String>,
+}
+
+/// Where the correlation id lies in a frame: after size, api key and version.
+const CORRELATION_ID_AT: usize = 8;
+
+impl Connection {
+    /// Connects to the first of `addresses` (`host:port`) that answers.
+    pub async fn bootstrap(addresses: &[String], options: &ConnectionOptions) -> Result<Self, Error> {
+        let mut last =
+            Error::Connect { address: "the cluster".to_owned(), reason: "no address is given".to_owned() };
+        for address in addresses {
+            match Self::connect(address, options.clone()).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Connects over TCP and learns which versions the broker speaks.
+    pub async fn connect(address: &str, options: ConnectionOptions) -> Result<Self, Error> {
+        let failed = |reason: String| Error::Connect { address: address.to_owned(), reason };
+        let stream = timeout(options.deadline, TcpStream::connect(address))
+            .await
+            .map_err(|_| failed(format!("no answer within {} ms", options.deadline.as_millis())))?
+            .map_err(|error| failed(error.to_string()))?;
+        stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+        Self::over(stream, address.to_owned(), options).await
+    }
+
+    /// Speaks Kafka over any stream: the seam for TLS and for simulated networks.
+    pub async fn over<S>(stream: S, peer: String, options: ConnectionOptions) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (requests, queue) = mpsc::channel(QUEUED_REQUESTS_MAX);
+        let state = Arc::new(Mutex::new(State::default()));
+        tokio::spawn(run(stream, queue, Arc::clone(&state), options.frame_bytes_max));
+        let mut connection = Self { peer, options, requests, state, versions: BTreeMap::new() };
+        connection.versions = connection.negotiate().await?;
+        Ok(connection)
+    }
+
+    /// The version in which a request of this kind would be sent.
+    pub fn version_of<R: Request>(&self) -> Result<i16, Error> {
+        let common = self.versions.get(&R::KEY).and_then(|(first, last)| {
+            let version = R::VERSIONS.max.min(*last);
+            (version >= R::VERSIONS.min.max(*first)).then_some(version)
+        });
+        common.ok_or_else(|| Error::Unsupported { peer: self.peer.clone(), api: api_name(R::KEY) })
+    }
+
+    /// Sends a request in the newest common version and waits for its reply.
+    pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
+        let version = self.version_of::<R>()?;
+        let mut reply = self.exchange(request, version).await?;
+        ResponseHeader::decode(&mut reply, R::Response::header_version(version))
+            .and_then(|_| R::Response::decode(&mut reply, version))
+            .map_err(|error| self.malformed(R::KEY, &error))
+    }
+
+    async fn negotiate(&self) -> Result<BTreeMap<i16, (i16, i16)>, Error> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("firn"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let key = ApiVersionsRequest::KEY;
+        let mut reply = self.exchange(&request, API_VERSIONS_VERSION).await?;
+        ResponseHeader::decode(&mut reply, 0).map_err(|error| self.malformed(key, &error))?;
+        // A broker that does not speak this version answers in version 0, with its own versions (KIP-511).
+        let refused = reply.get(..2) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()[..]);
+        let version = if refused { 0 } else { API_VERSIONS_VERSION };
+        let versions =
+            ApiVersionsResponse::decode(&mut reply, version).map_err(|error| self.malformed(key, &error))?;
+        if !refused {
+            crate::error::check(versions.error_code, None, || {
+                format!("learn the versions of {}", self.peer)
+            })?;
+        }
+        Ok(versions.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect())
+    }
+
+    /// Returns the reply from its correlation id on.
+    async fn exchange<R: Request>(&self, request: &R, version: i16) -> Result<Bytes, Error> {
+        let frame = self.frame(request, version)?;
+        let (reply, answered) = oneshot::channel();
+        let exchange = async {
+            self.requests.send(Queued { frame, reply }).await.map_err(|_| self.closed())?;
+            answered.await.map_err(|_| self.closed())
+        };
+        timeout(self.options.deadline, exchange).await.map_err(|_| Error::Timeout {
+            peer: self.peer.clone(),
+            api: api_name(R::KEY),
+            deadline_ms: self.options.deadline.as_millis(),
+        })?
+    }
+
+    fn frame<R: Request>(&self, request: &R, version: i16) -> Result<BytesMut, Error> {
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_client_id(Some(StrBytes::from_string(self.options.client_id.clone())));
+        let mut body = BytesMut::new();
+        header
+            .encode(&mut body, R::header_version(version))
+            .and_then(|()| request.encode(&mut body, version))
+            .map_err(|error| self.malformed(R::KEY, &error))?;
+        let size = i32::try_from(body.len()).map_err(|error| self.malformed(R::KEY, &error))?;
+        let mut frame = BytesMut::with_capacity(body.len().saturating_add(4));
+        frame.put_i32(size);
+        frame.put_slice(&body);
+        Ok(frame)
+    }
+
+    fn closed(&self) -> Error {
+        let reason = lock(&self.state).ended.clone().unwrap_or_else(|| "the connection is closed".to_owned());
+        Error::Closed { peer: self.peer.clone(), reason }
+    }
+
+    fn malformed(&self, key: i16, reason: &impl ToString) -> Error {
+        Error::Malformed { peer: self.peer.clone(), api: api_name(key), reason: reason.to_string() }
+    }
+}
+
+fn api_name(key: i16) -> String {
+    ApiKey::try_from(key).map_or_else(|()| format!("API {key}"), |api| format!("{api:?}"))
+}
+
+/// The state is whole between any two statements that hold the lock, so a poisoned lock is safe to go on with.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn run<S>(stream: S, queue: mpsc::Receiver<Queued>, state: Arc<Mutex<State>>, frame_bytes_max: usize)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let reason = tokio::select! {
+        reason = write_requests(writer, queue, &state) => reason,
+        reason = read_replies(reader, &state, frame_bytes_max) => reason,
+    };
+    let mut state = lock(&state);
+    state.ended = Some(reason);
+    state.in_flight.clear();
+}
+
+async fn write_requests<W: AsyncWrite>(
+    writer: W,
+    mut queue: mpsc::Receiver<Queued>,
+    state: &Mutex<State>,
+) -> String {
+    let mut writer = std::pin::pin!(writer);
+    let mut correlation_id = 0_i32;
+    while let Some(Queued { mut frame, reply }) = queue.recv().await {
+        correlation_id = correlation_id.wrapping_add(1);
+        if let Some(mut place) = frame.get_mut(CORRELATION_ID_AT..CORRELATION_ID_AT + 4) {
+            place.put_i32(correlation_id);
+        }
+        lock(state).in_flight.push_back((correlation_id, reply));
+        if let Err(error) = writer.write_all(&frame).await {
+            return error.to_string();
+        }
+        if let Err(error) = writer.flush().await {
+            return error.to_string();
+        }
+    }
+    "the client closed it".to_owned()
+}
+
+async fn read_replies<R: AsyncRead>(reader: R, state: &Mutex<State>, frame_bytes_max: usize) -> String {
+    let mut reader = std::pin::pin!(reader);
+    loop {
+        let size = match reader.read_i32().await {
+            Ok(size) => size,
+            Err(error) => return error.to_string(),
+        };
+        let Some(length) = usize::try_from(size).ok().filter(|length| (4..=frame_bytes_max).contains(length))
+        else {
+            return format!("a reply of {size} bytes is outside 4 to {frame_bytes_max}");
+        };
+        // Room is made as the bytes come, not as the length claims.
+        let mut frame = Vec::new();
+        match (&mut reader).take(length as u64).read_to_end(&mut frame).await {
+            Ok(read) if read == length => {}
+            Ok(read) => return format!("the stream ended after {read} of {length} bytes of a reply"),
+            Err(error) => return error.to_string(),
+        }
+        let frame = Bytes::from(frame);
+        let found = frame.clone().get_i32();
+        let Some((expected, reply)) = lock(state).in_flight.pop_front() else {
+            return format!("reply {found} answers no request");
+        };
+        if expected != found {
+            return format!("reply {found} came where {expected} was due");
+        }
+        // Who no longer waits has met its deadline: the reply is of no use to anyone.
+        drop(reply.send(frame));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! What can go wrong between a client and a cluster, shaped by what the caller can do about it.
+
+use firn_protocol::library::error::ResponseError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection was made; trying again later, or another address, may help.
+    #[error("cannot connect to {address}: {reason}; check the address and that the broker runs")]
+    Connect { address: String, reason: String },
+    /// The connection ended before the reply; whether the request took effect is not known.
+    #[error("the connection to {peer} ended before it answered: {reason}")]
+    Closed { peer: String, reason: String },
+    /// No reply within the deadline; whether the request took effect is not known.
+    #[error("{peer} did not answer {api} within {deadline_ms} ms")]
+    Timeout { peer: String, api: String, deadline_ms: u128 },
+    /// The two sides have no version of this API in common.
+    #[error("{peer} serves no version of {api} that this client speaks")]
+    Unsupported { peer: String, api: String },
+    /// A message could not be written or read.
+    #[error("{api} with {peer}: {reason}")]
+    Malformed { peer: String, api: String, reason: String },
+    /// The cluster understood the request and refused it.
+    #[error("cannot {what}: {}", refusal(*code, message.as_deref()))]
+    Refused { what: String, code: i16, message: Option<String> },
+}
+
+fn refusal(code: i16, message: Option<&str>) -> String {
+    let name = ResponseError::try_from_code(code)
+        .map_or_else(|| "no error".to_owned(), |error| format!("{error:?}"));
+    match message {
+        Some(message) => format!("{message} ({name})"),
+        None => name,
+    }
+}
+
+/// Turns an error code of a reply into an error that says what was asked.
+pub(crate) fn check(code: i16, message: Option<&str>, what: impl FnOnce() -> String) -> Result<(), Error> {
+    if code == 0 {
+        return Ok(());
+    }
+    Err(Error::Refused { what: what(), code, message: message.map(str::to_owned) })
+}

@@ -1,0 +1,121 @@
+//! Topics, as an administrator sees them: create, list, describe, delete.
+
+use std::collections::BTreeMap;
+
+use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
+use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
+use firn_protocol::library::messages::metadata_response::MetadataResponseTopic;
+use firn_protocol::library::messages::{
+    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, TopicName,
+};
+use firn_protocol::library::protocol::StrBytes;
+
+use crate::connection::Connection;
+use crate::error::{Error, check};
+
+/// How long the broker may take over a change, in milliseconds; below the deadline of a call.
+const CHANGE_TIMEOUT_MS: i32 = 20_000;
+/// From here on topics to delete are named by state rather than by a list of names (KIP-516).
+const DELETE_BY_STATE_VERSION: i16 = 6;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    pub name: String,
+    /// None: the broker's `num.partitions`.
+    pub partitions: Option<i32>,
+    /// None: the broker's `default.replication.factor`.
+    pub replication_factor: Option<i16>,
+    pub configs: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    pub name: String,
+    pub id: String,
+    pub internal: bool,
+    /// By partition index.
+    pub partitions: Vec<Partition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    pub index: i32,
+    /// None while no replica can lead.
+    pub leader: Option<i32>,
+    pub replicas: Vec<i32>,
+    pub in_sync: Vec<i32>,
+}
+
+/// Creates one topic; any broker passes it on to the controller.
+pub async fn create(connection: &Connection, topic: &NewTopic) -> Result<(), Error> {
+    let configs = topic.configs.iter().map(|(name, value)| {
+        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    });
+    let wanted = CreatableTopic::default()
+        .with_name(TopicName(text(&topic.name)))
+        .with_num_partitions(topic.partitions.unwrap_or(-1))
+        .with_replication_factor(topic.replication_factor.unwrap_or(-1))
+        .with_configs(configs.collect());
+    let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(CHANGE_TIMEOUT_MS);
+    let reply = connection.call(&request).await?;
+    for result in &reply.topics {
+        check(result.error_code, result.error_message.as_deref(), || format!("create topic {}", topic.name))?;
+    }
+    Ok(())
+}
+
+/// Deletes one topic with its data.
+pub async fn delete(connection: &Connection, name: &str) -> Result<(), Error> {
+    let mut request = DeleteTopicsRequest::default().with_timeout_ms(CHANGE_TIMEOUT_MS);
+    if connection.version_of::<DeleteTopicsRequest>()? >= DELETE_BY_STATE_VERSION {
+        request.topics = vec![DeleteTopicState::default().with_name(Some(TopicName(text(name))))];
+    } else {
+        request.topic_names = vec![TopicName(text(name))];
+    }
+    let reply = connection.call(&request).await?;
+    for result in &reply.responses {
+        check(result.error_code, result.error_message.as_deref(), || format!("delete topic {name}"))?;
+    }
+    Ok(())
+}
+
+/// The topics named, or all, by name. A name that does not exist is an error.
+pub async fn describe(connection: &Connection, names: Option<&[String]>) -> Result<Vec<Topic>, Error> {
+    let wanted = names.map(|names| {
+        names
+            .iter()
+            .map(|name| MetadataRequestTopic::default().with_name(Some(TopicName(text(name)))))
+            .collect()
+    });
+    let request = MetadataRequest::default().with_topics(wanted).with_allow_auto_topic_creation(false);
+    let reply = connection.call(&request).await?;
+    let mut topics = reply.topics.iter().map(topic).collect::<Result<Vec<_>, _>>()?;
+    topics.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(topics)
+}
+
+fn topic(found: &MetadataResponseTopic) -> Result<Topic, Error> {
+    let name = found.name.as_ref().map_or_else(String::new, |name| name.0.to_string());
+    check(found.error_code, None, || format!("describe topic {name}"))?;
+    let mut partitions: Vec<Partition> = found
+        .partitions
+        .iter()
+        .map(|partition| Partition {
+            index: partition.partition_index,
+            leader: Some(partition.leader_id.0).filter(|leader| *leader >= 0),
+            replicas: ids(&partition.replica_nodes),
+            in_sync: ids(&partition.isr_nodes),
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.index);
+    Ok(Topic { name, id: found.topic_id.to_string(), internal: found.is_internal, partitions })
+}
+
+fn ids(brokers: &[BrokerId]) -> Vec<i32> {
+    brokers.iter().map(|broker| broker.0).collect()
+}
+
+fn text(value: &str) -> StrBytes {
+    StrBytes::from_string(value.to_owned())
+}
