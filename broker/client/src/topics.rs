@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use firn_model::ids::TopicId;
 use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
@@ -32,6 +33,7 @@ pub struct NewTopic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
     pub name: String,
+    /// As Kafka writes it: 22 letters of base64 for URLs.
     pub id: String,
     pub internal: bool,
     /// By partition index.
@@ -109,7 +111,7 @@ fn topic(found: &MetadataResponseTopic) -> Result<Topic, Error> {
         })
         .collect();
     partitions.sort_by_key(|partition| partition.index);
-    Ok(Topic { name, id: found.topic_id.to_string(), internal: found.is_internal, partitions })
+    Ok(Topic { name, id: TopicId(found.topic_id).to_string(), internal: found.is_internal, partitions })
 }
 
 fn ids(brokers: &[BrokerId]) -> Vec<i32> {
@@ -118,4 +120,29 @@ fn ids(brokers: &[BrokerId]) -> Vec<i32> {
 
 fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use firn_protocol::library::messages::metadata_response::MetadataResponsePartition;
+
+    use super::*;
+
+    #[test]
+    fn partitions_come_in_order_and_may_lack_a_leader() {
+        let partition = |index, leader| {
+            MetadataResponsePartition::default().with_partition_index(index).with_leader_id(BrokerId(leader))
+        };
+        let found = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(text("orders"))))
+            .with_partitions(vec![partition(1, -1), partition(0, 4)]);
+        let told = topic(&found).unwrap();
+        assert_eq!(told.id, "A".repeat(22));
+        assert_eq!(
+            told.partitions.iter().map(|found| (found.index, found.leader)).collect::<Vec<_>>(),
+            [(0, Some(4)), (1, None)]
+        );
+        let refused = topic(&found.with_error_code(3)).unwrap_err().to_string();
+        assert_eq!(refused, "cannot describe topic orders: UnknownTopicOrPartition");
+    }
 }
