@@ -45,6 +45,9 @@ struct Dev {
     /// Where the data lie
     #[arg(long, value_name = "DIR", default_value = "firn-data")]
     data: PathBuf,
+    /// Object store for cold segments: s3://bucket/prefix or file:///path [default: a directory below --data]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -57,7 +60,7 @@ struct Serve {
 /// Why a command fails before a broker runs.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot use {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {source}")]
     Properties { path: PathBuf, source: PropertiesError },
@@ -87,11 +90,22 @@ pub fn run(firn: Firn) -> ExitCode {
 
 impl Dev {
     fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
+        let store = match &self.store {
+            Some(url) => url.clone(),
+            None => {
+                let path = std::path::absolute(self.data.join("store"));
+                let path = path.map_err(|source| CommandError::Read { path: self.data.clone(), source })?;
+                std::fs::create_dir_all(&path)
+                    .map_err(|source| CommandError::Read { path: path.clone(), source })?;
+                format!("file://{}", path.display())
+            }
+        };
         let property = |key: &str, value: String| (key.to_owned(), value);
         Ok(BTreeMap::from([
             property("node.id", "0".to_owned()),
             property("listeners", format!("PLAINTEXT://127.0.0.1:{}", self.port)),
             property("log.dirs", self.data.join("broker-0").display().to_string()),
+            property("firn.store.url", store),
             property("offsets.topic.replication.factor", "1".to_owned()),
             property("group.initial.rebalance.delay.ms", "0".to_owned()),
         ]))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use firn_model::broker_config::BrokerConfig;
 use parking_lot::{Mutex, RwLock};
 
+use crate::cold::Cold;
 use crate::controller::Controller;
 use crate::coordinator_runtime::CoordinatorRuntime;
 use crate::environment::Environment;
@@ -24,6 +25,7 @@ pub struct Context {
     pub fetch_sessions: Mutex<FetchSessions>,
     pub producer_ids: ProducerIds,
     pub groups: Arc<CoordinatorRuntime>,
+    pub cold: Arc<Cold>,
     /// The broker's own configuration, with the dynamic configs laid over it.
     pub broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
 }

@@ -34,6 +34,9 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
         period(i64::from(log.producer_id_expiration_check_interval_ms)),
         expire_producers,
     );
+    if log.cleaner_enable {
+        chore(context, tasks, shutdown, period(log.cleaner_backoff_ms), clean);
+    }
 }
 
 fn chore(
@@ -118,5 +121,29 @@ fn expire_producers(context: &Arc<Context>) {
     for partition in context.partitions.all() {
         // A partition that was closed meanwhile has no producers to forget.
         drop(partition.with_log(|log| log.expire_producers(now_ms)));
+    }
+}
+
+/// Compacts what is dirty enough, one partition after another.
+fn clean(context: &Arc<Context>) {
+    let now_ms = context.now_ms();
+    let buffer = usize::try_from(context.config().log.cleaner_dedupe_buffer_size).unwrap_or(0);
+    let compacted =
+        context.partitions.all().into_iter().filter(|partition| partition.config().cleanup_policy.compact);
+    for partition in compacted {
+        match partition.compact(now_ms, buffer) {
+            Ok(Some(stats)) if stats.applied => tracing::info!(
+                partition = %partition.name,
+                segments_before = stats.segments_before,
+                segments_after = stats.segments_after,
+                bytes_before = stats.bytes_before,
+                bytes_after = stats.bytes_after,
+                "compacted"
+            ),
+            Ok(_) | Err(PartitionError::Closed) => {}
+            Err(error) => {
+                tracing::error!(partition = %partition.name, %error, "compaction failed; the log is as it was")
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod blocking;
+pub mod cold;
 pub mod commands;
 pub mod connection;
 pub mod context;

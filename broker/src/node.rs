@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_coordinators::config::GroupConfig;
 use firn_metadata::decide::brokers::{Registration, register_broker};
@@ -15,14 +16,20 @@ use firn_metadata::image::Image;
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::listeners::Listener as ListenerConfig;
+use firn_model::broker_config::settings::TierSettings;
 use firn_model::ids::TopicId;
 use firn_records::batch::Codec;
 use firn_storage::error::StorageError;
+use firn_tiering::error::TierError;
+use firn_tiering::options::TierOptions;
+use firn_tiering::store::StoreUrl;
+use firn_tiering::tier::Tier;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
+use crate::cold::Cold;
 use crate::context::Context;
 use crate::controller::{Controller, ProposeError};
 use crate::coordinator_runtime::CoordinatorRuntime;
@@ -44,6 +51,8 @@ pub enum StartError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error("the object store cannot be used: {0}")]
+    Tier(#[from] TierError),
     #[error("cannot register this broker: {0}")]
     Register(#[from] ProposeError),
     #[error("cannot listen on {address}: {source}; is another broker running there?")]
@@ -71,8 +80,8 @@ impl Node {
     pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
         let listeners = bind(&config.listeners).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
-        let opened = blocking::run(move || open(config, environment)).await?;
-        let context = Arc::new(opened);
+        let tier = open_tier(&config.tier).await?;
+        let context = Arc::new(blocking::run(move || open(config, environment, tier)).await?);
         register(&context, &listeners).await?;
         let node = Node {
             context: context.clone(),
@@ -81,6 +90,9 @@ impl Node {
             tasks: TaskTracker::new(),
         };
         housekeeping::start(&context, &node.tasks, &node.shutdown);
+        let cooling =
+            Duration::from_millis(u64::try_from(context.config().tier.task_interval_ms).unwrap_or(1).max(1));
+        node.tasks.spawn(context.cold.clone().run(cooling, node.shutdown.clone()));
         node.tasks.spawn(context.groups.clone().run_timers(node.shutdown.clone()));
         for listener in listeners {
             node.tasks.spawn(server::run(listener, context.clone(), node.shutdown.clone()));
@@ -117,8 +129,24 @@ async fn bind(configured: &[ListenerConfig]) -> Result<Vec<Listener>, StartError
     Ok(listeners)
 }
 
+/// Opens the object store, which must answer: a wrong address is better known now than when the disk is full.
+async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> {
+    let Some(url) = settings.store_url.as_ref().filter(|_| settings.enabled) else { return Ok(None) };
+    let count = |value: i32| usize::try_from(value).unwrap_or(1).max(1);
+    let deadline = Duration::from_millis(u64::try_from(settings.request_timeout_ms).unwrap_or(1).max(1));
+    let options = TierOptions {
+        cache_bytes_max: u64::try_from(settings.cache_bytes).unwrap_or(0),
+        copies_max: count(settings.copier_threads),
+        fetches_max: count(settings.reader_threads),
+        attempt_timeout: deadline,
+        call_deadline: deadline,
+        ..TierOptions::default()
+    };
+    Ok(Some(Tier::open(&StoreUrl::parse(url)?, options).await?))
+}
+
 /// Opens everything that lies on disk.
-fn open(config: BrokerConfig, environment: Environment) -> Result<Context, StartError> {
+fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> Result<Context, StartError> {
     let now_ms = environment.clock.now_ms();
     let random_id =
         || TopicId(uuid::Builder::from_random_bytes(environment.random.bits().to_be_bytes()).into_uuid());
@@ -161,9 +189,17 @@ fn open(config: BrokerConfig, environment: Environment) -> Result<Context, Start
         )
     };
     open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
+    let cold = Cold::new(
+        tier,
+        cluster_id.clone(),
+        partitions.clone(),
+        environment.clone(),
+        broker_config.read().tier.garbage_grace_ms,
+    );
     Ok(Context {
         node_id,
         cluster_id,
+        cold: Arc::new(cold),
         controller: Controller::new(metadata_log, image, follower, environment.clone()),
         environment,
         partitions,

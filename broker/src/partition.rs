@@ -14,6 +14,7 @@ use firn_model::topic_config::{CompressionType, TopicConfig};
 use firn_records::batch::Codec;
 use firn_records::validate::{Compression, ProducePolicy, ValidatedBatches};
 use firn_storage::append::Appended;
+use firn_storage::compaction::CompactionStats;
 use firn_storage::error::{AppendError, ReadError, StorageError};
 use firn_storage::flush::FlushTask;
 use firn_storage::partition_log::PartitionLog;
@@ -272,6 +273,19 @@ impl Partition {
         let log = state.log.as_mut().ok_or(PartitionError::Closed)?;
         log.roll_if_due(now_ms)?;
         Ok(log.retain(now_ms, high_watermark)?)
+    }
+
+    /// Compacts the log if it is dirty enough. The work runs outside the lock; only the exchange of segments runs within.
+    pub fn compact(
+        &self,
+        now_ms: i64,
+        dedupe_buffer_bytes: usize,
+    ) -> Result<Option<CompactionStats>, PartitionError> {
+        let last_stable = self.offsets()?.last_stable;
+        let task = self.with_log(|log| log.compaction_task(now_ms, last_stable, dedupe_buffer_bytes))??;
+        let Some(task) = task else { return Ok(None) };
+        let compacted = task.run()?;
+        Ok(Some(self.with_log(|log| log.compacted(compacted, now_ms))??))
     }
 
     /// Makes what is in the log durable with its indexes and producers, and says where it stands: partition, recovery

@@ -7,6 +7,7 @@ use firn_records::legacy::LegacyError;
 use firn_records::validate::{InvalidKind, InvalidRecords};
 use firn_storage::error::{AppendError, ReadError, StorageError};
 
+use crate::cold::ColdError;
 use crate::controller::ProposeError;
 use crate::partition::PartitionError;
 use crate::partitions::NoSuchPartition;
@@ -101,6 +102,16 @@ fn storage_code(error: &StorageError) -> ResponseError {
     match error {
         StorageError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         _ => ResponseError::KafkaStorageError,
+    }
+}
+
+impl From<ColdError> for Failure {
+    fn from(error: ColdError) -> Self {
+        match error {
+            ColdError::Partition(error) => error.into(),
+            // Clients retry it, and the store may answer by then.
+            error => Self::new(ResponseError::KafkaStorageError, error.to_string()),
+        }
     }
 }
 

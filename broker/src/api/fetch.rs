@@ -14,6 +14,7 @@ use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::{ApiKey, FetchRequest};
 use firn_records::batch;
 use firn_records::legacy::{self, MessageFormat};
+use firn_storage::error::ReadError;
 use firn_storage::read::LogSlice;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -25,7 +26,7 @@ use crate::blocking;
 use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
 use crate::net::Chunk;
-use crate::partition::{Isolation, Offsets, Partition};
+use crate::partition::{Isolation, Offsets, Partition, PartitionError};
 
 /// One partition that the client wants, as the request or its session names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,7 +278,7 @@ async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Dura
     let wake = Arc::new(Notify::new());
     let mut watches = Vec::new();
     loop {
-        let fetched = read_all(wanted, &partitions, bounds).await;
+        let fetched = read_all(context, wanted, &partitions, bounds).await;
         let size: usize = fetched.iter().flatten().map(|(_, found)| found.len()).sum();
         let failed = fetched.iter().any(Result::is_err);
         if size >= bounds.min_bytes || failed || Instant::now() >= deadline {
@@ -289,7 +290,7 @@ async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Dura
             continue;
         }
         if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {
-            return read_all(wanted, &partitions, bounds).await;
+            return read_all(context, wanted, &partitions, bounds).await;
         }
     }
 }
@@ -297,6 +298,7 @@ async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Dura
 /// Reads every partition once, in order, within the bounds of the whole request. The first partition that has
 /// anything gives at least one batch, however large, so that a consumer always gets on (KIP-74).
 async fn read_all(
+    context: &Context,
     wanted: &[Wanted],
     partitions: &[Result<Arc<Partition>, Failure>],
     bounds: Bounds,
@@ -307,7 +309,7 @@ async fn read_all(
     for (wanted, partition) in wanted.iter().zip(partitions) {
         let budget = Budget { bytes: wanted.max_bytes.min(left), at_least_one: nothing_yet };
         let fetched = match partition {
-            Ok(partition) => read_one(partition, wanted, bounds, budget).await,
+            Ok(partition) => read_one(context, partition, wanted, bounds, budget).await,
             Err(failure) => Err(failure.clone()),
         };
         if let Ok((_, found)) = &fetched {
@@ -326,11 +328,26 @@ struct Budget {
     at_least_one: bool,
 }
 
-async fn read_one(partition: &Arc<Partition>, wanted: &Wanted, bounds: Bounds, budget: Budget) -> Fetched {
+async fn read_one(
+    context: &Context,
+    partition: &Arc<Partition>,
+    wanted: &Wanted,
+    bounds: Bounds,
+    budget: Budget,
+) -> Fetched {
     check_leader_epoch(partition, wanted.current_leader_epoch)?;
-    let (offsets, slice) =
-        partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one)?;
-    Ok((offsets, Found::Local(slice)))
+    let read = partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one);
+    match read {
+        Ok((offsets, slice)) => Ok((offsets, Found::Local(slice))),
+        Err(PartitionError::Read(ReadError::BelowLocalStart { .. })) => {
+            let patience = u64::try_from(context.config().tier.fetch_max_wait_ms).unwrap_or(0);
+            let patience = Duration::from_millis(patience);
+            let (from, bytes) = (wanted.fetch_offset, budget.bytes);
+            let batches = context.cold.read(partition, from, bytes, budget.at_least_one, patience).await?;
+            Ok((partition.offsets()?, Found::Bytes(batches)))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Fences a client that follows an older leader, and tells one that knows of a newer (KIP-320).

@@ -54,7 +54,7 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
         for asked in topic.partitions {
             let found = match context.partitions.by_name(&topic.name, asked.partition_index) {
                 Ok(partition) => match check_leader_epoch(&partition, asked.current_leader_epoch) {
-                    Ok(()) => locate(partition, asked.timestamp, read_committed).await,
+                    Ok(()) => locate(context, partition, asked.timestamp, read_committed).await,
                     Err(failure) => Err(failure),
                 },
                 Err(missing) => Err(missing.into()),
@@ -80,7 +80,12 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
 }
 
 /// Looking a timestamp up reads index and log, so it runs where reads may block.
-async fn locate(partition: Arc<Partition>, timestamp: i64, read_committed: bool) -> Result<Located, Failure> {
+async fn locate(
+    context: &Context,
+    partition: Arc<Partition>,
+    timestamp: i64,
+    read_committed: bool,
+) -> Result<Located, Failure> {
     let offsets = partition.offsets()?;
     let end = if read_committed { offsets.last_stable } else { offsets.high_watermark };
     match timestamp {
@@ -88,8 +93,18 @@ async fn locate(partition: Arc<Partition>, timestamp: i64, read_committed: bool)
         EARLIEST => at(&partition, offsets.log_start),
         EARLIEST_LOCAL => at(&partition, offsets.local_start),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => tiered(&partition, offsets, timestamp),
-        MAX_TIMESTAMP => blocking::run(move || by_time(&partition, None, end)).await,
-        _ if timestamp >= 0 => blocking::run(move || by_time(&partition, Some(timestamp), end)).await,
+        MAX_TIMESTAMP => {
+            let cold = cold_by_time(context, &partition, offsets, None).await?;
+            let local = blocking::run(move || by_time(&partition, None, end)).await?;
+            Ok(if cold.timestamp > local.timestamp { cold } else { local })
+        }
+        _ if timestamp >= 0 => {
+            let cold = cold_by_time(context, &partition, offsets, Some(timestamp)).await?;
+            if cold != NOWHERE {
+                return Ok(cold);
+            }
+            blocking::run(move || by_time(&partition, Some(timestamp), end)).await
+        }
         _ => Err(Failure::new(
             ResponseError::UnsupportedVersion,
             format!("ListOffsets: timestamp {timestamp} stands for nothing here"),
@@ -110,6 +125,26 @@ fn tiered(partition: &Partition, offsets: Offsets, timestamp: i64) -> Result<Loc
         LATEST_TIERED => at(partition, end - 1),
         _ if !partition.config().remote_storage_enable => Ok(NOWHERE),
         _ => at(partition, end.max(offsets.local_start)),
+    }
+}
+
+/// The same among the records that are no longer on the disk.
+async fn cold_by_time(
+    context: &Context,
+    partition: &Arc<Partition>,
+    offsets: Offsets,
+    timestamp: Option<i64>,
+) -> Result<Located, Failure> {
+    if offsets.log_start >= offsets.local_start {
+        return Ok(NOWHERE);
+    }
+    let found = match timestamp {
+        Some(timestamp) => context.cold.offset_for_timestamp(partition, timestamp).await?,
+        None => context.cold.max_timestamp(partition).await?,
+    };
+    match found.filter(|(offset, _)| (offsets.log_start..offsets.local_start).contains(offset)) {
+        None => Ok(NOWHERE),
+        Some((offset, timestamp)) => Ok(Located { timestamp, ..at(partition, offset)? }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Topics come, grow and go: CreateTopics, CreatePartitions, DeleteTopics. The decisions are `firn_metadata`'s.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firn_metadata::decide::create_partitions::{MorePartitions, create_partitions as decide_partitions};
@@ -24,6 +25,7 @@ use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
 use crate::controller::ProposeError;
 use crate::net::Chunk;
+use crate::partitions::Topic;
 
 pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let create: CreateTopicsRequest = request.decode(ApiKey::CreateTopics)?;
@@ -151,9 +153,17 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let by_name = delete.topic_names.iter().map(|name| TopicSelector::Name(name.to_string()));
     let selectors: Vec<TopicSelector> = by_state.chain(by_name).collect();
     let config = context.config();
+    // What the topics were, for what is to go with them.
+    let before = context.partitions.topics();
     let decided = context.controller.propose(|image| Ok(decide_deletion(image, &selectors, &config))).await;
     let results: Vec<DeletableTopicResult> = match decided {
-        Ok(deletions) => deletions.into_iter().map(deleted_result).collect(),
+        Ok(deletions) => {
+            let gone: BTreeSet<TopicId> =
+                deletions.iter().filter_map(|one| one.outcome.as_ref().ok()).map(|(_, id)| *id).collect();
+            let gone = before.into_iter().filter(|topic| gone.contains(&topic.id)).collect();
+            tokio::spawn(forget_topics(context.clone(), gone));
+            deletions.into_iter().map(deleted_result).collect()
+        }
         Err(error) => {
             let failure = Failure::from(error);
             selectors.into_iter().map(|selector| not_deleted(&selector, &failure)).collect()
@@ -162,6 +172,21 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let body = DeleteTopicsResponse::default().with_responses(results);
     let bytes = response::encode_with_legacy(ApiKey::DeleteTopics, &request.header, &body)?;
     Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
+}
+
+/// Takes away what other parts of the broker keep of deleted topics: committed offsets, and objects in the store.
+async fn forget_topics(context: Arc<Context>, gone: Vec<Topic>) {
+    let names: BTreeSet<String> = gone.iter().map(|topic| topic.name.to_string()).collect();
+    for shard in context.groups.led() {
+        if let Err(error) =
+            context.groups.ask(shard, |group, _, token| group.topics_deleted(&names, token)).await
+        {
+            tracing::warn!(shard, %error, "offsets of deleted topics stay until they expire");
+        }
+    }
+    for topic in gone {
+        context.cold.delete_topic(&topic).await;
+    }
 }
 
 fn deleted_result(deletion: Deletion) -> DeletableTopicResult {
