@@ -1,3 +1,6 @@
 //! What an operator watches: metrics under the names Kafka dashboards expect, health, logs.
 
+pub mod exposition;
+pub mod http;
 pub mod logging;
+pub mod metrics;
