@@ -23,6 +23,7 @@ use firn_protocol::frame::{self, DecodeError, FrameError, Request, RequestHeader
 use firn_protocol::library::messages::ApiKey;
 use firn_protocol::library::protocol::Encodable;
 use firn_protocol::{response, versions};
+use tokio::time::Instant;
 
 use crate::connection::Peer;
 use crate::context::Context;
@@ -75,7 +76,12 @@ pub async fn handle(context: &Arc<Context>, peer: Peer, bytes: Bytes) -> Result<
         }
         return Err(FrameError::Unsupported { key, version }.into());
     };
-    dispatch(context, peer, api, Request::parse(api, bytes)?).await
+    let started = Instant::now();
+    let answer = dispatch(context, peer, api, Request::parse(api, bytes)?).await;
+    if let Some(traffic) = context.requests.of(api) {
+        traffic.finished(started.elapsed());
+    }
+    answer
 }
 
 async fn dispatch(

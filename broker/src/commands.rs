@@ -106,6 +106,7 @@ impl Dev {
             property("listeners", format!("PLAINTEXT://127.0.0.1:{}", self.port)),
             property("log.dirs", self.data.join("broker-0").display().to_string()),
             property("firn.store.url", store),
+            property("firn.http.host", "127.0.0.1".to_owned()),
             property("offsets.topic.replication.factor", "1".to_owned()),
             property("group.initial.rebalance.delay.ms", "0".to_owned()),
         ]))
@@ -152,14 +153,17 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
     result
 }
 
-/// One line on standard output when clients are served, and what to try next.
+/// One line on standard output when clients are served; in development also what to try next.
 fn announce(node: &Node, dev: Option<&Dev>) {
     let addresses: Vec<String> = node.addresses.iter().map(SocketAddr::to_string).collect();
-    let address = addresses.join(", ");
-    let line = match dev {
-        Some(dev) => format!("firn is ready on {address}, data in {}", dev.data.display()),
-        None => format!("firn is ready on {address}"),
-    };
+    let mut line = format!("firn is ready on {}", addresses.join(", "));
+    if let Some(address) = node.http_address {
+        line.push_str(&format!("; metrics on http://{address}/metrics"));
+    }
+    if let (Some(dev), Some(address)) = (dev, addresses.first()) {
+        let data = dev.data.display();
+        line.push_str(&format!("; data in {data}. Try: kcat -L -b {address}, or any other Kafka client"));
+    }
     // A closed standard output does not stop a broker.
     writeln!(std::io::stdout(), "{line}").ok();
 }

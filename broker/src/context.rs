@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use firn_model::broker_config::BrokerConfig;
+use firn_telemetry::metrics::Metrics;
 use parking_lot::{Mutex, RwLock};
 
 use crate::cold::Cold;
@@ -13,6 +14,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::LogDirs;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::request_metrics::RequestMetrics;
 
 #[derive(Debug)]
 pub struct Context {
@@ -26,6 +28,8 @@ pub struct Context {
     pub producer_ids: ProducerIds,
     pub groups: Arc<CoordinatorRuntime>,
     pub cold: Arc<Cold>,
+    pub metrics: Arc<Metrics>,
+    pub requests: RequestMetrics,
     /// The broker's own configuration, with the dynamic configs laid over it.
     pub broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
 }

@@ -9,6 +9,7 @@ use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, TopicName, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 use firn_storage::error::StorageError;
+use firn_telemetry::metrics::Metrics;
 use parking_lot::RwLock;
 
 use crate::log_dirs::LogDirs;
@@ -21,6 +22,7 @@ pub struct Follower {
     pub node_id: i32,
     pub log_dirs: Arc<LogDirs>,
     pub partitions: Arc<Partitions>,
+    pub metrics: Arc<Metrics>,
     /// The broker's own configuration, with the dynamic configs laid over it.
     pub config: Arc<RwLock<Arc<BrokerConfig>>>,
 }
@@ -74,7 +76,8 @@ impl Follower {
             let name = TopicPartition::new(topic.name.clone(), index);
             match self.log_dirs.open_log(&name, topic.id, config.clone(), now_ms) {
                 Ok((log, dir)) => {
-                    added.push(Partition::lead(log, partition.leader_epoch, config.clone(), dir))
+                    let traffic = self.metrics.topic(&topic.name);
+                    added.push(Partition::lead(log, partition.leader_epoch, config.clone(), dir, traffic));
                 }
                 Err(error) => {
                     tracing::error!(partition = %name, %error, "cannot open the log");
@@ -121,6 +124,7 @@ impl Follower {
     fn delete(&self, id: TopicId) {
         let Some(topic) = self.partitions.remove_by_id(id) else { return };
         let name: TopicName = topic.name.clone();
+        self.metrics.forget_topic(&name);
         let partitions: Vec<_> = topic.partitions.values().cloned().collect();
         for dir in self.log_dirs.all() {
             let logs: Vec<_> = partitions

@@ -16,10 +16,12 @@ use firn_metadata::image::Image;
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::listeners::Listener as ListenerConfig;
-use firn_model::broker_config::settings::TierSettings;
+use firn_model::broker_config::settings::{HttpSettings, TierSettings};
 use firn_model::ids::TopicId;
 use firn_records::batch::Codec;
 use firn_storage::error::StorageError;
+use firn_telemetry::http;
+use firn_telemetry::metrics::{Metrics, MetricsError};
 use firn_tiering::error::TierError;
 use firn_tiering::options::TierOptions;
 use firn_tiering::store::StoreUrl;
@@ -40,8 +42,10 @@ use crate::housekeeping;
 use crate::log_dirs::{LogDirs, Opening, cluster_id_of};
 use crate::metadata_log::{MetadataError, MetadataLog};
 use crate::net::Listener;
+use crate::observed::ObservedBroker;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::request_metrics::RequestMetrics;
 use crate::server;
 
 /// Why a broker does not start.
@@ -53,6 +57,8 @@ pub enum StartError {
     Metadata(#[from] MetadataError),
     #[error("the object store cannot be used: {0}")]
     Tier(#[from] TierError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error("cannot register this broker: {0}")]
     Register(#[from] ProposeError),
     #[error("cannot listen on {address}: {source}; is another broker running there?")]
@@ -71,6 +77,8 @@ pub struct Node {
     pub context: Arc<Context>,
     /// What clients connect to.
     pub addresses: Vec<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are.
+    pub http_address: Option<SocketAddr>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -80,12 +88,15 @@ impl Node {
     pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
         let listeners = bind(&config.listeners).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
+        let doors = bind_doors(config.http.as_ref()).await?;
+        let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
         let tier = open_tier(&config.tier).await?;
         let context = Arc::new(blocking::run(move || open(config, environment, tier)).await?);
         register(&context, &listeners).await?;
         let node = Node {
             context: context.clone(),
             addresses,
+            http_address,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -94,6 +105,15 @@ impl Node {
             Duration::from_millis(u64::try_from(context.config().tier.task_interval_ms).unwrap_or(1).max(1));
         node.tasks.spawn(context.cold.clone().run(cooling, node.shutdown.clone()));
         node.tasks.spawn(context.groups.clone().run_timers(node.shutdown.clone()));
+        if let Some(listener) = doors {
+            let shutdown = node.shutdown.clone();
+            let observed = Arc::new(ObservedBroker(context.clone()));
+            node.tasks.spawn(async move {
+                if let Err(error) = http::serve(listener, observed, shutdown.cancelled_owned()).await {
+                    tracing::error!(%error, "/metrics, /healthz and /readyz are served no more");
+                }
+            });
+        }
         for listener in listeners {
             node.tasks.spawn(server::run(listener, context.clone(), node.shutdown.clone()));
         }
@@ -116,17 +136,27 @@ impl Node {
 async fn bind(configured: &[ListenerConfig]) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::with_capacity(configured.len());
     for listener in configured {
-        let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
-        let address = format!("{host}:{}", listener.port);
-        let resolved = (host, listener.port)
-            .to_socket_addrs()
-            .and_then(|mut found| found.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
-        let resolved = resolved.map_err(|source| StartError::Resolve { address: address.clone(), source })?;
-        let bound =
-            Listener::bind(resolved).await.map_err(|source| StartError::Listen { address, source })?;
-        listeners.push(bound);
+        let address = resolve(&listener.host, listener.port)?;
+        let bound = Listener::bind(address).await;
+        listeners.push(bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?);
     }
     Ok(listeners)
+}
+
+async fn bind_doors(settings: Option<&HttpSettings>) -> Result<Option<tokio::net::TcpListener>, StartError> {
+    let Some(settings) = settings else { return Ok(None) };
+    let address = resolve(&settings.host, settings.port)?;
+    let bound = http::bind(address).await;
+    Ok(Some(bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?))
+}
+
+/// An empty host stands for all addresses of the machine.
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let found = (host, port)
+        .to_socket_addrs()
+        .and_then(|mut found| found.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+    found.map_err(|source| StartError::Resolve { address: format!("{host}:{port}"), source })
 }
 
 /// Opens the object store, which must answer: a wrong address is better known now than when the disk is full.
@@ -173,8 +203,10 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
     });
     let broker_config = Arc::new(RwLock::new(Arc::new(config)));
     let partitions = Arc::new(Partitions::default());
+    let metrics = Arc::new(Metrics::new()?);
     let follower = Follower {
         node_id,
+        metrics: metrics.clone(),
         log_dirs: log_dirs.clone(),
         partitions: partitions.clone(),
         config: broker_config.clone(),
@@ -200,6 +232,8 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         node_id,
         cluster_id,
         cold: Arc::new(cold),
+        requests: RequestMetrics::new(&metrics),
+        metrics,
         controller: Controller::new(metadata_log, image, follower, environment.clone()),
         environment,
         partitions,

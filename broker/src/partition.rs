@@ -21,6 +21,7 @@ use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
 use firn_storage::read::LogSlice;
 use firn_storage::retention::Retained;
+use firn_telemetry::metrics::TopicTraffic;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -86,6 +87,7 @@ pub struct Offsets {
 pub struct Partition {
     pub name: TopicPartition,
     pub topic_id: TopicId,
+    pub traffic: TopicTraffic,
     state: Mutex<State>,
     data_dir: Arc<DataDir>,
 }
@@ -127,12 +129,14 @@ impl Partition {
         leader_epoch: i32,
         config: Arc<TopicConfig>,
         data_dir: Arc<DataDir>,
+        traffic: TopicTraffic,
     ) -> Arc<Self> {
         log.start_epoch(leader_epoch);
         Arc::new(Self {
             name: log.topic_partition().clone(),
             topic_id: log.topic_id(),
             data_dir,
+            traffic,
             state: Mutex::new(State {
                 high_watermark: log.end_offset(),
                 log: Some(log),

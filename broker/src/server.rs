@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_telemetry::metrics::Metrics;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +35,7 @@ pub async fn run(listener: Listener, context: Arc<Context>, shutdown: Cancellati
             }
         };
         let Some(admitted) = Limits::admit(&limits, address.ip(), &context) else {
+            context.metrics.connections_refused.inc();
             tracing::debug!(peer = %address, "refused a connection: max.connections or max.connections.per.ip is reached");
             continue;
         };
@@ -41,12 +43,16 @@ pub async fn run(listener: Listener, context: Arc<Context>, shutdown: Cancellati
         let shutdown = shutdown.clone();
         connections.spawn(async move {
             let peer = Peer { address };
+            let metrics = context.clone();
             match connection::serve(stream, peer, context, shutdown).await {
                 Ok(()) => {}
                 Err(ConnectionError::Io(error)) => {
                     tracing::debug!(peer = %address, %error, "connection lost")
                 }
-                Err(error) => tracing::info!(peer = %address, %error, "closed a connection"),
+                Err(error) => {
+                    metrics.metrics.malformed_requests.inc();
+                    tracing::info!(peer = %address, %error, "closed a connection");
+                }
             }
             drop(admitted);
         });
@@ -74,6 +80,7 @@ struct Limits {
 struct Admitted {
     limits: Arc<Limits>,
     address: IpAddr,
+    metrics: Arc<Metrics>,
 }
 
 impl Limits {
@@ -91,12 +98,14 @@ impl Limits {
             return None;
         }
         *open.entry(address).or_default() += 1;
-        Some(Admitted { limits: limits.clone(), address })
+        context.metrics.connections.inc();
+        Some(Admitted { limits: limits.clone(), address, metrics: context.metrics.clone() })
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        self.metrics.connections.dec();
         let mut open = self.limits.open.lock();
         if let Some(count) = open.get_mut(&self.address) {
             *count -= 1;

@@ -275,10 +275,29 @@ fn chunks(pieces: Vec<Piece>, mut found: Vec<Option<Found>>) -> Vec<Chunk> {
 async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Duration) -> Vec<Fetched> {
     let deadline = Instant::now() + wait;
     let partitions: Vec<_> = wanted.iter().map(|wanted| locate(context, wanted, bounds.version)).collect();
+    let fetched = wait_for_enough(context, wanted, &partitions, bounds, deadline).await;
+    for (partition, fetched) in partitions.iter().zip(&fetched) {
+        let Ok(partition) = partition else { continue };
+        partition.traffic.fetch_requests.inc();
+        match fetched {
+            Ok((_, found)) => partition.traffic.bytes_out.inc_by(found.len() as u64),
+            Err(_) => partition.traffic.failed_fetch_requests.inc(),
+        }
+    }
+    fetched
+}
+
+async fn wait_for_enough(
+    context: &Context,
+    wanted: &[Wanted],
+    partitions: &[Result<Arc<Partition>, Failure>],
+    bounds: Bounds,
+    deadline: Instant,
+) -> Vec<Fetched> {
     let wake = Arc::new(Notify::new());
     let mut watches = Vec::new();
     loop {
-        let fetched = read_all(context, wanted, &partitions, bounds).await;
+        let fetched = read_all(context, wanted, partitions, bounds).await;
         let size: usize = fetched.iter().flatten().map(|(_, found)| found.len()).sum();
         let failed = fetched.iter().any(Result::is_err);
         if size >= bounds.min_bytes || failed || Instant::now() >= deadline {
@@ -290,7 +309,7 @@ async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Dura
             continue;
         }
         if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {
-            return read_all(context, wanted, &partitions, bounds).await;
+            return read_all(context, wanted, partitions, bounds).await;
         }
     }
 }

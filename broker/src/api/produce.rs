@@ -49,7 +49,11 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
             .map(|data| {
                 let index = data.index;
                 find(context, &topic.name, topic.topic_id, index, acks, header.api_version)
-                    .and_then(|partition| append(context, &partition, data, header.api_version))
+                    .and_then(|partition| {
+                        partition.traffic.produce_requests.inc();
+                        append(context, &partition, data, header.api_version)
+                            .inspect_err(|_| partition.traffic.failed_produce_requests.inc())
+                    })
                     .unwrap_or_else(|failure| refused(index, failure))
             })
             .collect();
@@ -129,6 +133,10 @@ fn append(
         return Err(Failure::new(ResponseError::InvalidTxnState, message));
     }
     let PartitionAppend { appended, committed } = partition.append(&records, AppendOrigin::Client, now_ms)?;
+    if !appended.duplicate {
+        partition.traffic.messages_in.inc_by(records.record_count());
+        partition.traffic.bytes_in.inc_by(records.bytes.len() as u64);
+    }
     let stamped = policy.timestamp_type == TimestampType::LogAppendTime;
     let response = PartitionProduceResponse::default()
         .with_index(data.index)
