@@ -216,6 +216,9 @@ impl TieredPartition {
 
     /// Up to where local segments from `from_offset` on may be deleted: all below is in objects that this process has
     /// listed and read back. `from_offset` itself if nothing is.
+    ///
+    /// A new leader must let a grace period pass before it deletes by this: after an unclean election its predecessor
+    /// may still be deleting objects that this branch of history needs (`firn-tier`'s model finds that trace).
     pub fn verified_end(&self, from_offset: i64) -> i64 {
         let state = self.inner.state.lock();
         let mut end = from_offset;

@@ -2,4 +2,6 @@
 
 mod fixture;
 
+mod chaos;
+mod lifecycle;
 mod reads;

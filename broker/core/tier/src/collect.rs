@@ -1,5 +1,10 @@
 //! When garbage may be deleted: after it has been garbage in every listing for a grace period.
 //!
+//! Two things make it safe, and the model in `tests/model.rs` fails without either: grace is longer than a deposed
+//! leader can go on believing, so that what it condemns then it never deletes; and a new leader lets a grace pass before
+//! it drops local segments for objects, so that what its predecessor condemned rightly, before two unclean elections
+//! brought that branch back, is not the last copy.
+//!
 //! Grace gives readers that planned with an older listing time to finish, and a leader that was deposed without
 //! knowing it time to learn. It counts from when this process first saw the garbage: a restart begins it anew, which
 //! keeps garbage longer and never shorter.

@@ -28,7 +28,7 @@ async fn filled(store: Store, options: TierOptions, codec: Codec) -> (Tier, Tier
     (tier, partition, segments)
 }
 
-async fn stores() -> Vec<(Store, Option<TempDirectory>)> {
+pub async fn stores() -> Vec<(Store, Option<TempDirectory>)> {
     let directory = TempDirectory::new();
     vec![(Store::memory(), None), (Store::directory(&directory.0).unwrap(), Some(directory))]
 }

@@ -1,0 +1,174 @@
+//! Uploads that meet other uploads, crashes and damage; deletion and collection.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use firn_records::batch::Codec;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+
+use super::fixture::{Segment, epochs, partition, small, view};
+use super::reads::TempDirectory;
+use crate::error::{ReadError, TierError};
+use crate::partition::PartitionView;
+use crate::store::{Store, StoreUrl};
+use crate::tier::Tier;
+
+const FOLDER: &str = "cluster/topics/cold.topic.AAAAAAAAAAAAAAAAAAAAAA/3";
+
+fn large() -> Segment {
+    Segment::of(0, 40, 5, 200, Codec::None)
+}
+
+#[tokio::test]
+async fn an_upload_that_is_there_already_is_found_not_replaced() {
+    for segment in [Segment::of(0, 5, 5, 100, Codec::None), large()] {
+        let store = Store::memory();
+        let history = epochs(&[(0, 0)]);
+        let first = partition(&Tier::with_store(store.clone(), small()));
+        let second = partition(&Tier::with_store(store.clone(), small()));
+        assert!(first.upload(segment.to_upload(&history)).await.unwrap().created);
+        // Another broker's indexes differ; the log is the same, and that is what counts.
+        let mut again = segment.to_upload(&history);
+        again.offset_index = Bytes::new();
+        assert!(!second.upload(again).await.unwrap().created);
+        assert_eq!(second.verified_end(0), segment.last_offset + 1);
+        let listing = second.refresh(view(&history)).await.unwrap();
+        assert_eq!((listing.segments, listing.staged), (1, 0));
+        assert_eq!(second.read(0, usize::MAX, true).await.unwrap(), segment.log);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_object_in_the_way_is_replaced() {
+    for segment in [Segment::of(0, 5, 5, 100, Codec::None), large()] {
+        let store = Store::memory();
+        let history = epochs(&[(0, 0)]);
+        let first = partition(&Tier::with_store(store.clone(), small()));
+        let name = first.upload(segment.to_upload(&history)).await.unwrap().name;
+        let path = Path::from(format!("{FOLDER}/{name}"));
+        let mut bytes =
+            BytesMut::from(store.objects.get(&path).await.unwrap().bytes().await.unwrap().as_ref());
+        bytes[3] ^= 1;
+        store.objects.put(&path, PutPayload::from_bytes(bytes.freeze())).await.unwrap();
+        let second = partition(&Tier::with_store(store, small()));
+        second.refresh(view(&history)).await.unwrap();
+        let error = second.read(0, 100, true).await.unwrap_err();
+        assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
+        assert_eq!(second.verify(0).await.unwrap(), 0, "it does not count as tiered");
+        assert!(second.upload(segment.to_upload(&history)).await.unwrap().created);
+        assert_eq!(second.verified_end(0), segment.last_offset + 1);
+        assert_eq!(second.read(0, usize::MAX, true).await.unwrap(), segment.log);
+    }
+}
+
+#[tokio::test]
+async fn a_rotten_local_segment_is_not_uploaded() {
+    let tier = Tier::with_store(Store::memory(), small());
+    let partition = partition(&tier);
+    let history = epochs(&[(0, 0)]);
+    let segment = large();
+    let mut rotten = BytesMut::from(segment.log.as_ref());
+    let middle = rotten.len() / 2;
+    rotten[middle] ^= 1;
+    let cut = segment.log.slice(..segment.log.len() - 1);
+    for log in [rotten.freeze(), cut] {
+        let mut upload = segment.to_upload(&history);
+        upload.log = Arc::new(log);
+        let error = partition.upload(upload).await.unwrap_err();
+        assert!(matches!(error, TierError::InvalidSegment { .. }), "{error}");
+    }
+    let listing = partition.refresh(view(&history)).await.unwrap();
+    assert_eq!((listing.range, listing.staged), (None, 0));
+}
+
+#[tokio::test]
+async fn deletion_follows_the_log_start() {
+    let tier = Tier::with_store(Store::memory(), small());
+    let partition = partition(&tier);
+    let history = epochs(&[(0, 0)]);
+    for base in [0, 50, 100] {
+        partition.upload(Segment::of(base, 10, 5, 50, Codec::None).to_upload(&history)).await.unwrap();
+    }
+    assert_eq!(partition.delete_below(49).await.unwrap(), 0);
+    assert_eq!(partition.delete_below(70).await.unwrap(), 1);
+    assert_eq!(partition.tiered_range(), Some((70, 150)));
+    assert!(matches!(partition.read(60, 100, true).await, Err(ReadError::NotTiered { .. })));
+    assert!(partition.read(70, 100, true).await.is_ok());
+    assert_eq!(partition.delete_all().await.unwrap(), 2);
+    assert_eq!(partition.tiered_range(), None);
+}
+
+#[tokio::test]
+async fn garbage_goes_after_its_grace_and_strangers_stay() {
+    let directory = TempDirectory::new();
+    for store in [Store::memory(), Store::directory(&directory.0).unwrap()] {
+        let partition = partition(&Tier::with_store(store.clone(), small()));
+        let lost = epochs(&[(0, 0), (1, 50)]);
+        for base in [0, 50] {
+            partition.upload(Segment::of(base, 10, 5, 50, Codec::None).to_upload(&lost)).await.unwrap();
+        }
+        // What an upload that did not live leaves behind, and what is none of ours.
+        let staged = "00000000000000000100-00000000000000000149-0-1-77.seg.0123456789abcdef.part";
+        for file_name in [staged, "README.txt"] {
+            let path = Path::from(format!("{FOLDER}/{file_name}"));
+            store.objects.put(&path, PutPayload::from_static(b"x")).await.unwrap();
+        }
+        if let Some(root) = &store.directory {
+            std::fs::write(root.join(FOLDER).join(format!("{staged}#1")), b"cut off").unwrap();
+        }
+        let leftovers = 2 + usize::from(store.directory.is_some());
+        let ours = PartitionView { log_start_offset: 0, ..view(&epochs(&[(0, 0), (2, 50)])) };
+        let collected = partition.collect_garbage(ours.clone(), 1_000, 500).await.unwrap();
+        assert_eq!((collected.deleted, collected.waiting), (0, leftovers));
+        assert_eq!(partition.tiered_range(), Some((0, 50)), "the lost branch serves nothing at once");
+        let collected = partition.collect_garbage(ours.clone(), 1_500, 500).await.unwrap();
+        assert_eq!((collected.deleted, collected.waiting), (leftovers, 0));
+        let listing = partition.refresh(ours).await.unwrap();
+        assert_eq!((listing.segments, listing.garbage, listing.staged, listing.foreign), (1, 0, 0, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_deposed_leader_neither_uploads_nor_collects() {
+    let store = Store::memory();
+    let old = partition(&Tier::with_store(store.clone(), small()));
+    let new = partition(&Tier::with_store(store, small()));
+    let (before, after) = (epochs(&[(0, 0)]), epochs(&[(0, 0), (1, 20)]));
+    new.upload(Segment::of(0, 10, 5, 50, Codec::None).to_upload(&after)).await.unwrap();
+    let listing = old.refresh(view(&before)).await.unwrap();
+    assert!(listing.deposed);
+    let error = old.collect_garbage(view(&before), 0, 0).await.unwrap_err();
+    assert!(matches!(error, TierError::Deposed { epoch: 1 }), "{error}");
+    let error = old.upload(large().to_upload(&before)).await.unwrap_err();
+    assert!(matches!(error, TierError::Deposed { epoch: 1 }), "{error}");
+    assert!(old.delete_below(1_000).await.is_err());
+}
+
+#[tokio::test]
+async fn the_log_of_an_object_is_its_first_bytes() {
+    let directory = TempDirectory::new();
+    let url = StoreUrl::parse(&format!("file://{}", directory.0.display())).unwrap();
+    let tier = Tier::open(&url, small()).await.unwrap();
+    let segment = large();
+    let tiered = partition(&tier).upload(segment.to_upload(&epochs(&[(0, 0)]))).await.unwrap();
+    let file = std::fs::read(directory.0.join(FOLDER).join(tiered.name.to_string())).unwrap();
+    assert_eq!(file.len() as u64, tiered.object_bytes);
+    assert_eq!(file[..segment.log.len()], segment.log);
+    assert_eq!(std::fs::read_dir(directory.0.join(FOLDER)).unwrap().count(), 1, "nothing staged is left");
+}
+
+#[test]
+fn urls_are_read_or_refused_with_a_reason() {
+    for (text, shown) in [
+        ("file:///var/lib/firn", "file:///var/lib/firn"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/a/b/", "s3://bucket/a/b"),
+        ("memory:", "memory://"),
+    ] {
+        assert_eq!(StoreUrl::parse(text).unwrap().to_string(), shown);
+    }
+    for bad in ["", "/var", "file://relative", "s3:///x", "s3://b/p?region=x", "gs://b", "s3://user@b"] {
+        assert!(matches!(StoreUrl::parse(bad), Err(TierError::InvalidUrl { .. })), "{bad}");
+    }
+}
