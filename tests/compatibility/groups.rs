@@ -47,7 +47,9 @@ fn wait_for_shares(consumers: &[&Consumer], partitions: usize) -> Vec<usize> {
         let different: BTreeSet<&String> = all.iter().copied().collect();
         let mut shares: Vec<usize> = held.iter().map(Vec::len).collect();
         shares.sort_unstable();
-        (all.len() == partitions && different.len() == partitions).then_some(shares)
+        // A generation in which some members are still missing is complete too, but not fair to those.
+        let fair = shares.last().zip(shares.first()).is_some_and(|(most, least)| most - least <= 1);
+        (fair && all.len() == partitions && different.len() == partitions).then_some(shares)
     })
 }
 

@@ -64,15 +64,8 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
             if !path.to_string_lossy().ends_with("-delete") {
                 collect(&path, files);
             }
-        } else if ["log", "index", "timeindex", "snapshot"].iter().any(|kind| has_extension(&path, kind))
-            && !is_metadata(&path)
-        {
+        } else if ["log", "index", "timeindex", "snapshot"].iter().any(|kind| has_extension(&path, kind)) {
             files.push(path);
         }
     }
-}
-
-/// Apache Kafka's own metadata log lies beside the partitions and has another record format.
-fn is_metadata(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("__cluster_metadata"))
 }

@@ -182,6 +182,8 @@ impl Segment {
             self.index.write_pending(file.as_ref()).map_err(failed_to("write", &path))?;
         }
         if self.times.has_pending() {
+            // Kafka's tools open the offset index beside a time index, and object when it is not there.
+            self.file(home, Part::Index)?;
             let file = self.file(home, Part::TimeIndex)?;
             let path = self.part_path(home, Part::TimeIndex);
             self.times.write_pending(file.as_ref()).map_err(failed_to("write", &path))?;
