@@ -30,6 +30,9 @@ use crate::environment::Environment;
 use crate::partition::{Partition, PartitionError};
 use crate::partitions::{Partitions, Topic};
 
+/// How often in a garbage grace period the store is listed for garbage.
+const COLLECTIONS_PER_GRACE: i64 = 4;
+
 /// Why cold records were not read, or a partition was not cooled.
 #[derive(Debug, thiserror::Error)]
 pub enum ColdError {
@@ -53,6 +56,8 @@ pub struct Cold {
     environment: Environment,
     garbage_grace_ms: i64,
     handles: Mutex<HashMap<(TopicId, i32), Handle>>,
+    /// When each partition's garbage was last collected.
+    collected: Mutex<HashMap<(TopicId, i32), i64>>,
 }
 
 /// One partition's cold part.
@@ -77,7 +82,15 @@ impl Cold {
         environment: Environment,
         garbage_grace_ms: i64,
     ) -> Self {
-        Self { tier, cluster_id, partitions, environment, garbage_grace_ms, handles: Mutex::default() }
+        Self {
+            tier,
+            cluster_id,
+            partitions,
+            environment,
+            garbage_grace_ms,
+            handles: Mutex::default(),
+            collected: Mutex::default(),
+        }
     }
 
     /// Numbers of the store's operations, if there is a store.
@@ -174,10 +187,26 @@ impl Cold {
             self.upload(partition, &tiered).await?;
         }
         self.retain(partition, &tiered).await?;
+        self.collect(partition, &tiered).await
+    }
+
+    /// Lists the partition's folder and deletes what has been garbage for long enough. A listing is a request to the
+    /// store for each partition, so it comes a few times in a grace period, not with every cooling.
+    async fn collect(&self, partition: &Arc<Partition>, tiered: &TieredPartition) -> Result<(), ColdError> {
         let now_ms = self.environment.clock.now_ms();
+        let pause_ms = (self.garbage_grace_ms / COLLECTIONS_PER_GRACE).max(0);
+        {
+            let mut collected = self.collected.lock();
+            let last = collected.entry((partition.topic_id, partition.name.partition)).or_insert(now_ms);
+            if now_ms.saturating_sub(*last) < pause_ms {
+                return Ok(());
+            }
+            *last = now_ms;
+        }
         let collected = tiered.collect_garbage(view(partition)?, now_ms, self.garbage_grace_ms).await?;
         if collected.deleted > 0 {
-            tracing::info!(partition = %partition.name, objects = collected.deleted, "collected garbage from the store");
+            let objects = collected.deleted;
+            tracing::info!(partition = %partition.name, objects, "collected garbage from the store");
         }
         Ok(())
     }
@@ -249,7 +278,9 @@ impl Cold {
             if let Err(error) = handle.tiered.delete_all().await {
                 tracing::warn!(partition = %partition.name, %error, "objects of a deleted topic are left in the store");
             }
-            self.handles.lock().remove(&(topic.id, partition.name.partition));
+            let key = (topic.id, partition.name.partition);
+            self.handles.lock().remove(&key);
+            self.collected.lock().remove(&key);
         }
     }
 }

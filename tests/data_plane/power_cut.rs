@@ -38,15 +38,20 @@ fn cut_again_and_again(kind: FileSystem, size_mib: u64) {
         let load = Load::start(&address, TOPIC, PARTITIONS, 0, 20_000, &[]);
         // Spread, so that no two cuts meet the same moment.
         load.wait_for_more(500 + cut * 370 % 3_000);
-        // In turn the disk dies under a running broker, and the whole machine dies at once.
-        if cut % 2 == 0 {
+        // In turn the disk dies under a broker that still works, and the whole machine dies at once. Only what was
+        // acknowledged before the cut is held against it: after a cut nobody hears an acknowledgement, and an fsync
+        // that is under way while a file system is shut down (not cut off from power) may return success: ext4 takes
+        // a transaction that was aborted for one that was committed.
+        let ledger = if cut % 2 == 0 {
+            let ledger = load.kill();
             image.cut_power();
             broker.kill();
+            ledger
         } else {
             broker.kill();
             image.cut_power();
-        }
-        let ledger = load.kill();
+            load.kill()
+        };
         image.restore_power();
         broker.start_again();
         history.check(&address, TOPIC, PARTITIONS, &ledger);

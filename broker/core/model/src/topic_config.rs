@@ -213,6 +213,14 @@ impl TopicConfig {
                 reason: "this broker has no object store; set firn.store.url to give it one".to_owned(),
             });
         }
+        if self.cleanup_policy.compact {
+            return Err(ConfigError::Invalid {
+                name: "remote.storage.enable".to_owned(),
+                value: "true".to_owned(),
+                reason: "compacted topics are not tiered yet; use cleanup.policy=delete for a tiered topic"
+                    .to_owned(),
+            });
+        }
         let local_ms = ("local.retention.ms", self.local_retention_ms);
         let local_bytes = ("local.retention.bytes", self.local_retention_bytes);
         check_local(local_ms, ("retention.ms", self.retention_ms), self.remote_log_copy_disable)?;
