@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 /// Upper bounds of the buckets of request times, in milliseconds.
@@ -83,7 +84,10 @@ impl Metrics {
             messages_in: topic("messagesin", "Records produced")?,
             bytes_in: topic("bytesin", "Bytes produced, as stored")?,
             bytes_out: topic("bytesout", "Bytes fetched by consumers")?,
-            produce_requests: topic("totalproducerequests", "Produce requests, by topic of a partition in them")?,
+            produce_requests: topic(
+                "totalproducerequests",
+                "Produce requests, by topic of a partition in them",
+            )?,
             failed_produce_requests: topic("failedproducerequests", "Partitions whose records were refused")?,
             fetch_requests: topic("totalfetchrequests", "Partitions read by fetch requests")?,
             failed_fetch_requests: topic("failedfetchrequests", "Partitions that could not be read")?,
@@ -92,7 +96,10 @@ impl Metrics {
                 &["request"],
             )?,
             request_times: HistogramVec::new(times, &["request"])?,
-            connections: IntGauge::new("kafka_server_socket_server_metrics_connection_count", "Open connections")?,
+            connections: IntGauge::new(
+                "kafka_server_socket_server_metrics_connection_count",
+                "Open connections",
+            )?,
             connections_refused: IntCounter::new(
                 "firn_connections_refused_total",
                 "Connections closed at once for max.connections or max.connections.per.ip",

@@ -1,3 +1,5 @@
+//! The footer: round trips, and what damaged bytes get.
+
 use proptest::prelude::*;
 
 use super::*;

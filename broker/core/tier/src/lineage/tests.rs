@@ -1,3 +1,5 @@
+//! A history of leaders as a table.
+
 use super::*;
 
 fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {

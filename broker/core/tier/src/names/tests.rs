@@ -1,3 +1,5 @@
+//! Object names: spelled, read back, and told from foreign ones.
+
 use firn_model::ids::TopicId;
 
 use super::*;

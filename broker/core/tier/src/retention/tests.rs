@@ -1,3 +1,5 @@
+//! How far retention moves the start, as a table.
+
 use super::*;
 use crate::names::ObjectName;
 

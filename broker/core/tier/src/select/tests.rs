@@ -1,3 +1,5 @@
+//! Which objects serve and which are garbage, as a table.
+
 use proptest::prelude::*;
 
 use super::*;
