@@ -21,6 +21,10 @@ pub struct GroupConfig {
     pub id_bytes_max: usize,
     /// Most bytes of protocol metadata of one member.
     pub member_metadata_bytes_max: usize,
+    /// Most bytes of ids and assignments of one SyncGroup.
+    pub assignment_bytes_max: usize,
+    /// Most partitions of one OffsetCommit.
+    pub commit_offsets_max: usize,
 }
 
 impl Default for GroupConfig {
@@ -35,6 +39,8 @@ impl Default for GroupConfig {
             offsets_retention_check_interval_ms: 600_000,
             id_bytes_max: 32_767,
             member_metadata_bytes_max: 8 << 20,
+            assignment_bytes_max: 64 << 20,
+            commit_offsets_max: 100_000,
         }
     }
 }

@@ -3,6 +3,8 @@
 /// An error of the group APIs. `code` is the number on the wire (`org.apache.kafka.common.protocol.Errors`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
+    #[error("no such topic or partition; check the name and the number")]
+    UnknownTopicOrPartition,
     #[error("offset metadata is longer than offset.metadata.max.bytes; commit less metadata")]
     OffsetMetadataTooLarge,
     #[error("the coordinator is loading its records; retry")]
@@ -21,6 +23,8 @@ pub enum GroupError {
     UnknownMemberId,
     #[error("the session timeout is outside group.min.session.timeout.ms to group.max.session.timeout.ms")]
     InvalidSessionTimeout,
+    #[error("the commit names too many partitions; split it")]
+    InvalidCommitOffsetSize,
     #[error("the group is rebalancing; rejoin")]
     RebalanceInProgress,
     #[error("the request is malformed")]
@@ -46,6 +50,7 @@ impl GroupError {
     pub fn code(self) -> i16 {
         match self {
             Self::UnknownServerError => -1,
+            Self::UnknownTopicOrPartition => 3,
             Self::OffsetMetadataTooLarge => 12,
             Self::CoordinatorLoadInProgress => 14,
             Self::CoordinatorNotAvailable => 15,
@@ -56,6 +61,7 @@ impl GroupError {
             Self::UnknownMemberId => 25,
             Self::InvalidSessionTimeout => 26,
             Self::RebalanceInProgress => 27,
+            Self::InvalidCommitOffsetSize => 28,
             Self::InvalidRequest => 42,
             Self::NonEmptyGroup => 68,
             Self::GroupIdNotFound => 69,

@@ -1,7 +1,7 @@
 //! One group's members and generation, and the questions the protocol asks of them (Kafka's `ClassicGroup`).
 use crate::error::GroupError;
 use crate::records::{GroupValue, MemberValue, subscribed_topics};
-use crate::requests::{GroupState, JoinedMember};
+use crate::requests::{GroupState, JoinRequest, JoinedMember};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ impl Member {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub state: GroupState,
     pub state_timestamp_ms: i64,
@@ -50,6 +50,10 @@ pub(crate) struct Group {
     pub new_member_added: bool,
     /// The generation's assignment is being stored.
     pub assigning: bool,
+    /// A static member's replacement is being stored.
+    pub replacing: bool,
+    /// Static members' joins that wait for it: a record is built on the one before.
+    pub deferred_joins: Vec<(JoinRequest, u64)>,
 }
 
 impl Group {
@@ -70,6 +74,8 @@ impl Group {
             initial_delay_left_ms: None,
             new_member_added: false,
             assigning: false,
+            replacing: false,
+            deferred_joins: Vec::new(),
         }
     }
 
@@ -175,6 +181,26 @@ impl Group {
             self.leader = joined.or_else(|| self.members.iter().next()).map(|(id, _)| id.clone());
         }
         Some(member)
+    }
+
+    /// Gives the old member's place to a new id. The old one's JoinGroup and SyncGroup that waited come back.
+    pub(crate) fn replace(
+        &mut self,
+        old: &str,
+        id: &str,
+        request: &JoinRequest,
+    ) -> (Option<u64>, Option<u64>) {
+        let was_leader = self.is_leader(old);
+        let Some(mut member) = self.remove(old) else { return (None, None) };
+        let waited = (member.awaiting_join.take(), member.awaiting_sync.take());
+        member.protocols.clone_from(&request.protocols);
+        member.session_timeout_ms = request.session_timeout_ms;
+        member.rebalance_timeout_ms = request.rebalance_timeout_ms;
+        self.add(id.to_owned(), member);
+        if was_leader {
+            self.leader = Some(id.to_owned());
+        }
+        waited
     }
 
     pub(crate) fn update(

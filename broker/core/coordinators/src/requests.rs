@@ -126,7 +126,8 @@ pub struct PartitionOutcome {
     pub error: Option<GroupError>,
 }
 
-/// OffsetFetch, one group of it.
+/// OffsetFetch, one group of it. The member id and epoch of version 9 say nothing in a classic group, as in Kafka's
+/// `ClassicGroup.validateOffsetFetch`: anyone may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
     pub group_id: String,

@@ -12,6 +12,7 @@ mod expiration;
 mod join;
 mod offsets;
 mod rebalance;
+mod replace;
 mod sync;
 
 use crate::config::GroupConfig;
@@ -20,6 +21,7 @@ use crate::error::{AppendFailure, GroupError};
 use crate::group::Group;
 use crate::records::{self, CommittedOffset, GroupValue, Key, OffsetsRecord, RecordError};
 use crate::requests::{GroupState, JoinReply, Reply};
+use crate::shard::replace::Replacement;
 use crate::timers::{Timer, Timers};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,14 +44,19 @@ enum Then {
     /// A static member took another's place without a rebalance.
     Replaced {
         group: String,
-        old_member: String,
+        replacement: Replacement,
+    },
+    /// Groups that show Dead until their tombstones are stored.
+    Deleted {
+        groups: Vec<String>,
         token: u64,
-        reply: JoinReply,
+        reply: Reply,
     },
 }
 
 #[derive(Debug)]
 struct Pending {
+    groups: Vec<String>,
     records: Vec<OffsetsRecord>,
     then: Then,
 }
@@ -71,6 +78,8 @@ pub struct GroupShard {
     groups: BTreeMap<String, Group>,
     timers: Timers,
     pending: BTreeMap<u64, Pending>,
+    /// How many pending appends hold records of each group.
+    in_flight: BTreeMap<String, usize>,
     next_append: u64,
     effects: Vec<Effect>,
 }
@@ -85,6 +94,7 @@ impl GroupShard {
             groups: BTreeMap::new(),
             timers: Timers::default(),
             pending: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             next_append: 0,
             effects: Vec::new(),
         }
@@ -129,17 +139,19 @@ impl GroupShard {
         for name in self.offsets.keys() {
             self.groups.entry(name.clone()).or_insert_with(|| Group::new(now_ms));
         }
-        self.timers
-            .set(Timer::Expiration, now_ms.saturating_add(self.config.offsets_retention_check_interval_ms));
+        for name in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.schedule_expiration(now_ms, &name);
+        }
         std::mem::take(&mut self.effects)
     }
 
     /// The append is durable, or failed for good. Unknown ids are ignored.
     pub fn appended(&mut self, now_ms: i64, id: u64, outcome: Result<(), AppendFailure>) -> Vec<Effect> {
-        let Some(Pending { records, then }) = self.pending.remove(&id) else { return Vec::new() };
+        let Some(Pending { groups, records, then }) = self.pending.remove(&id) else { return Vec::new() };
+        self.landed(&groups);
         let failure = outcome.err().map(AppendFailure::error);
         if failure.is_none() {
-            self.replay_own(now_ms, records);
+            self.replay_own(now_ms, &groups, records);
         }
         match then {
             Then::Nothing => {}
@@ -153,36 +165,61 @@ impl GroupShard {
             Then::Assign { group, generation, assignments } => {
                 self.assigned(now_ms, &group, generation, assignments, failure)
             }
-            Then::Replaced { group, old_member, token, reply } => {
-                self.replaced(now_ms, &group, old_member, token, reply, failure)
+            Then::Replaced { group, replacement } => self.replaced(now_ms, &group, replacement, failure),
+            Then::Deleted { groups, token, reply } => self.deleted(groups, token, reply, failure),
+        }
+        for name in groups {
+            if self.groups.get(&name).is_some_and(|group| self.forgettable(&name, group)) {
+                self.groups.remove(&name);
+                self.timers.cancel(&Timer::Expiration { group: name });
             }
         }
         std::mem::take(&mut self.effects)
     }
 
-    fn replay_own(&mut self, now_ms: i64, records: Vec<OffsetsRecord>) {
-        let mut touched = BTreeSet::new();
-        for record in records {
-            if let Ok(Key::Offset { group, .. } | Key::Group { group }) =
-                records::decode_key(record.key.clone())
-            {
-                touched.insert(group);
+    /// An append of these groups is under way no more.
+    fn landed(&mut self, groups: &[String]) {
+        for name in groups {
+            if let Some(appends) = self.in_flight.get_mut(name) {
+                *appends = appends.saturating_sub(1);
+                if *appends == 0 {
+                    self.in_flight.remove(name);
+                }
             }
+        }
+    }
+
+    fn replay_own(&mut self, now_ms: i64, groups: &[String], records: Vec<OffsetsRecord>) {
+        for record in records {
             // We wrote the record: it decodes, as the round-trip test of `records` holds.
             let read = self.replay(record.key, record.value);
             debug_assert!(read.is_ok(), "a record of our own must decode");
         }
-        for name in touched {
-            let held = self.durable.contains_key(&name) || self.offsets.contains_key(&name);
-            if held {
-                let value = self.durable.get(&name);
-                self.groups
-                    .entry(name)
-                    .or_insert_with(|| value.map_or_else(|| Group::new(now_ms), Group::restored));
-            } else if self.groups.get(&name).is_some_and(Group::has_no_one) {
-                self.groups.remove(&name);
+        for name in groups {
+            if !self.held(name) {
+                continue;
+            }
+            if !self.offsets.contains_key(name) {
+                // Its last offset may have gone with this: then the group goes soon.
+                self.expire_within(now_ms, name, i64::MIN);
+            }
+            // A group with members is in the map as long as a record of it is on its way: this one has offsets alone.
+            if !self.groups.contains_key(name) {
+                self.groups.insert(name.clone(), Group::new(now_ms));
+                self.schedule_expiration(now_ms, name);
             }
         }
+    }
+
+    /// Whether the log holds anything of the group.
+    fn held(&self, name: &str) -> bool {
+        self.durable.contains_key(name) || self.offsets.contains_key(name)
+    }
+
+    /// Whether nothing would be lost if the group were forgotten.
+    fn forgettable(&self, name: &str, group: &Group) -> bool {
+        let recorded = self.held(name) || self.in_flight.contains_key(name);
+        !recorded && group.has_no_one() && group.state == GroupState::Empty
     }
 
     /// When `tick` has something to do next.
@@ -201,12 +238,7 @@ impl GroupShard {
                 Timer::Sync { group } => self.with_group(&group, |shard, group, name| {
                     shard.sync_phase_due(now_ms, name, group);
                 }),
-                Timer::Expiration => {
-                    self.expire_offsets(now_ms);
-                    // At least a millisecond on, or a zero interval would never let the tick end.
-                    let interval = self.config.offsets_retention_check_interval_ms.max(1);
-                    self.timers.set(Timer::Expiration, now_ms.saturating_add(interval));
-                }
+                Timer::Expiration { group } => self.expire_offsets(now_ms, &group),
             }
         }
         std::mem::take(&mut self.effects)
@@ -215,6 +247,9 @@ impl GroupShard {
     /// The partition moves away: everyone who waits is told to look for the coordinator. The shard is empty afterwards.
     pub fn unload(&mut self) -> Vec<Effect> {
         for group in std::mem::take(&mut self.groups).into_values() {
+            for (request, token) in group.deferred_joins {
+                self.reply(token, JoinReply::refused(GroupError::NotCoordinator, &request.member_id));
+            }
             for (id, member) in group.members {
                 self.answer_waiting(
                     &id,
@@ -226,13 +261,16 @@ impl GroupShard {
         }
         for pending in std::mem::take(&mut self.pending).into_values() {
             match pending.then {
-                Then::Reply { token, reply } => self.reply(token, reply.failed(GroupError::NotCoordinator)),
-                Then::Replaced { token, reply, .. } => {
-                    self.reply(token, Reply::Join(reply).failed(GroupError::NotCoordinator));
+                Then::Reply { token, reply } | Then::Deleted { token, reply, .. } => {
+                    self.reply(token, reply.failed(GroupError::NotCoordinator));
+                }
+                Then::Replaced { replacement, .. } => {
+                    self.reply(replacement.token, JoinReply::refused(GroupError::NotCoordinator, ""));
                 }
                 Then::Nothing | Then::Assign { .. } => {}
             }
         }
+        self.in_flight.clear();
         self.durable.clear();
         self.offsets.clear();
         self.timers.clear();
@@ -259,10 +297,14 @@ impl GroupShard {
         std::mem::take(&mut self.effects)
     }
 
-    fn append(&mut self, records: Vec<OffsetsRecord>, then: Then) {
+    /// Appends records of these groups, each named once.
+    fn append(&mut self, groups: Vec<String>, records: Vec<OffsetsRecord>, then: Then) {
+        for name in &groups {
+            *self.in_flight.entry(name.clone()).or_default() += 1;
+        }
         let id = self.next_append;
         self.next_append += 1;
-        self.pending.insert(id, Pending { records: records.clone(), then });
+        self.pending.insert(id, Pending { groups, records: records.clone(), then });
         self.effects.push(Effect::Append { id, records });
     }
 
@@ -280,8 +322,7 @@ impl GroupShard {
     fn with_group(&mut self, name: &str, act: impl FnOnce(&mut Self, &mut Group, &str)) {
         let Some(mut group) = self.groups.remove(name) else { return };
         act(self, &mut group, name);
-        let held = self.durable.contains_key(name) || self.offsets.contains_key(name);
-        if held || !group.has_no_one() || group.state != GroupState::Empty {
+        if !self.forgettable(name, &group) {
             self.groups.insert(name.to_owned(), group);
         }
     }
@@ -295,6 +336,9 @@ impl GroupShard {
     fn offset_keys(&self, name: &str) -> BTreeSet<(String, i32)> {
         let mut keys: BTreeSet<_> =
             self.offsets.get(name).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        if !self.in_flight.contains_key(name) {
+            return keys;
+        }
         for record in self.pending.values().flat_map(|pending| &pending.records) {
             if let Ok(Key::Offset { group, topic, partition }) = records::decode_key(record.key.clone())
                 && group == name
@@ -307,6 +351,10 @@ impl GroupShard {
     }
 }
 
+#[cfg(test)]
+mod liveness;
+#[cfg(test)]
+mod replay_equivalence;
 #[cfg(test)]
 #[path = "shard_tests.rs"]
 mod tests;

@@ -10,8 +10,8 @@ pub(crate) enum Timer {
     Join { group: String },
     /// Every member must have synced.
     Sync { group: String },
-    /// Look for expired offsets.
-    Expiration,
+    /// The group may have offsets that nobody needs any more.
+    Expiration { group: String },
 }
 
 #[derive(Debug, Default)]
@@ -28,10 +28,22 @@ impl Timers {
         self.deadlines.insert(timer, deadline);
     }
 
+    /// Sets the subject's deadline unless it has an earlier one.
+    pub(crate) fn advance(&mut self, timer: Timer, deadline: i64) {
+        if self.deadlines.get(&timer).is_none_or(|earlier| *earlier > deadline) {
+            self.set(timer, deadline);
+        }
+    }
+
     pub(crate) fn cancel(&mut self, timer: &Timer) {
         if let Some(deadline) = self.deadlines.remove(timer) {
             self.order.remove(&(deadline, timer.clone()));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_set(&self, timer: &Timer) -> bool {
+        self.deadlines.contains_key(timer)
     }
 
     pub(crate) fn next(&self) -> Option<i64> {

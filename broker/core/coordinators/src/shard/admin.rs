@@ -1,5 +1,5 @@
 //! ListGroups, DescribeGroups, DeleteGroups, and topics that are deleted.
-use super::GroupShard;
+use super::{GroupShard, Then};
 use crate::effect::Effect;
 use crate::error::GroupError;
 use crate::records::{OffsetsRecord, group_key, offset_key};
@@ -59,44 +59,84 @@ impl GroupShard {
                 } else {
                     bytes::Bytes::new()
                 },
-                assignment: if stable { member.assignment.clone() } else { bytes::Bytes::new() },
+                assignment: member.assignment.clone(),
             });
         }
         described
     }
 
-    /// Deletes groups that have no members, with their offsets.
+    /// Deletes groups that have no members, with their offsets. They show Dead until that is stored.
     pub fn delete_groups(&mut self, group_ids: Vec<String>, token: u64) -> Vec<Effect> {
         let mut records = Vec::new();
         let mut outcomes = Vec::new();
+        let mut deleted = Vec::new();
         for name in group_ids {
-            let error = match self.groups.get(&name) {
-                _ if name.is_empty() => Some(GroupError::InvalidGroupId),
+            let error = match self.groups.get_mut(&name) {
                 None => Some(GroupError::GroupIdNotFound),
+                Some(group) if group.state == GroupState::Dead => Some(GroupError::GroupIdNotFound),
                 Some(group) if group.state != GroupState::Empty => Some(GroupError::NonEmptyGroup),
-                Some(_) => None,
+                Some(group) => {
+                    group.state = GroupState::Dead;
+                    None
+                }
             };
             if error.is_none() {
                 for (topic, partition) in self.offset_keys(&name) {
                     records.push(OffsetsRecord { key: offset_key(&name, &topic, partition), value: None });
                 }
                 records.push(OffsetsRecord { key: group_key(&name), value: None });
+                deleted.push(name.clone());
             }
             outcomes.push((name, error));
         }
-        self.store(records, token, Reply::DeleteGroups(outcomes))
+        let reply = Reply::DeleteGroups(outcomes);
+        if records.is_empty() {
+            return self.done(token, reply);
+        }
+        self.append(deleted.clone(), records, Then::Deleted { groups: deleted, token, reply });
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The tombstones are stored, or could not be: then the groups are as they were.
+    pub(super) fn deleted(
+        &mut self,
+        groups: Vec<String>,
+        token: u64,
+        reply: Reply,
+        failure: Option<GroupError>,
+    ) {
+        for name in groups {
+            if let Some(group) = self.groups.get_mut(&name).filter(|group| group.state == GroupState::Dead) {
+                group.state = GroupState::Empty;
+                if failure.is_none() {
+                    group.pending_members.clear();
+                }
+            }
+        }
+        self.reply(
+            token,
+            match failure {
+                None => reply,
+                Some(error) => reply.failed(error),
+            },
+        );
     }
 
     /// Forgets every group's offsets of topics that no longer exist.
     pub fn topics_deleted(&mut self, topics: &BTreeSet<String>, token: u64) -> Vec<Effect> {
         let mut records = Vec::new();
+        let mut groups = Vec::new();
         for name in self.groups.keys() {
+            let before = records.len();
             for (topic, partition) in
                 self.offset_keys(name).into_iter().filter(|(topic, _)| topics.contains(topic))
             {
                 records.push(OffsetsRecord { key: offset_key(name, &topic, partition), value: None });
             }
+            if records.len() > before {
+                groups.push(name.clone());
+            }
         }
-        self.store(records, token, Reply::TopicsDeleted(Ok(())))
+        self.store(groups, records, token, Reply::TopicsDeleted(Ok(())))
     }
 }

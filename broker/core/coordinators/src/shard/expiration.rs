@@ -1,49 +1,85 @@
 //! Offsets that nobody needs any more (KIP-211), and groups that are left with nothing.
+//!
+//! Each group has a timer, set no later than its earliest offset may expire, so that a group costs nothing until then. It
+//! is looked at no more often than `offsets.retention.check.interval.ms`. Offsets that members consume have no deadline:
+//! the group is looked at again when its next generation is stable, or when it is empty.
 use super::{GroupShard, Then};
 use crate::group::Group;
-use crate::records::{CommittedOffset, Key, OffsetsRecord, decode_key, group_key, offset_key};
+use crate::records::{CommittedOffset, OffsetsRecord, group_key, offset_key};
 use crate::requests::GroupState;
-use std::collections::BTreeSet;
+use crate::timers::Timer;
 
 impl GroupShard {
-    pub(super) fn expire_offsets(&mut self, now_ms: i64) {
-        // A group with records on their way is looked at next time: its tombstones would follow them in the log.
-        let busy: BTreeSet<String> = self
-            .pending
-            .values()
-            .flat_map(|pending| &pending.records)
-            .filter_map(|record| match decode_key(record.key.clone()) {
-                Ok(Key::Offset { group, .. } | Key::Group { group }) => Some(group),
-                _ => None,
-            })
-            .collect();
-        let names: Vec<String> = self.groups.keys().filter(|name| !busy.contains(*name)).cloned().collect();
-        for name in names {
-            let records = self.expired(now_ms, &name);
-            if !records.is_empty() {
-                self.append(records, Then::Nothing);
-            }
+    /// Looks at the group by `deadline`, or as soon afterwards as the interval allows.
+    pub(super) fn expire_within(&mut self, now_ms: i64, name: &str, deadline: i64) {
+        let earliest = now_ms.saturating_add(self.config.offsets_retention_check_interval_ms.max(1));
+        self.timers.advance(Timer::Expiration { group: name.to_owned() }, deadline.max(earliest));
+    }
+
+    pub(super) fn schedule_expiration(&mut self, now_ms: i64, name: &str) {
+        let next = self.groups.get(name).and_then(|group| self.next_expiration(name, group));
+        if let Some(deadline) = next {
+            self.expire_within(now_ms, name, deadline);
         }
     }
 
-    fn expired(&self, now_ms: i64, name: &str) -> Vec<OffsetsRecord> {
-        let Some(group) = self.groups.get(name) else { return Vec::new() };
-        let subscribed = group.subscribed_topics();
-        let offsets = self.offsets.get(name);
-        let mut records = Vec::new();
-        for ((topic, partition), offset) in offsets.into_iter().flatten() {
-            let consumed =
-                !group.members.is_empty() && subscribed.as_ref().is_none_or(|topics| topics.contains(topic));
-            if !consumed && now_ms >= self.expires_at(group, offset) {
-                records.push(OffsetsRecord { key: offset_key(name, topic, *partition), value: None });
-            }
+    pub(super) fn expire_offsets(&mut self, now_ms: i64, name: &str) {
+        if self.in_flight.contains_key(name) {
+            // Tombstones would follow the records on their way in the log, and undo them. A group may come of them yet.
+            self.expire_within(now_ms, name, i64::MIN);
+            return;
         }
-        let nothing_left = records.len() == offsets.map_or(0, |offsets| offsets.len());
+        let Some(group) = self.groups.get(name) else { return };
+        let records = self.expired(now_ms, name, group);
+        if records.is_empty() {
+            self.schedule_expiration(now_ms, name);
+        } else {
+            self.append(vec![name.to_owned()], records, Then::Nothing);
+            self.expire_within(now_ms, name, i64::MIN);
+        }
+    }
+
+    fn expired(&self, now_ms: i64, name: &str, group: &Group) -> Vec<OffsetsRecord> {
+        let mut records: Vec<_> = self
+            .expirable(name, group)
+            .filter(|(_, offset)| now_ms >= self.expires_at(group, offset))
+            .map(|((topic, partition), _)| OffsetsRecord {
+                key: offset_key(name, topic, *partition),
+                value: None,
+            })
+            .collect();
+        let nothing_left = records.len() == self.offsets.get(name).map_or(0, |offsets| offsets.len());
         let idle = group.state == GroupState::Empty && group.has_no_one();
         if nothing_left && idle && self.durable.contains_key(name) {
             records.push(OffsetsRecord { key: group_key(name), value: None });
         }
         records
+    }
+
+    pub(super) fn next_expiration(&self, name: &str, group: &Group) -> Option<i64> {
+        if !self.offsets.contains_key(name) {
+            return (group.state == GroupState::Empty).then_some(i64::MIN);
+        }
+        self.expirable(name, group).map(|(_, offset)| self.expires_at(group, offset)).min()
+    }
+
+    /// Offsets that expire once they are old enough. While members join or sync none does, and none that they consume.
+    fn expirable<'a>(
+        &'a self,
+        name: &str,
+        group: &Group,
+    ) -> impl Iterator<Item = (&'a (String, i32), &'a CommittedOffset)> {
+        let settled = match group.state {
+            GroupState::Empty => true,
+            GroupState::Stable => !group.members.is_empty(),
+            _ => false,
+        };
+        let subscribed = group.subscribed_topics();
+        let has_members = !group.members.is_empty();
+        self.offsets.get(name).filter(|_| settled).into_iter().flatten().filter(move |((topic, _), _)| {
+            // Where the subscription cannot be read, any topic may be consumed.
+            !(has_members && subscribed.as_ref().is_none_or(|topics| topics.contains(topic)))
+        })
     }
 
     fn expires_at(&self, group: &Group, offset: &CommittedOffset) -> i64 {
@@ -53,6 +89,7 @@ impl GroupShard {
         let emptied = group.state == GroupState::Empty
             && group.protocol_type.is_some()
             && group.state_timestamp_ms >= 0;
+        // A commit to an empty group counts too, where Kafka would let an administrator's new offset expire at once.
         let base = offset.commit_timestamp_ms.max(if emptied { group.state_timestamp_ms } else { i64::MIN });
         base.saturating_add(self.config.offsets_retention_ms)
     }

@@ -1,9 +1,9 @@
 //! JoinGroup: who comes in, under which id, and who answers at once (KIP-345, KIP-394, KIP-814).
-use super::{GroupShard, Then};
+use super::GroupShard;
+use super::replace::Replacement;
 use crate::effect::Effect;
 use crate::error::GroupError;
 use crate::group::{Group, Member};
-use crate::records::{OffsetsRecord, group_key, group_value};
 use crate::requests::{GroupState, JoinReply, JoinRequest, Reply};
 use crate::timers::Timer;
 
@@ -37,6 +37,7 @@ impl GroupShard {
             || request.client_id.len() > limit
             || request.client_host.len() > limit
             || request.protocol_type.len() > limit
+            || request.protocols.iter().any(|(protocol, _)| protocol.len() > limit)
             || metadata_bytes > self.config.member_metadata_bytes_max
         {
             Some(GroupError::InvalidRequest)
@@ -47,8 +48,17 @@ impl GroupShard {
         }
     }
 
-    fn join_group(&mut self, now_ms: i64, name: &str, group: &mut Group, request: JoinRequest, token: u64) {
-        if !self.has_room(group, &request.member_id) {
+    pub(super) fn join_group(
+        &mut self,
+        now_ms: i64,
+        name: &str,
+        group: &mut Group,
+        request: JoinRequest,
+        token: u64,
+    ) {
+        if group.state == GroupState::Dead {
+            self.reply(token, JoinReply::refused(GroupError::CoordinatorNotAvailable, &request.member_id));
+        } else if !self.has_room(group, &request.member_id) {
             self.remove_member(name, group, &request.member_id, GroupError::UnknownMemberId);
             self.reply(token, JoinReply::refused(GroupError::GroupMaxSizeReached, ""));
         } else if !group.supports(&request.protocol_type, &request.protocols) {
@@ -82,21 +92,21 @@ impl GroupShard {
             .and_then(|instance| group.static_members.get(instance))
             .cloned();
         if let Some(old) = known {
-            self.replace_static(now_ms, name, group, old, member_id, request, token);
+            self.replace_static(now_ms, name, group, Replacement { old, member_id, request, token });
         } else if request.group_instance_id.is_none() && request.require_known_member_id {
             let deadline = now_ms.saturating_add(i64::from(request.session_timeout_ms));
             group.pending_members.insert(member_id.clone());
             self.timers.set(Timer::Session { group: name.to_owned(), member: member_id.clone() }, deadline);
             self.reply(token, JoinReply::refused(GroupError::MemberIdRequired, &member_id));
         } else {
-            self.add_member(now_ms, name, group, member_id, request, token);
+            self.add_member(now_ms, name, group, (member_id, request), token);
         }
     }
 
     fn join_again(&mut self, now_ms: i64, name: &str, group: &mut Group, request: JoinRequest, token: u64) {
         let id = request.member_id.clone();
         if request.group_instance_id.is_none() && group.pending_members.contains(&id) {
-            self.add_member(now_ms, name, group, id, request, token);
+            self.add_member(now_ms, name, group, (id, request), token);
             return;
         }
         if let Err(error) = group.check_member(&id, request.group_instance_id.as_deref()) {
@@ -125,10 +135,10 @@ impl GroupShard {
         now_ms: i64,
         name: &str,
         group: &mut Group,
-        id: String,
-        request: JoinRequest,
+        joining: (String, JoinRequest),
         token: u64,
     ) {
+        let (id, request) = joining;
         group.pending_members.remove(&id);
         if group.members.is_empty() {
             group.protocol_type = Some(request.protocol_type);
@@ -155,86 +165,15 @@ impl GroupShard {
         self.rebalance(now_ms, name, group);
     }
 
-    /// A static member came back without its id: it takes its old place, and who held that is fenced.
-    #[allow(clippy::too_many_arguments)]
-    fn replace_static(
-        &mut self,
-        now_ms: i64,
-        name: &str,
-        group: &mut Group,
-        old: String,
-        id: String,
-        request: JoinRequest,
-        token: u64,
-    ) {
-        let was_leader = group.is_leader(&old);
-        let Some(mut member) = group.remove(&old) else { return };
-        self.timers.cancel(&Timer::Session { group: name.to_owned(), member: old.clone() });
-        self.answer_waiting(
-            &old,
-            member.awaiting_join.take(),
-            member.awaiting_sync.take(),
-            GroupError::FencedInstanceId,
-        );
-        member.protocols = request.protocols;
-        member.session_timeout_ms = request.session_timeout_ms;
-        member.rebalance_timeout_ms = request.rebalance_timeout_ms;
-        group.add(id.clone(), member);
-        if was_leader {
-            group.leader = Some(id.clone());
-        }
-        if group.state != GroupState::Stable || group.select_protocol() != group.protocol {
-            self.wait_for_join(name, group, &id, token);
-            self.rebalance(now_ms, name, group);
-            return;
-        }
-        let mut reply = joined(group, &id);
-        reply.skip_assignment = was_leader && request.supports_skipping_assignment;
-        if was_leader && !request.supports_skipping_assignment {
-            // Told that another leads, an old client does not assign anew.
-            reply.leader.clone_from(&old);
-            reply.members.clear();
-        }
-        self.restart_session(now_ms, name, group, &id);
-        let value = group_value(&group.value(None, now_ms));
-        let record = OffsetsRecord { key: group_key(name), value: Some(value) };
-        self.append(vec![record], Then::Replaced { group: name.to_owned(), old_member: old, token, reply });
-    }
-
-    pub(super) fn replaced(
-        &mut self,
-        now_ms: i64,
-        name: &str,
-        old: String,
-        token: u64,
-        reply: JoinReply,
-        failure: Option<GroupError>,
-    ) {
-        let Some(error) = failure else {
-            self.reply(token, Reply::Join(reply));
-            return;
-        };
-        let id = reply.member_id;
-        self.reply(token, JoinReply::refused(error, ""));
-        self.with_group(name, |shard, group, name| {
-            let was_leader = group.is_leader(&id);
-            let Some(member) = group.remove(&id) else { return };
-            shard.timers.cancel(&Timer::Session { group: name.to_owned(), member: id.clone() });
-            shard.answer_waiting(&id, member.awaiting_join, member.awaiting_sync, error);
-            group.add(old.clone(), Member { awaiting_join: None, awaiting_sync: None, ..member });
-            if was_leader {
-                group.leader = Some(old.clone());
-            }
-            shard.restart_session(now_ms, name, group, &old);
-            shard.rebalance(now_ms, name, group);
-        });
-    }
-
-    fn wait_for_join(&mut self, name: &str, group: &mut Group, id: &str, token: u64) {
+    /// A member that waits needs no heartbeat. Only a new one keeps its timer: it may have retried over and over, and its
+    /// connection may be gone each time.
+    pub(super) fn wait_for_join(&mut self, name: &str, group: &mut Group, id: &str, token: u64) {
         if let Some(earlier) = group.await_join(id, token) {
             self.reply(earlier, JoinReply::refused(GroupError::RebalanceInProgress, id));
         }
-        self.timers.cancel(&Timer::Session { group: name.to_owned(), member: id.to_owned() });
+        if !group.members.get(id).is_some_and(|member| member.is_new) {
+            self.timers.cancel(&Timer::Session { group: name.to_owned(), member: id.to_owned() });
+        }
     }
 }
 

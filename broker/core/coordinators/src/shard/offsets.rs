@@ -8,11 +8,14 @@ use crate::requests::{
     CommitRequest, DeleteOffsetsRequest, FetchRequest, FetchedOffset, GroupState, MemberOfGroup,
     PartitionOutcome, Reply,
 };
+use firn_model::ids::validate_topic_name;
 
 impl GroupShard {
     /// Commits offsets; they are visible once stored.
     pub fn commit_offsets(&mut self, now_ms: i64, request: CommitRequest, token: u64) -> Vec<Effect> {
-        let refused = self.commit_error(&request.member);
+        let too_many = request.offsets.len() > self.config.commit_offsets_max;
+        let refused =
+            self.commit_error(&request.member).or(too_many.then_some(GroupError::InvalidCommitOffsetSize));
         let name = request.member.group_id.clone();
         if refused.is_none() {
             self.with_group(&name, |shard, group, name| {
@@ -29,7 +32,9 @@ impl GroupShard {
             let metadata = offset.metadata.unwrap_or_default();
             let limit = self.config.offset_metadata_bytes_max.min(i16::MAX as usize);
             let too_large = (metadata.len() > limit).then_some(GroupError::OffsetMetadataTooLarge);
-            let error = refused.or(too_large);
+            let exists = validate_topic_name(&offset.topic).is_ok() && offset.partition >= 0;
+            let unknown = (!exists).then_some(GroupError::UnknownTopicOrPartition);
+            let error = refused.or(unknown).or(too_large);
             if error.is_none() {
                 let leader_epoch = offset.leader_epoch;
                 let value = offset_value(&CommittedOffset {
@@ -46,7 +51,11 @@ impl GroupShard {
             }
             outcomes.push(PartitionOutcome { topic: offset.topic, partition: offset.partition, error });
         }
-        self.store(records, token, Reply::Commit(outcomes))
+        if !records.is_empty() {
+            let retained = now_ms.saturating_add(self.config.offsets_retention_ms);
+            self.expire_within(now_ms, &name, expire_timestamp_ms.unwrap_or(retained));
+        }
+        self.store(vec![name], records, token, Reply::Commit(outcomes))
     }
 
     fn commit_error(&self, member: &MemberOfGroup) -> Option<GroupError> {
@@ -57,6 +66,9 @@ impl GroupShard {
         let Some(group) = self.groups.get(&member.group_id) else {
             return (member.generation >= 0).then_some(GroupError::IllegalGeneration);
         };
+        if group.state == GroupState::Dead {
+            return Some(GroupError::CoordinatorNotAvailable);
+        }
         let speaks_as_member =
             member.generation >= 0 || !member.member_id.is_empty() || member.group_instance_id.is_some();
         if !speaks_as_member {
@@ -101,7 +113,7 @@ impl GroupShard {
     /// Deletes offsets of topics that the group does not consume (KIP-496).
     pub fn delete_offsets(&mut self, request: DeleteOffsetsRequest, token: u64) -> Vec<Effect> {
         let name = request.group_id;
-        let Some(group) = self.groups.get(&name) else {
+        let Some(group) = self.groups.get(&name).filter(|group| group.state != GroupState::Dead) else {
             return self.done(token, Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound)));
         };
         if group.state != GroupState::Empty && group.protocol_type.as_deref() != Some("consumer") {
@@ -121,15 +133,21 @@ impl GroupShard {
             let error = consumed.then_some(GroupError::GroupSubscribedToTopic);
             outcomes.push(PartitionOutcome { topic, partition, error });
         }
-        self.store(records, token, Reply::DeleteOffsets(Ok(outcomes)))
+        self.store(vec![name], records, token, Reply::DeleteOffsets(Ok(outcomes)))
     }
 
     /// Replies once the records are stored, or now where there are none.
-    pub(super) fn store(&mut self, records: Vec<OffsetsRecord>, token: u64, reply: Reply) -> Vec<Effect> {
+    pub(super) fn store(
+        &mut self,
+        groups: Vec<String>,
+        records: Vec<OffsetsRecord>,
+        token: u64,
+        reply: Reply,
+    ) -> Vec<Effect> {
         if records.is_empty() {
             return self.done(token, reply);
         }
-        self.append(records, Then::Reply { token, reply });
+        self.append(groups, records, Then::Reply { token, reply });
         std::mem::take(&mut self.effects)
     }
 }

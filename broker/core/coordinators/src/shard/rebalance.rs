@@ -85,7 +85,9 @@ impl GroupShard {
             group.leader = None;
             group.transition(GroupState::Empty, now_ms);
             let value = group_value(&group.value(None, now_ms));
-            self.append(vec![OffsetsRecord { key: group_key(name), value: Some(value) }], Then::Nothing);
+            let record = OffsetsRecord { key: group_key(name), value: Some(value) };
+            self.append(vec![name.to_owned()], vec![record], Then::Nothing);
+            self.expire_within(now_ms, name, i64::MIN);
         } else {
             self.begin_generation(now_ms, name, group);
         }
@@ -112,7 +114,8 @@ impl GroupShard {
 
     /// Those who have not synced by now are gone.
     pub(super) fn sync_phase_due(&mut self, now_ms: i64, name: &str, group: &mut Group) {
-        if !matches!(group.state, GroupState::CompletingRebalance | GroupState::Stable) {
+        let syncing = matches!(group.state, GroupState::CompletingRebalance | GroupState::Stable);
+        if !syncing || group.pending_sync.is_empty() {
             return;
         }
         for id in std::mem::take(&mut group.pending_sync) {
@@ -162,6 +165,8 @@ impl GroupShard {
                 member.assignment = assignments.get(id).cloned().unwrap_or_default();
             }
             group.transition(GroupState::Stable, now_ms);
+            // What nobody is subscribed to any more may be old enough to go.
+            shard.expire_within(now_ms, name, i64::MIN);
             for id in group.members.keys().cloned().collect::<Vec<_>>() {
                 let token = group.members.get_mut(&id).and_then(|member| member.awaiting_sync.take());
                 if let Some(token) = token {

@@ -26,7 +26,9 @@ impl GroupShard {
                 GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
             }
         });
-        if let Err(error) = checked {
+        let bytes: usize = request.assignments.iter().map(|(id, assigned)| id.len() + assigned.len()).sum();
+        let fits = bytes <= self.config.assignment_bytes_max;
+        if let Err(error) = checked.and(fits.then_some(()).ok_or(GroupError::InvalidRequest)) {
             return self.done(token, Reply::Sync(Err(error)));
         }
         let name = request.member.group_id.clone();
@@ -55,7 +57,8 @@ impl GroupShard {
             let assignments: BTreeMap<_, _> = request.assignments.into_iter().collect();
             let value = group_value(&group.value(Some(&assignments), now_ms));
             let then = Then::Assign { group: name.to_owned(), generation: group.generation, assignments };
-            self.append(vec![OffsetsRecord { key: group_key(name), value: Some(value) }], then);
+            let record = OffsetsRecord { key: group_key(name), value: Some(value) };
+            self.append(vec![name.to_owned()], vec![record], then);
         }
     }
 
@@ -82,6 +85,9 @@ impl GroupShard {
             return Err(error);
         }
         let group = self.groups.get(&member.group_id).ok_or(GroupError::UnknownMemberId)?;
+        if group.state == GroupState::Dead {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
         group.check_member(&member.member_id, member.group_instance_id.as_deref())?;
         if member.generation == group.generation { Ok(group) } else { Err(GroupError::IllegalGeneration) }
     }
@@ -90,6 +96,9 @@ impl GroupShard {
     pub fn leave(&mut self, now_ms: i64, request: LeaveRequest, token: u64) -> Vec<Effect> {
         if let Some(error) = self.group_id_error(&request.group_id, false) {
             return self.done(token, Reply::Leave(Err(error)));
+        }
+        if self.groups.get(&request.group_id).is_some_and(|group| group.state == GroupState::Dead) {
+            return self.done(token, Reply::Leave(Err(GroupError::CoordinatorNotAvailable)));
         }
         let unknown = |member: LeavingMember| LeaveOutcome {
             member_id: member.member_id,
