@@ -354,6 +354,8 @@ impl GroupShard {
 #[cfg(test)]
 mod liveness;
 #[cfg(test)]
+mod rebalance_tables;
+#[cfg(test)]
 mod replay_equivalence;
 #[cfg(test)]
 #[path = "shard_tests.rs"]

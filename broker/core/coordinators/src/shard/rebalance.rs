@@ -43,8 +43,9 @@ impl GroupShard {
         if group.state != GroupState::PreparingRebalance {
             return;
         }
-        if let Some(left) = group.initial_delay_left_ms.filter(|left| *left > 0 && group.new_member_added) {
-            let delay = self.config.initial_rebalance_delay_ms.clamp(1, left);
+        let prolonged = group.new_member_added && self.config.initial_rebalance_delay_ms > 0;
+        if let Some(left) = group.initial_delay_left_ms.filter(|left| *left > 0 && prolonged) {
+            let delay = self.config.initial_rebalance_delay_ms.min(left);
             group.new_member_added = false;
             group.initial_delay_left_ms = Some(left - delay);
             self.timers.set(Timer::Join { group: name.to_owned() }, now_ms.saturating_add(delay));
