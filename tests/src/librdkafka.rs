@@ -73,13 +73,15 @@ impl Load {
             command.args(["-X", setting]);
         }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the load");
-        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&acknowledged);
         let ledger = std::thread::spawn(move || {
             let mut ledger = Ledger::default();
-            for line in out.lines().map_while(Result::ok) {
-                let words: Vec<&str> = line.split(' ').collect();
+            let mut line = String::new();
+            // The line that the kill cut short tells nothing.
+            while out.read_line(&mut line).is_ok_and(|_| line.ends_with('\n')) {
+                let words: Vec<&str> = line.trim_end_matches('\n').split(' ').collect();
                 match words[..] {
                     ["A", partition, offset, value] => {
                         let partition = partition.parse().expect("a partition");
@@ -88,9 +90,9 @@ impl Load {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                     ["F", _, _, error] => *ledger.failures.entry(error.to_owned()).or_default() += 1,
-                    // The line that the kill cut short tells nothing.
                     _ => {}
                 }
+                line.clear();
             }
             ledger
         });

@@ -140,7 +140,8 @@ fn values_that_contradict_each_other_are_refused() {
         (&[tiered, ("local.retention.bytes", "10"), ("retention.bytes", "-1")], true),
         (&[tiered, ("remote.log.copy.disable", "true"), ("local.retention.ms", "5")], false),
         (&[tiered, ("remote.log.copy.disable", "true")], true),
-        (&[tiered, ("cleanup.policy", "compact,delete")], true),
+        (&[tiered, ("cleanup.policy", "compact,delete")], false),
+        (&[tiered, ("cleanup.policy", "compact")], false),
         // Without a tier the local limits rule nothing, and are kept for the day that it is switched on.
         (&[("local.retention.ms", "10"), ("retention.ms", "9")], true),
     ] {
