@@ -352,6 +352,8 @@ impl GroupShard {
 }
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod liveness;
 #[cfg(test)]
 mod rebalance_tables;
