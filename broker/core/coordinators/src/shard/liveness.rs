@@ -30,7 +30,8 @@ struct World {
     clients: Vec<Client>,
     asked: Vec<usize>,
     answered: BTreeSet<u64>,
-    appends: VecDeque<u64>,
+    appends: VecDeque<(u64, Vec<OffsetsRecord>)>,
+    log: Vec<OffsetsRecord>,
 }
 
 const CLIENTS: usize = 6;
@@ -54,6 +55,7 @@ impl World {
             asked: Vec::new(),
             answered: BTreeSet::new(),
             appends: VecDeque::new(),
+            log: Vec::new(),
         }
     }
 
@@ -66,7 +68,7 @@ impl World {
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Append { id, .. } => self.appends.push_back(id),
+                Effect::Append { id, records } => self.appends.push_back((id, records)),
                 Effect::Reply { token, reply } => {
                     assert!(self.answered.insert(token), "token {token} is answered twice");
                     let slot = self.asked[token as usize];
@@ -171,10 +173,26 @@ impl World {
     }
 
     fn stored(&mut self, outcome: Result<(), AppendFailure>) {
-        if let Some(id) = self.appends.pop_front() {
+        if let Some((id, records)) = self.appends.pop_front() {
+            if outcome.is_ok() {
+                self.log.extend(records);
+            }
             let effects = self.shard.appended(self.now_ms, id, outcome);
             self.take(effects);
         }
+    }
+
+    /// The coordinator moves: what was on its way is lost, and another shard is loaded from the log.
+    fn reload(&mut self) {
+        let effects = self.shard.unload();
+        self.take(effects);
+        self.appends.clear();
+        self.shard = GroupShard::new(GroupConfig::default());
+        for record in &self.log {
+            self.shard.replay(record.key.clone(), record.value.clone()).expect("our record");
+        }
+        let effects = self.shard.finish_load(self.now_ms);
+        self.take(effects);
     }
 
     fn pass(&mut self, ms: i64) {
@@ -218,6 +236,7 @@ impl World {
             }
             5 => self.stored(Err(AppendFailure::NotAvailable)),
             6 => self.stored(Ok(())),
+            8 if dice < 64 => self.reload(),
             7 => self.pass(i64::from(dice) * 60),
             _ => self.act(slot),
         }
