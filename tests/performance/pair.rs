@@ -170,8 +170,9 @@ fn measured(broker: &Broker, run: impl FnOnce() -> Value) -> Outcome {
     let cpu = broker.process().cpu_seconds() - before;
     let number = |key: &str| figures[key].as_f64().unwrap_or_else(|| panic!("no {key} in {figures}"));
     let gb = number("bytes") / 1e9;
+    let timed_bytes = figures["counted_bytes"].as_f64().unwrap_or(number("bytes"));
     Outcome {
-        mb_per_second: gb * 1e3 / number("seconds"),
+        mb_per_second: timed_bytes / 1e6 / number("seconds"),
         broker_cpu_per_gb: cpu / gb,
         client_cpu_per_gb: number("client_cpu_seconds") / gb,
     }

@@ -53,6 +53,11 @@ impl LoopImage {
         }
     }
 
+    /// Writes everything that is cached to the image.
+    pub fn sync(&self) {
+        run_ok(as_root("sync").arg("--file-system").arg(&self.mount), "", DEADLINE);
+    }
+
     /// From here on the file system takes nothing more: every write and fsync fails, and nothing cached is written.
     pub fn cut_power(&self) {
         run_ok(as_root("xfs_io").args(["-x", "-c", "shutdown"]).arg(&self.mount), "", DEADLINE);
