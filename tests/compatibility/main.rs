@@ -6,6 +6,7 @@ mod groups;
 mod lab;
 mod log_rules;
 mod producers;
+mod starting;
 
 use firn_tests::cluster::Broker;
 use firn_tests::segments::{self, Offsets, Segments};

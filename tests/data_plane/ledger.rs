@@ -60,13 +60,17 @@ fn in_sending_order(partition: i32, dumped: &Dumped) -> Result<(), String> {
     let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
     for (offset, value) in &dumped.records {
         let parts: Vec<&str> = value.split('.').collect();
-        let [run, home, number] = parts[..] else { return Err(format!("{value} at {offset} is no record of the load")) };
+        let [run, home, number] = parts[..] else {
+            return Err(format!("{value} at {offset} is no record of the load"));
+        };
         if home != partition.to_string() {
             return Err(format!("{value} at {offset} is another partition's"));
         }
         let next = expected.entry(run).or_insert(0);
         if number.parse() != Ok(*next) {
-            return Err(format!("{value} at {offset} where number {next} was due: out of order, lost or doubled"));
+            return Err(format!(
+                "{value} at {offset} where number {next} was due: out of order, lost or doubled"
+            ));
         }
         *next += 1;
     }

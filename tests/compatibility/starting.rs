@@ -1,0 +1,155 @@
+//! How a person meets the broker: one command, one ready line, a clean stop, and configuration errors that help.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use firn_tests::cluster::{Broker, BrokerOptions};
+use firn_tests::process::{Process, TempDir, free_ports, run, wait_for};
+use firn_tests::{apache, java, tools, wire};
+use rustix::process::Signal;
+use serde_json::json;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn dev(port: u16, work: &Path) -> Process {
+    let mut command = Command::new(tools::firn());
+    command.args(["dev", "--port", &port.to_string(), "--data"]).arg(work.join("data"));
+    Process::start("dev", command, work)
+}
+
+#[test]
+fn dev_is_ready_within_a_second_and_stops_cleanly_on_both_signals() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let work = TempDir::new("dev");
+        let [port] = free_ports();
+        let address = format!("127.0.0.1:{port}");
+        let started = Instant::now();
+        let mut broker = dev(port, work.path());
+        wait_for("the ready line", DEADLINE, || {
+            broker.assert_running();
+            broker.stdout().contains(&address).then_some(())
+        });
+        let ready = started.elapsed();
+        assert!(wire::answers(&address), "the ready line is true");
+        assert!(ready < Duration::from_secs(1), "ready after {ready:?}");
+        let line = broker.stdout();
+        assert_eq!(line.lines().count(), 1, "one ready line: {line}");
+
+        apache::create_topic(&address, "kept", 1, &[]);
+        java::produce(&address, "kept", &[], &[json!({"value": "snow"})]).remove(0).expect("acknowledged");
+        broker.signal(signal);
+        assert_eq!(broker.wait(DEADLINE), 0, "{}", broker.stderr());
+
+        let mut again = dev(port, work.path());
+        wait_for("the second start", DEADLINE, || wire::answers(&address).then_some(()));
+        let read = java::read(&address, "kept", &[]);
+        assert_eq!(read.len(), 1);
+        assert_eq!(again.stop(DEADLINE), 0);
+    }
+}
+
+#[test]
+fn a_taken_port_is_said_and_not_waited_for() {
+    let broker = Broker::start(BrokerOptions::default());
+    let work = TempDir::new("taken");
+    let port: u16 = broker.address().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let mut second = dev(port, work.path());
+    assert_ne!(second.wait(DEADLINE), 0);
+    assert!(second.stderr().contains(&broker.address()), "{}", second.stderr());
+}
+
+fn serve(lines: &str, work: &Path) -> (i32, String) {
+    let config = work.join("server.properties");
+    std::fs::write(&config, lines).expect("write server.properties");
+    let mut command = Command::new(tools::firn());
+    let output = run(command.arg("serve").arg("--config").arg(&config), "", DEADLINE);
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_bad_value_is_refused_by_key_value_and_what_is_allowed() {
+    let work = TempDir::new("bad");
+    let data = work.path().join("data");
+    for (key, value, allowed) in [
+        ("log.retention.hours", "soon", "number"),
+        ("log.cleanup.policy", "melt", "compact"),
+        ("num.partitions", "0", "1"),
+        ("compression.type", "brotli", "zstd"),
+    ] {
+        let (status, said) = serve(&format!("log.dirs={}\n{key}={value}\n", data.display()), work.path());
+        assert_ne!(status, 0, "{key}={value} was taken");
+        assert!(said.contains(key), "the key: {said}");
+        assert!(said.contains(value), "the value: {said}");
+        assert!(said.to_lowercase().contains(allowed), "what is allowed: {said}");
+    }
+}
+
+/// The properties of a three-server lab of 2017, as its readers have them on disk.
+#[test]
+fn the_old_names_of_server_properties_start_a_broker_and_unknown_keys_are_warned_about() {
+    let work = TempDir::new("old-names");
+    let [port] = free_ports();
+    let config = work.path().join("server-0.properties");
+    let lines = format!(
+        "broker.id=7\nport={port}\nhost.name=127.0.0.1\nlog.dirs={}\nzookeeper.connect=localhost:2181\nlog.retention.hours=48\nlog.retentoin.bytes=5\n",
+        work.path().join("data").display()
+    );
+    std::fs::write(&config, lines).expect("write server.properties");
+    let mut command = Command::new(tools::firn());
+    command.arg("serve").arg("--config").arg(&config);
+    let mut broker = Process::start("old-names", command, work.path());
+    let address = format!("127.0.0.1:{port}");
+    wait_for("its first answer", DEADLINE, || {
+        broker.assert_running();
+        wire::answers(&address).then_some(())
+    });
+    let said = format!("{}{}", broker.stdout(), broker.stderr());
+    assert!(said.contains("log.retentoin.bytes"), "the unknown key is named: {said}");
+    assert!(said.contains("log.retention.bytes"), "and the key that was meant: {said}");
+    apache::create_topic(&address, "t", 1, &[]);
+    let described = apache::topics(&address, &["--describe", "--topic", "t"]).ok();
+    assert!(described.contains("Leader: 7"), "{described}");
+    let configs = ["--describe", "--all", "--entity-type", "topics", "--entity-name", "t"];
+    let configs = apache::configs(&address, &configs).ok();
+    assert!(configs.contains("retention.ms=172800000 "), "{configs}");
+    assert_eq!(broker.stop(DEADLINE), 0);
+}
+
+#[test]
+fn the_side_port_tells_health_and_the_metrics_that_dashboards_expect() {
+    let mut broker = Broker::start(BrokerOptions::default());
+    let address = broker.address();
+    apache::create_topic(&address, "counted", 1, &[]);
+    for _ in 0..3 {
+        java::produce(&address, "counted", &[], &[json!({"value": "x"})]).remove(0).expect("acknowledged");
+    }
+    java::read(&address, "counted", &[]);
+    for path in ["/healthz", "/readyz"] {
+        let (status, _) = wire::http_get(&broker.http_address(), path).expect("the side port answers");
+        assert_eq!(status, 200, "{path}");
+    }
+    let (status, _) = wire::http_get(&broker.http_address(), "/no-such-page").expect("the side port answers");
+    assert_eq!(status, 404);
+    assert_eq!(broker.metric("kafka_server_brokertopicmetrics_messagesin_total"), Some(3.0));
+    for name in [
+        "kafka_server_brokertopicmetrics_bytesin_total",
+        "kafka_server_brokertopicmetrics_bytesout_total",
+        "kafka_server_brokertopicmetrics_totalproducerequests_total",
+        "kafka_server_brokertopicmetrics_totalfetchrequests_total",
+        "kafka_server_replicamanager_leadercount",
+        "kafka_server_replicamanager_partitioncount",
+        "kafka_log_log_size",
+    ] {
+        let value = broker.metric(name).unwrap_or_else(|| panic!("no {name}"));
+        assert!(value > 0.0, "{name} is {value}");
+    }
+    for name in [
+        "kafka_server_replicamanager_underreplicatedpartitions",
+        "kafka_controller_kafkacontroller_offlinepartitionscount",
+        "kafka_log_logmanager_offlinelogdirectorycount",
+    ] {
+        assert_eq!(broker.metric(name), Some(0.0), "{name}");
+    }
+    broker.stop();
+}
