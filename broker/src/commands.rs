@@ -1,13 +1,15 @@
-//! What the `firn` command can do: run a broker for development, or serve by a configuration file.
+//! What the `firn` command can do: run a broker, for development or by a configuration file, or talk to a cluster.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use firn_model::broker_config::{BrokerConfig, Parsed};
 use firn_model::config_definition::ConfigError;
 use firn_model::properties::{self, PropertiesError};
@@ -35,6 +37,10 @@ enum Command {
     Dev(Dev),
     /// Run a broker by a configuration file in the format of Kafka's server.properties
     Serve(Serve),
+    #[command(flatten)]
+    Client(firn_cli::command::Command),
+    /// Print a script that completes this command's arguments, for example: firn completion bash
+    Completion { shell: Shell },
 }
 
 #[derive(Debug, Args)]
@@ -77,14 +83,54 @@ pub fn run(firn: Firn) -> ExitCode {
     let result = match firn.command {
         Command::Dev(dev) => dev.properties().and_then(|properties| broker(&properties, Some(&dev))),
         Command::Serve(serve) => serve.properties().and_then(|properties| broker(&properties, None)),
+        Command::Client(command) => return client(command),
+        Command::Completion { shell } => return complete(shell),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing else can be done when even standard error is closed.
-            writeln!(std::io::stderr(), "firn: {error}").ok();
-            ExitCode::FAILURE
+        Err(error) => failure(&error),
+    }
+}
+
+fn failure(error: &dyn std::error::Error) -> ExitCode {
+    // Nothing else can be done when even standard error is closed.
+    writeln!(std::io::stderr(), "firn: {error}").ok();
+    ExitCode::FAILURE
+}
+
+/// The command line, where the name of the program stands for a subcommand when it is that of one of Kafka's tools: a
+/// link named `kafka-topics`, or `kafka-topics.sh`, is then all that scripts need.
+pub fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut given = given.into_iter();
+    let program = given.next().unwrap_or_default();
+    let tool = Path::new(&program)
+        .file_name()
+        .and_then(OsStr::to_str)
+        .map(|name| name.strip_suffix(".sh").unwrap_or(name))
+        .filter(|name| name.starts_with("kafka-"))
+        .map(OsString::from);
+    std::iter::once(program).chain(tool).chain(given).collect()
+}
+
+/// Runs one of the commands that talk to a cluster. They wait for one thing at a time: one thread will do.
+fn client(command: firn_cli::command::Command) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(firn_cli::command::run(command));
+            // A thread that reads standard input cannot be woken, and there is nothing left to wait for.
+            runtime.shutdown_background();
+            code
         }
+        Err(error) => failure(&CommandError::Runtime(error)),
+    }
+}
+
+fn complete(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Firn::command(), "firn", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(&error),
     }
 }
 
@@ -166,4 +212,30 @@ fn announce(node: &Node, dev: Option<&Dev>) {
     }
     // A closed standard output does not stop a broker.
     writeln!(std::io::stdout(), "{line}").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dispatched(line: &str) -> Vec<OsString> {
+        arguments(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn a_link_named_as_a_tool_of_kafka_is_that_tool() {
+        assert_eq!(dispatched("firn topic list"), ["firn", "topic", "list"]);
+        let path = "/opt/bin/kafka-topics.sh";
+        assert_eq!(dispatched(&format!("{path} --list")), [path, "kafka-topics", "--list"]);
+        assert!(Firn::try_parse_from(dispatched("kafka-topics --list --bootstrap-server h:1")).is_ok());
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_completes() {
+        Firn::command().debug_assert();
+        let mut script = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut Firn::command(), "firn", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        assert!(script.contains("kafka-topics") && script.contains("serve"), "{script}");
+    }
 }
