@@ -62,6 +62,8 @@ struct Queued {
     /// Size, header and body, with room for the correlation id.
     frame: BytesMut,
     reply: oneshot::Sender<Bytes>,
+    /// False for what a broker does not answer: the reply is then empty, and comes when the frame is on its way.
+    answered: bool,
 }
 
 #[derive(Debug, Default)]
@@ -123,10 +125,20 @@ impl Connection {
     /// Sends a request in the newest common version and waits for its reply.
     pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
         let version = self.version_of::<R>()?;
-        let mut reply = self.exchange(request, version).await?;
+        let mut reply = self.exchange(request, version, true).await?;
         ResponseHeader::decode(&mut reply, R::Response::header_version(version))
             .and_then(|_| R::Response::decode(&mut reply, version))
             .map_err(|error| self.malformed(R::KEY, &error))
+    }
+
+    /// Sends a request that brokers do not answer, which is a Produce with `acks=0`, and waits until it is written.
+    pub async fn tell<R: Request>(&self, request: &R) -> Result<(), Error> {
+        self.exchange(request, self.version_of::<R>()?, false).await.map(drop)
+    }
+
+    /// Whether calls may still be answered.
+    pub fn is_open(&self) -> bool {
+        lock(&self.state).ended.is_none()
     }
 
     async fn negotiate(&self) -> Result<BTreeMap<i16, (i16, i16)>, Error> {
@@ -134,7 +146,7 @@ impl Connection {
             .with_client_software_name(StrBytes::from_static_str("firn"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         let key = ApiVersionsRequest::KEY;
-        let mut reply = self.exchange(&request, API_VERSIONS_VERSION).await?;
+        let mut reply = self.exchange(&request, API_VERSIONS_VERSION, true).await?;
         ResponseHeader::decode(&mut reply, 0).map_err(|error| self.malformed(key, &error))?;
         // A broker that does not speak this version answers in version 0, with its own versions (KIP-511).
         let refused = reply.get(..2) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()[..]);
@@ -150,12 +162,12 @@ impl Connection {
     }
 
     /// Returns the reply from its correlation id on.
-    async fn exchange<R: Request>(&self, request: &R, version: i16) -> Result<Bytes, Error> {
+    async fn exchange<R: Request>(&self, request: &R, version: i16, answered: bool) -> Result<Bytes, Error> {
         let frame = self.frame(request, version)?;
-        let (reply, answered) = oneshot::channel();
+        let (reply, replied) = oneshot::channel();
         let exchange = async {
-            self.requests.send(Queued { frame, reply }).await.map_err(|_| self.closed())?;
-            answered.await.map_err(|_| self.closed())
+            self.requests.send(Queued { frame, reply, answered }).await.map_err(|_| self.closed())?;
+            replied.await.map_err(|_| self.closed())
         };
         timeout(self.options.deadline, exchange).await.map_err(|_| Error::Timeout {
             peer: self.peer.clone(),
@@ -221,17 +233,23 @@ async fn write_requests<W: AsyncWrite>(
 ) -> String {
     let mut writer = std::pin::pin!(writer);
     let mut correlation_id = 0_i32;
-    while let Some(Queued { mut frame, reply }) = queue.recv().await {
+    while let Some(Queued { mut frame, reply, answered }) = queue.recv().await {
         correlation_id = correlation_id.wrapping_add(1);
         if let Some(mut place) = frame.get_mut(CORRELATION_ID_AT..CORRELATION_ID_AT + 4) {
             place.put_i32(correlation_id);
         }
-        lock(state).in_flight.push_back((correlation_id, reply));
+        let mut unanswered = Some(reply);
+        if let Some(reply) = unanswered.take_if(|_| answered) {
+            lock(state).in_flight.push_back((correlation_id, reply));
+        }
         if let Err(error) = writer.write_all(&frame).await {
             return error.to_string();
         }
         if let Err(error) = writer.flush().await {
             return error.to_string();
+        }
+        if let Some(reply) = unanswered {
+            drop(reply.send(Bytes::new()));
         }
     }
     "the client closed it".to_owned()

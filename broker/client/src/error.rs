@@ -19,9 +19,30 @@ pub enum Error {
     /// A message could not be written or read.
     #[error("{api} with {peer}: {reason}")]
     Malformed { peer: String, api: String, reason: String },
+    /// Record batches could not be written or read.
+    #[error("cannot handle records: {0}")]
+    Records(String),
     /// The cluster understood the request and refused it.
     #[error("cannot {what}: {}", refusal(*code, message.as_deref()))]
     Refused { what: String, code: i16, message: Option<String> },
+}
+
+impl Error {
+    /// Whether the same request may succeed later, perhaps at another broker.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Closed { .. } | Self::Timeout { .. } => true,
+            Self::Refused { code, .. } => {
+                ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable())
+            }
+            Self::Unsupported { .. } | Self::Malformed { .. } | Self::Records(_) => false,
+        }
+    }
+
+    /// Whether a reply refused with this error.
+    pub fn is(&self, error: ResponseError) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == error.code())
+    }
 }
 
 fn refusal(code: i16, message: Option<&str>) -> String {

@@ -1,6 +1,12 @@
-//! A Kafka client: connections, version negotiation, topic administration, partitioning.
+//! A Kafka client: connections, routing, producing, consuming, and the administration of topics, groups and configs.
 
+pub mod cluster;
+pub mod configs;
 pub mod connection;
+pub mod consumer;
 pub mod error;
+pub mod groups;
 pub mod partitioner;
+pub mod producer;
+mod retry;
 pub mod topics;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use firn_model::ids::TopicId;
+use firn_protocol::library::messages::create_partitions_request::CreatePartitionsTopic;
 use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
 use firn_protocol::library::messages::metadata_response::MetadataResponseTopic;
 use firn_protocol::library::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, TopicName,
+    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 
@@ -82,6 +83,22 @@ pub async fn delete(connection: &Connection, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives a topic more partitions: `count` in all.
+pub async fn add_partitions(connection: &Connection, name: &str, count: i32) -> Result<(), Error> {
+    let wanted = CreatePartitionsTopic::default()
+        .with_name(TopicName(text(name)))
+        .with_count(count)
+        .with_assignments(None);
+    let request =
+        CreatePartitionsRequest::default().with_topics(vec![wanted]).with_timeout_ms(CHANGE_TIMEOUT_MS);
+    let reply = connection.call(&request).await?;
+    for result in &reply.results {
+        let what = || format!("add partitions to topic {name}");
+        check(result.error_code, result.error_message.as_deref(), what)?;
+    }
+    Ok(())
+}
+
 /// The topics named, or all, by name. A name that does not exist is an error.
 pub async fn describe(connection: &Connection, names: Option<&[String]>) -> Result<Vec<Topic>, Error> {
     let wanted = names.map(|names| {
@@ -118,7 +135,7 @@ fn ids(brokers: &[BrokerId]) -> Vec<i32> {
     brokers.iter().map(|broker| broker.0).collect()
 }
 
-fn text(value: &str) -> StrBytes {
+pub(crate) fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
 

@@ -1,0 +1,116 @@
+//! Configs of topics and brokers: describe, and change one key at a time (KIP-339).
+
+use firn_protocol::library::messages::describe_configs_request::DescribeConfigsResource;
+use firn_protocol::library::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use firn_protocol::library::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+
+use crate::connection::Connection;
+use crate::error::{Error, check};
+use crate::topics::text;
+
+/// `ConfigResource.Type` and `AlterConfigOp.OpType` on the wire.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+/// Whose configs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    Topic(String),
+    /// A broker by id; empty for the default of all brokers.
+    Broker(String),
+}
+
+impl Resource {
+    fn wire(&self) -> (i8, &str) {
+        match self {
+            Self::Topic(name) => (TOPIC, name),
+            Self::Broker(id) => (BROKER, id),
+        }
+    }
+
+    fn title(&self) -> String {
+        match self {
+            Self::Topic(name) => format!("topic {name}"),
+            Self::Broker(id) => format!("broker {id}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub name: String,
+    /// None where it is secret, or has no value.
+    pub value: Option<String>,
+    /// As `ConfigEntry.ConfigSource` names it.
+    pub source: &'static str,
+    pub sensitive: bool,
+    pub read_only: bool,
+}
+
+/// `DescribeConfigsResponse.ConfigSource`.
+fn source(code: i8) -> &'static str {
+    match code {
+        1 => "DYNAMIC_TOPIC_CONFIG",
+        2 => "DYNAMIC_BROKER_CONFIG",
+        3 => "DYNAMIC_DEFAULT_BROKER_CONFIG",
+        4 => "STATIC_BROKER_CONFIG",
+        5 => "DEFAULT_CONFIG",
+        6 => "DYNAMIC_BROKER_LOGGER_CONFIG",
+        7 => "DYNAMIC_CLIENT_METRICS_CONFIG",
+        8 => "DYNAMIC_GROUP_CONFIG",
+        _ => "UNKNOWN",
+    }
+}
+
+/// All configs of a resource, by name. A broker's are known to itself: connect to it.
+pub async fn describe(connection: &Connection, resource: &Resource) -> Result<Vec<Config>, Error> {
+    let (kind, name) = resource.wire();
+    let wanted = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_configuration_keys(None);
+    let reply = connection.call(&DescribeConfigsRequest::default().with_resources(vec![wanted])).await?;
+    let mut configs = Vec::new();
+    for result in &reply.results {
+        let what = || format!("describe the configs of {}", resource.title());
+        check(result.error_code, result.error_message.as_deref(), what)?;
+        configs.extend(result.configs.iter().map(|config| Config {
+            name: config.name.to_string(),
+            value: config.value.as_ref().map(ToString::to_string),
+            source: source(config.config_source),
+            sensitive: config.is_sensitive,
+            read_only: config.read_only,
+        }));
+    }
+    configs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(configs)
+}
+
+/// Sets each key to its value, or takes it back to its default where there is none.
+pub async fn alter(
+    connection: &Connection,
+    resource: &Resource,
+    changes: &[(String, Option<String>)],
+) -> Result<(), Error> {
+    let (kind, name) = resource.wire();
+    let configs = changes.iter().map(|(key, value)| {
+        AlterableConfig::default()
+            .with_name(text(key))
+            .with_config_operation(if value.is_some() { SET } else { DELETE })
+            .with_value(value.as_deref().map(text))
+    });
+    let wanted = AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_configs(configs.collect());
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![wanted]);
+    for result in connection.call(&request).await?.responses {
+        let what = || format!("change the configs of {}", resource.title());
+        check(result.error_code, result.error_message.as_deref(), what)?;
+    }
+    Ok(())
+}

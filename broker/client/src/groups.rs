@@ -1,0 +1,217 @@
+//! Consumer groups, as an administrator sees them: list, describe, offsets, reset, delete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Buf;
+use firn_protocol::library::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use firn_protocol::library::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use firn_protocol::library::messages::{
+    ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest,
+    OffsetCommitRequest, OffsetFetchRequest, TopicName,
+};
+use firn_protocol::library::protocol::Decodable;
+
+use crate::cluster::Cluster;
+use crate::connection::Connection;
+use crate::error::{Error, check};
+use crate::topics::text;
+
+/// From here on offsets are fetched for several groups at once (KIP-709).
+const FETCH_GROUPS_VERSION: i16 = 8;
+
+/// Offsets by topic and partition.
+pub type Offsets = BTreeMap<(String, i32), i64>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub group: String,
+    pub protocol_type: String,
+    /// Empty where the broker does not tell.
+    pub state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub group: String,
+    pub state: String,
+    /// The assignor.
+    pub protocol: String,
+    pub members: Vec<Member>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub id: String,
+    pub client_id: String,
+    pub host: String,
+    pub assigned: Vec<(String, i32)>,
+}
+
+/// The groups of all brokers, by name.
+pub async fn list(cluster: &Cluster) -> Result<Vec<Listed>, Error> {
+    let mut groups = Vec::new();
+    for broker in cluster.describe().await?.brokers {
+        let ask = async || {
+            let reply = cluster.at(&broker.address).await?.call(&ListGroupsRequest::default()).await?;
+            check(reply.error_code, None, || format!("list the groups of broker {}", broker.id))?;
+            Ok(reply)
+        };
+        groups.extend(cluster.retry.run(ask).await?.groups.into_iter().map(|found| Listed {
+            group: found.group_id.0.to_string(),
+            protocol_type: found.protocol_type.to_string(),
+            state: found.group_state.to_string(),
+        }));
+    }
+    groups.sort_by(|one, other| one.group.cmp(&other.group));
+    Ok(groups)
+}
+
+/// State and members of a group. One that does not exist is `Dead`.
+pub async fn describe(cluster: &Cluster, group: &str) -> Result<Group, Error> {
+    let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(group))]);
+    let what = || format!("describe group {group}");
+    let found = at_coordinator(cluster, group, async |connection| {
+        let reply = connection.call(&request).await?;
+        let missing = || Error::Refused { what: what(), code: 69, message: None };
+        let found = reply.groups.into_iter().next().ok_or_else(missing)?;
+        // From version 6 on a group that is not there is an error (KIP-1043); before, a state.
+        if found.error_code != 69 {
+            check(found.error_code, found.error_message.as_deref(), what)?;
+        }
+        Ok(found)
+    });
+    let found = found.await?;
+    let state = if found.error_code == 0 { found.group_state.to_string() } else { "Dead".to_owned() };
+    let members = found.members.into_iter().map(|member| Member {
+        id: member.member_id.to_string(),
+        client_id: member.client_id.to_string(),
+        host: member.client_host.to_string(),
+        assigned: assigned(member.member_assignment),
+    });
+    Ok(Group {
+        group: group.to_owned(),
+        state,
+        protocol: found.protocol_data.to_string(),
+        members: members.collect(),
+    })
+}
+
+/// What a member's assignment says, where it is one of the consumer protocol; other protocols are opaque.
+fn assigned(mut bytes: bytes::Bytes) -> Vec<(String, i32)> {
+    if bytes.len() < 2 {
+        return Vec::new();
+    }
+    let version = bytes.get_i16().clamp(0, 3);
+    let assignment = ConsumerProtocolAssignment::decode(&mut bytes, version).unwrap_or_default();
+    let mut partitions: Vec<(String, i32)> = assignment
+        .assigned_partitions
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.topic.0.to_string(), *partition)))
+        .collect();
+    partitions.sort();
+    partitions
+}
+
+/// What a group has committed.
+pub async fn offsets(cluster: &Cluster, group: &str) -> Result<Offsets, Error> {
+    let what = || format!("fetch the offsets of group {group}");
+    at_coordinator(cluster, group, async |connection| {
+        let name = GroupId(text(group));
+        let mut found = Offsets::new();
+        if connection.version_of::<OffsetFetchRequest>()? >= FETCH_GROUPS_VERSION {
+            let wanted = OffsetFetchRequestGroup::default().with_group_id(name).with_topics(None);
+            let reply = connection.call(&OffsetFetchRequest::default().with_groups(vec![wanted])).await?;
+            for result in &reply.groups {
+                check(result.error_code, None, what)?;
+                for topic in &result.topics {
+                    for partition in &topic.partitions {
+                        check(partition.error_code, None, what)?;
+                        let place = (topic.name.0.to_string(), partition.partition_index);
+                        found.insert(place, partition.committed_offset);
+                    }
+                }
+            }
+        } else {
+            let request = OffsetFetchRequest::default().with_group_id(name).with_topics(None);
+            let reply = connection.call(&request).await?;
+            check(reply.error_code, None, what)?;
+            for topic in &reply.topics {
+                for partition in &topic.partitions {
+                    check(partition.error_code, None, what)?;
+                    let place = (topic.name.0.to_string(), partition.partition_index);
+                    found.insert(place, partition.committed_offset);
+                }
+            }
+        }
+        found.retain(|_, offset| *offset >= 0);
+        Ok(found)
+    })
+    .await
+}
+
+/// Commits `offsets` in the name of a group, which must have no members.
+pub async fn reset(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<(), Error> {
+    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for ((topic, partition), offset) in offsets {
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(*partition)
+            .with_committed_offset(*offset)
+            .with_committed_metadata(Some(text("")));
+        topics.entry(topic).or_default().push(partition);
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        OffsetCommitRequestTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)
+    });
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(topics.collect());
+    at_coordinator(cluster, group, async |connection| {
+        for result in connection.call(&request).await?.topics.iter().flat_map(|topic| &topic.partitions) {
+            check(result.error_code, None, || {
+                format!("reset the offsets of group {group}, which must have no members")
+            })?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Deletes a group, which must have no members, and what it has committed.
+pub async fn delete(cluster: &Cluster, group: &str) -> Result<(), Error> {
+    let request = DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text(group))]);
+    at_coordinator(cluster, group, async |connection| {
+        for result in connection.call(&request).await?.results {
+            check(result.error_code, None, || format!("delete group {group}"))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Asks the coordinator, wherever it moves.
+async fn at_coordinator<T>(
+    cluster: &Cluster,
+    group: &str,
+    mut ask: impl AsyncFnMut(Arc<Connection>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    cluster.retry.run(async || ask(cluster.coordinator(group).await?).await).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_of_other_protocols_are_left_alone() {
+        // Version 0, one topic "t" with partitions 1 and 0, no user data.
+        let bytes = [0, 0, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255];
+        let expected = [("t".to_owned(), 0), ("t".to_owned(), 1)];
+        assert_eq!(assigned(bytes::Bytes::copy_from_slice(&bytes)), expected);
+        assert_eq!(assigned(bytes::Bytes::from_static(&[7])), []);
+        assert_eq!(assigned(bytes::Bytes::from_static(&[0, 0, 255, 1])), []);
+    }
+}
