@@ -3,20 +3,54 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use firn_client::cluster::Cluster;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
 
-use crate::{kafka_topics, topic};
+use crate::{cluster, config, consume, group, kafka_topics, produce, topic};
+
+/// Why a command failed, in words for the one who typed it.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// Which cluster.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Bootstrap {
+    /// Brokers to ask first, comma separated.
+    #[arg(
+        long,
+        global = true,
+        env = "FIRN_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        value_name = "HOST:PORT"
+    )]
+    pub(crate) bootstrap: String,
+}
 
 /// The commands of people, for the binary to mount next to its own.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Create, list, describe and delete topics.
+    /// Create, list, describe, grow and delete topics.
     Topic(topic::Arguments),
+    /// Write one record for each line of standard input.
+    Produce(produce::Arguments),
+    /// Print the records of a topic, and follow it.
+    Consume(consume::Arguments),
+    /// List, describe, reset and delete consumer groups.
+    Group(group::Arguments),
+    /// Describe, set and delete configs.
+    Config(config::Arguments),
+    /// Show brokers and what lies on their disks.
+    Cluster(cluster::Arguments),
     /// Kafka's own tool for topics, with its flags and its output.
     #[command(name = "kafka-topics", alias = "kafka-topics.sh")]
     KafkaTopics(kafka_topics::Arguments),
+    /// Kafka's own tool for producing, with its flags.
+    #[command(name = "kafka-console-producer", alias = "kafka-console-producer.sh")]
+    KafkaConsoleProducer(produce::ConsoleArguments),
+    /// Kafka's own tool for consuming, with its flags.
+    #[command(name = "kafka-console-consumer", alias = "kafka-console-consumer.sh")]
+    KafkaConsoleConsumer(consume::ConsoleArguments),
 }
 
 /// Runs one command and prints what it has to say.
@@ -24,6 +58,13 @@ pub async fn run(command: Command) -> ExitCode {
     let said = match command {
         Command::Topic(arguments) => topic::run(arguments).await,
         Command::KafkaTopics(arguments) => kafka_topics::run(arguments).await,
+        Command::Produce(arguments) => Box::pin(produce::run(arguments)).await,
+        Command::Consume(arguments) => Box::pin(consume::run(arguments)).await,
+        Command::Group(arguments) => group::run(arguments).await,
+        Command::Config(arguments) => config::run(arguments).await,
+        Command::Cluster(arguments) => cluster::run(arguments).await,
+        Command::KafkaConsoleProducer(arguments) => Box::pin(produce::run_console(arguments)).await,
+        Command::KafkaConsoleConsumer(arguments) => Box::pin(consume::run_console(arguments)).await,
     };
     match said {
         Ok(text) => finish(io::stdout().lock().write_all(text.as_bytes())),
@@ -46,13 +87,16 @@ fn finish(written: io::Result<()>) -> ExitCode {
 
 /// Connects to the first that answers of `addresses`, comma separated as in Kafka's `bootstrap.servers`.
 pub(crate) async fn connect(addresses: &str) -> Result<Connection, Error> {
-    let addresses: Vec<String> = addresses
-        .split(',')
-        .map(str::trim)
-        .filter(|address| !address.is_empty())
-        .map(str::to_owned)
-        .collect();
-    Connection::bootstrap(&addresses, &ConnectionOptions::default()).await
+    Connection::bootstrap(&split(addresses), &ConnectionOptions::default()).await
+}
+
+/// The cluster behind `addresses`.
+pub(crate) fn cluster(addresses: &str) -> Cluster {
+    Cluster::new(split(addresses), ConnectionOptions::default())
+}
+
+fn split(addresses: &str) -> Vec<String> {
+    addresses.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
 /// Parses `key=value`.

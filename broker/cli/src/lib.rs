@@ -1,6 +1,11 @@
-//! The faces people type: topics in our words, and Kafka's own tool for them.
+//! The faces people type: topics, records, groups, configs and clusters in our words, and Kafka's own tools for them.
 
+pub mod cluster;
 pub mod command;
+pub mod config;
+pub mod consume;
+pub mod group;
 pub mod kafka_topics;
 mod output;
+pub mod produce;
 pub mod topic;

@@ -1,4 +1,18 @@
-//! Tables for people: columns as wide as their widest cell.
+//! How answers are printed: tables for people, JSON for programs.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+/// One line for programs.
+pub(crate) fn json(value: &impl Serialize) -> Result<String, Box<dyn std::error::Error>> {
+    Ok(serde_json::to_string(value)? + "\n")
+}
 
 /// Aligns rows under their headings, two spaces between columns and none at a line's end.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {

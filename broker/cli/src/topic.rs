@@ -1,36 +1,23 @@
-//! `firn topic`: create, list, describe and delete.
+//! `firn topic`: create, list, describe, grow and delete.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use firn_client::connection::Connection;
 use firn_client::error::Error;
 use firn_client::topics::{self, NewTopic, Topic};
 use serde::Serialize;
 
-use crate::command::{connect, key_value};
-use crate::output::{ids, table};
+use crate::command::{Bootstrap, connect, key_value};
+use crate::output::{Output, ids, table};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// Brokers to ask first, comma separated.
-    #[arg(
-        long,
-        global = true,
-        env = "FIRN_BOOTSTRAP",
-        default_value = "127.0.0.1:9092",
-        value_name = "HOST:PORT"
-    )]
-    bootstrap: String,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
     /// How answers are printed.
     #[arg(long, global = true, value_enum, default_value = "table")]
     output: Output,
     #[command(subcommand)]
     action: Action,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -56,6 +43,13 @@ enum Action {
     },
     /// Show where each partition of a topic lives.
     Describe { name: String },
+    /// Give a topic more partitions; keys may then belong elsewhere.
+    AddPartitions {
+        name: String,
+        /// How many there are to be in all.
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+        total: i32,
+    },
     /// Delete a topic with its data.
     Delete { name: String },
 }
@@ -78,7 +72,7 @@ struct PartitionJson<'a> {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Box<dyn std::error::Error>> {
-    let connection = connect(&arguments.bootstrap).await?;
+    let connection = connect(&arguments.bootstrap.bootstrap).await?;
     match arguments.action {
         Action::Create { name, partitions, replication_factor, configs } => {
             let configs = configs.into_iter().collect();
@@ -92,6 +86,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Box<dyn std::err
             listed(arguments.output, &found)
         }
         Action::Describe { name } => described(arguments.output, &one(&connection, name).await?),
+        Action::AddPartitions { name, total } => {
+            topics::add_partitions(&connection, &name, total).await?;
+            done(arguments.output, "extended", &name)
+        }
         Action::Delete { name } => {
             topics::delete(&connection, &name).await?;
             done(arguments.output, "deleted", &name)

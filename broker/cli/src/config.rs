@@ -1,0 +1,128 @@
+//! `firn config`: describe, set and delete the configs of topics and brokers.
+
+use clap::{ArgGroup, Args, Subcommand};
+use firn_client::configs::{self, Config, Resource};
+
+use crate::command::{Bootstrap, Failure, connect, key_value};
+use crate::output::{Output, json, table};
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    /// How answers are printed.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    output: Output,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Action {
+    /// Show configs; those that nobody changed are left out unless --all is given.
+    Describe {
+        #[command(flatten)]
+        whose: Whose,
+        #[arg(long)]
+        all: bool,
+    },
+    /// Set configs, for example: firn config set --topic orders retention.ms=60000
+    Set {
+        #[command(flatten)]
+        whose: Whose,
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
+        configs: Vec<(String, String)>,
+    },
+    /// Take configs back to their defaults.
+    Delete {
+        #[command(flatten)]
+        whose: Whose,
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("whose").required(true).args(["topic", "broker"]))]
+struct Whose {
+    #[arg(long)]
+    topic: Option<String>,
+    /// A broker by id, the one that --bootstrap names.
+    #[arg(long)]
+    broker: Option<String>,
+}
+
+impl Whose {
+    fn resource(self) -> Resource {
+        match self.topic {
+            Some(topic) => Resource::Topic(topic),
+            None => Resource::Broker(self.broker.unwrap_or_default()),
+        }
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
+    let connection = connect(&arguments.bootstrap.bootstrap).await?;
+    let (whose, changes): (_, Vec<(String, Option<String>)>) = match arguments.action {
+        Action::Describe { whose, all } => {
+            let mut found = configs::describe(&connection, &whose.resource()).await?;
+            found.retain(|config| all || config.source.starts_with("DYNAMIC"));
+            return described(arguments.output, &found);
+        }
+        Action::Set { whose, configs } => {
+            (whose, configs.into_iter().map(|(key, value)| (key, Some(value))).collect())
+        }
+        Action::Delete { whose, keys } => (whose, keys.into_iter().map(|key| (key, None)).collect()),
+    };
+    configs::alter(&connection, &whose.resource(), &changes).await?;
+    let keys: Vec<String> = changes.into_iter().map(|(key, _)| key).collect();
+    Ok(match arguments.output {
+        Output::Table => format!("Changed {}.\n", keys.join(", ")),
+        Output::Json => json(&serde_json::json!({ "changed": keys }))?,
+    })
+}
+
+fn described(output: Output, configs: &[Config]) -> Result<String, Failure> {
+    if output == Output::Json {
+        let rows: Vec<_> = configs
+            .iter()
+            .map(|config| {
+                serde_json::json!({
+                    "name": config.name, "value": config.value, "source": config.source,
+                    "sensitive": config.sensitive, "read_only": config.read_only,
+                })
+            })
+            .collect();
+        return json(&rows);
+    }
+    let rows: Vec<_> = configs
+        .iter()
+        .map(|config| {
+            let hidden = if config.sensitive { "(hidden)" } else { "" };
+            let value = config.value.clone().unwrap_or_else(|| hidden.to_owned());
+            vec![config.name.clone(), value, config.source.to_owned()]
+        })
+        .collect();
+    Ok(table(&["CONFIG", "VALUE", "SOURCE"], &rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_stay_hidden() {
+        let config = |name: &str, value: Option<&str>, sensitive| Config {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+            source: "DYNAMIC_TOPIC_CONFIG",
+            sensitive,
+            read_only: false,
+        };
+        let configs = [config("retention.ms", Some("5"), false), config("secret", None, true)];
+        let expected = "CONFIG        VALUE     SOURCE\n\
+                        retention.ms  5         DYNAMIC_TOPIC_CONFIG\n\
+                        secret        (hidden)  DYNAMIC_TOPIC_CONFIG\n";
+        assert_eq!(described(Output::Table, &configs).unwrap(), expected);
+    }
+}

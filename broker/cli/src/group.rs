@@ -1,0 +1,267 @@
+//! `firn group`: list, describe, reset offsets and delete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::{ArgGroup, Args, Subcommand};
+use firn_client::cluster::Cluster;
+use firn_client::consumer::{self, Start};
+use firn_client::groups::{self, Group, Listed, Offsets};
+use serde::Serialize;
+
+use crate::command::{Bootstrap, Failure, cluster};
+use crate::output::{Output, json, table};
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    /// How answers are printed.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    output: Output,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Action {
+    /// List groups.
+    List,
+    /// Show how far a group is behind, and which member reads what.
+    Describe { group: String },
+    /// Move a group that has no members to another place in a topic.
+    #[command(group = ArgGroup::new("place").required(true).args(["to_earliest", "to_latest", "to_offset", "to_timestamp"]))]
+    ResetOffsets {
+        group: String,
+        #[arg(long)]
+        topic: String,
+        /// This partition alone; may be repeated.
+        #[arg(long = "partition")]
+        partitions: Vec<i32>,
+        #[arg(long)]
+        to_earliest: bool,
+        #[arg(long)]
+        to_latest: bool,
+        #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
+        to_offset: Option<i64>,
+        /// The first record at or after this time, in milliseconds since 1970.
+        #[arg(long, value_name = "MS", value_parser = clap::value_parser!(i64).range(0..))]
+        to_timestamp: Option<i64>,
+        /// Only show the new offsets.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete a group that has no members, with what it has committed.
+    Delete { group: String },
+}
+
+#[derive(Debug, Serialize)]
+struct ListedJson<'a> {
+    group: &'a str,
+    protocol_type: &'a str,
+    state: &'a str,
+}
+
+/// How far a group is in one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Progress {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: Option<i64>,
+    pub(crate) end: Option<i64>,
+    pub(crate) lag: Option<i64>,
+    pub(crate) member: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) client: Option<String>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
+    let cluster = Arc::new(cluster(&arguments.bootstrap.bootstrap));
+    let output = arguments.output;
+    match arguments.action {
+        Action::List => listed(output, &groups::list(&cluster).await?),
+        Action::Describe { group } => {
+            let (group, rows) = progress(&cluster, &group).await?;
+            described(output, &group, &rows)
+        }
+        Action::ResetOffsets {
+            group,
+            topic,
+            partitions,
+            to_earliest,
+            to_latest: _,
+            to_offset,
+            to_timestamp,
+            dry_run,
+        } => {
+            let start = match (to_earliest, to_offset, to_timestamp) {
+                (true, ..) => Start::Earliest,
+                (_, Some(offset), _) => Start::Offset(offset),
+                (.., Some(timestamp)) => Start::Timestamp(timestamp),
+                _ => Start::Latest,
+            };
+            let offsets = places(&cluster, &topic, partitions, start).await?;
+            if !dry_run {
+                groups::reset(&cluster, &group, &offsets).await?;
+            }
+            moved(output, &offsets)
+        }
+        Action::Delete { group } => {
+            groups::delete(&cluster, &group).await?;
+            Ok(match output {
+                Output::Table => format!("Group {group} is deleted.\n"),
+                Output::Json => json(&serde_json::json!({ "deleted": group }))?,
+            })
+        }
+    }
+}
+
+/// Where `start` lies in the partitions named, or in all; within the log, as Kafka's tool moves them.
+pub(crate) async fn places(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: Vec<i32>,
+    start: Start,
+) -> Result<Offsets, Failure> {
+    let partitions = match partitions.is_empty() {
+        true => cluster.route(topic, false).await?.leaders.into_keys().collect(),
+        false => partitions,
+    };
+    let mut offsets = consumer::offsets(cluster, topic, &partitions, start).await?;
+    if let Start::Offset(_) = start {
+        let first = consumer::offsets(cluster, topic, &partitions, Start::Earliest).await?;
+        let end = consumer::offsets(cluster, topic, &partitions, Start::Latest).await?;
+        for (partition, offset) in &mut offsets {
+            let bound = |of: &BTreeMap<i32, i64>| of.get(partition).copied();
+            *offset = (*offset).min(bound(&end).unwrap_or(i64::MAX)).max(bound(&first).unwrap_or(0));
+        }
+    }
+    Ok(offsets.into_iter().map(|(partition, offset)| ((topic.to_owned(), partition), offset)).collect())
+}
+
+/// A group, and its progress in each partition that it has committed in or reads.
+pub(crate) async fn progress(cluster: &Cluster, name: &str) -> Result<(Group, Vec<Progress>), Failure> {
+    let group = groups::describe(cluster, name).await?;
+    let committed = groups::offsets(cluster, name).await?;
+    let mut wanted: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    let assigned = group.members.iter().flat_map(|member| &member.assigned);
+    let places: std::collections::BTreeSet<_> = committed.keys().chain(assigned).collect();
+    for (topic, partition) in places {
+        wanted.entry(topic.clone()).or_default().push(*partition);
+    }
+    let mut ends = Offsets::new();
+    for (topic, partitions) in wanted {
+        // A topic that was deleted has no end, and its offsets stay.
+        let found = consumer::offsets(cluster, &topic, &partitions, Start::Latest).await.unwrap_or_default();
+        let known = partitions
+            .into_iter()
+            .map(|index| ((topic.clone(), index), found.get(&index).copied().unwrap_or(-1)));
+        ends.extend(known);
+    }
+    let rows = rows(&group, &committed, ends);
+    Ok((group, rows))
+}
+
+fn rows(group: &Group, committed: &Offsets, ends: Offsets) -> Vec<Progress> {
+    let row = |((topic, partition), end): ((String, i32), i64)| {
+        let place = (topic, partition);
+        let member = group.members.iter().find(|member| member.assigned.contains(&place));
+        let (offset, end) = (committed.get(&place).copied(), Some(end).filter(|end| *end >= 0));
+        Progress {
+            group: group.group.clone(),
+            offset,
+            end,
+            lag: offset.zip(end).map(|(offset, end)| end.saturating_sub(offset).max(0)),
+            member: member.map(|member| member.id.clone()),
+            host: member.map(|member| member.host.clone()),
+            client: member.map(|member| member.client_id.clone()),
+            topic: place.0,
+            partition,
+        }
+    };
+    ends.into_iter().map(row).collect()
+}
+
+fn listed(output: Output, groups: &[Listed]) -> Result<String, Failure> {
+    if output == Output::Json {
+        let rows = groups.iter().map(|found| ListedJson {
+            group: &found.group,
+            protocol_type: &found.protocol_type,
+            state: &found.state,
+        });
+        return json(&rows.collect::<Vec<_>>());
+    }
+    let rows: Vec<_> = groups
+        .iter()
+        .map(|found| vec![found.group.clone(), found.protocol_type.clone(), found.state.clone()])
+        .collect();
+    Ok(table(&["GROUP", "PROTOCOL", "STATE"], &rows))
+}
+
+fn described(output: Output, group: &Group, rows: &[Progress]) -> Result<String, Failure> {
+    if output == Output::Json {
+        let value = serde_json::json!({ "group": group.group, "state": group.state, "partitions": rows });
+        return json(&value);
+    }
+    let text = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let member = row.member.clone().unwrap_or_else(|| "-".to_owned());
+            let place = [row.topic.clone(), row.partition.to_string()];
+            place.into_iter().chain([text(row.offset), text(row.end), text(row.lag), member]).collect()
+        })
+        .collect();
+    let table = table(&["TOPIC", "PARTITION", "OFFSET", "END", "LAG", "MEMBER"], &cells);
+    Ok(format!("Group {} is {}, with {} members.\n{table}", group.group, group.state, group.members.len()))
+}
+
+fn moved(output: Output, offsets: &Offsets) -> Result<String, Failure> {
+    if output == Output::Json {
+        let rows: Vec<_> = offsets
+            .iter()
+            .map(|((topic, partition), offset)| {
+                serde_json::json!({ "topic": topic, "partition": partition, "offset": offset })
+            })
+            .collect();
+        return json(&rows);
+    }
+    let rows: Vec<_> = offsets
+        .iter()
+        .map(|((topic, partition), offset)| vec![topic.clone(), partition.to_string(), offset.to_string()])
+        .collect();
+    Ok(table(&["TOPIC", "PARTITION", "NEW OFFSET"], &rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use firn_client::groups::Member;
+
+    use super::*;
+
+    #[test]
+    fn lag_needs_both_a_commit_and_an_end() {
+        let place = |partition| ("orders".to_owned(), partition);
+        let member = Member {
+            id: "m-1".to_owned(),
+            client_id: "c".to_owned(),
+            host: "/h".to_owned(),
+            assigned: vec![place(1)],
+        };
+        let group = Group {
+            group: "g".to_owned(),
+            state: "Stable".to_owned(),
+            protocol: "range".to_owned(),
+            members: vec![member],
+        };
+        let committed = Offsets::from([(place(0), 3), (place(2), 9)]);
+        let rows = rows(&group, &committed, Offsets::from([(place(0), 10), (place(1), 5), (place(2), -1)]));
+        let expected = "Group g is Stable, with 1 members.\n\
+                        TOPIC   PARTITION  OFFSET  END  LAG  MEMBER\n\
+                        orders  0          3       10   7    -\n\
+                        orders  1          -       5    -    m-1\n\
+                        orders  2          9       -    -    -\n";
+        assert_eq!(described(Output::Table, &group, &rows).unwrap(), expected);
+    }
+}

@@ -1,0 +1,243 @@
+//! `firn produce` and `kafka-console-producer`: one record for each line of standard input.
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use firn_client::cluster::Cluster;
+use firn_client::producer::{Outgoing, Producer, ProducerOptions};
+use firn_records::batch::Codec;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::command::{Bootstrap, Failure, cluster, key_value};
+
+/// How long a record may wait for others to share its batch.
+const LINGER: Duration = Duration::from_millis(20);
+/// Lines read ahead of the broker.
+const LINES_AHEAD: usize = 1024;
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    topic: String,
+    /// Splits each line into key and value at the first occurrence; \t is a tab.
+    #[arg(long, value_name = "TEXT")]
+    key_separator: Option<String>,
+    /// A header for every record; may be repeated.
+    #[arg(long = "header", value_name = "KEY=VALUE", value_parser = key_value)]
+    headers: Vec<(String, String)>,
+    /// Who must have written a record: all in-sync replicas, the leader (1), or nobody (0).
+    #[arg(long, value_enum, default_value = "all", allow_hyphen_values = true)]
+    acks: Acks,
+    #[arg(long, value_enum, default_value = "none")]
+    compression: Compression,
+    /// Write to this partition, whatever the key.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+}
+
+/// Kafka's own tool for producing, with its flags.
+#[derive(Debug, Clone, Args)]
+pub struct ConsoleArguments {
+    /// Brokers to ask first, comma separated.
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_server: String,
+    #[arg(long)]
+    topic: String,
+    /// parse.key=true and key.separator=TEXT, for example; may be repeated.
+    #[arg(long = "property", alias = "reader-property", value_name = "KEY=VALUE", value_parser = property)]
+    properties: Vec<(String, String)>,
+    #[arg(long = "request-required-acks", value_enum, default_value = "all", allow_hyphen_values = true)]
+    acks: Acks,
+    #[arg(long = "compression-codec", value_enum, num_args = 0..=1, default_value = "none", default_missing_value = "gzip")]
+    compression: Compression,
+}
+
+/// As `key_value`, but a separator may be a blank.
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, for example parse.key=true")?;
+    match key {
+        "parse.key" if value.parse::<bool>().is_ok() => {}
+        "key.separator" if !value.is_empty() => {}
+        _ => return Err("only parse.key=true|false and key.separator=TEXT are known".to_owned()),
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Acks {
+    #[value(alias = "-1")]
+    All,
+    #[value(name = "1")]
+    Leader,
+    #[value(name = "0")]
+    Nobody,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// What one run does, whichever flags it came from.
+#[derive(Debug)]
+struct Job {
+    topic: String,
+    separator: Option<String>,
+    headers: Vec<(String, String)>,
+    partition: Option<i32>,
+    options: ProducerOptions,
+}
+
+fn options(acks: Acks, compression: Compression) -> ProducerOptions {
+    let acks = match acks {
+        Acks::All => -1,
+        Acks::Leader => 1,
+        Acks::Nobody => 0,
+    };
+    let codec = match compression {
+        Compression::None => Codec::None,
+        Compression::Gzip => Codec::Gzip,
+        Compression::Snappy => Codec::Snappy,
+        Compression::Lz4 => Codec::Lz4,
+        Compression::Zstd => Codec::Zstd,
+    };
+    ProducerOptions { acks, codec, ..ProducerOptions::default() }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
+    let Arguments { bootstrap, topic, key_separator, headers, acks, compression, partition } = arguments;
+    let separator = key_separator.map(|text| text.replace("\\t", "\t"));
+    let job = Job { topic, separator, headers, partition, options: options(acks, compression) };
+    produce(Arc::new(cluster(&bootstrap.bootstrap)), job).await
+}
+
+pub(crate) async fn run_console(arguments: ConsoleArguments) -> Result<String, Failure> {
+    let mut parse_key = false;
+    let mut separator = "\t".to_owned();
+    for (key, value) in arguments.properties {
+        match key.as_str() {
+            "parse.key" => parse_key = value == "true",
+            _ => separator = value,
+        }
+    }
+    let job = Job {
+        topic: arguments.topic,
+        separator: Some(separator).filter(|_| parse_key),
+        headers: Vec::new(),
+        partition: None,
+        options: options(arguments.acks, arguments.compression),
+    };
+    produce(Arc::new(cluster(&arguments.bootstrap_server)), job).await
+}
+
+async fn produce(cluster: Arc<Cluster>, job: Job) -> Result<String, Failure> {
+    let mut producer = Producer::open(cluster, &job.topic, job.options).await?;
+    let mut lines = standard_input();
+    let mut due: Option<Instant> = None;
+    loop {
+        let waited = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            line = lines.recv() => {
+                let Some(line) = line else { break };
+                producer.send(&job.record(&line?)?).await?;
+                due.get_or_insert_with(|| Instant::now() + LINGER);
+            }
+            () = waited => {
+                producer.flush().await?;
+                due = None;
+            }
+        }
+    }
+    producer.flush().await?;
+    Ok(String::new())
+}
+
+impl Job {
+    fn record(&self, line: &[u8]) -> Result<Outgoing, Failure> {
+        let (key, value) = match &self.separator {
+            Some(separator) => {
+                let (key, value) = split(line, separator.as_bytes()).ok_or_else(|| {
+                    format!("no key separator {separator:?} in line: {}", String::from_utf8_lossy(line))
+                })?;
+                (Some(Bytes::copy_from_slice(key)), value)
+            }
+            None => (None, line),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let headers =
+            self.headers.iter().map(|(name, value)| (name.clone(), Some(Bytes::from(value.clone()))));
+        Ok(Outgoing {
+            partition: self.partition,
+            timestamp: i64::try_from(now).unwrap_or_default(),
+            key,
+            value: Some(Bytes::copy_from_slice(value)),
+            headers: headers.collect(),
+        })
+    }
+}
+
+fn split<'a>(line: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = line.windows(separator.len().max(1)).position(|window| window == separator)?;
+    Some((line.get(..at)?, line.get(at + separator.len()..)?))
+}
+
+/// Lines without their ends, which need not be UTF-8, read by a thread of their own: standard input cannot be polled.
+fn standard_input() -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
+    let (lines, receiver) = mpsc::channel(LINES_AHEAD);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().split(b'\n') {
+            let line = line.map(|mut line| {
+                line.pop_if(|end| *end == b'\r');
+                line
+            });
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_at_the_first_separator() {
+        let job = Job {
+            topic: "orders".to_owned(),
+            separator: Some("::".to_owned()),
+            headers: vec![("source".to_owned(), "test".to_owned())],
+            partition: Some(2),
+            options: options(Acks::All, Compression::Zstd),
+        };
+        let record = job.record(b"a::b::c").unwrap();
+        assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&b"a"[..]), Some(&b"b::c"[..])));
+        assert_eq!(record.headers, [("source".to_owned(), Some(Bytes::from_static(b"test")))]);
+        let refused = job.record(b"a:b").unwrap_err().to_string();
+        assert_eq!(refused, "no key separator \"::\" in line: a:b");
+        let keyless = Job { separator: None, ..job };
+        assert_eq!(keyless.record(b"a::b").unwrap().key, None);
+    }
+
+    #[test]
+    fn only_known_properties_are_taken() {
+        assert_eq!(property("key.separator= "), Ok(("key.separator".to_owned(), " ".to_owned())));
+        assert!(property("parse.key=maybe").is_err() && property("a=b").is_err());
+        assert!(property("key.separator=").is_err());
+    }
+}
