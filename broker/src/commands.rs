@@ -208,7 +208,9 @@ fn announce(node: &Node, dev: Option<&Dev>) {
     }
     if let (Some(dev), Some(address)) = (dev, addresses.first()) {
         let data = dev.data.display();
-        line.push_str(&format!("; data in {data}. Try: kcat -L -b {address}, or any other Kafka client"));
+        line.push_str(&format!(
+            "; data in {data}. Try: echo hello | firn produce greetings --bootstrap {address}"
+        ));
     }
     // A closed standard output does not stop a broker.
     writeln!(std::io::stdout(), "{line}").ok();

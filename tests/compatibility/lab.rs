@@ -1,9 +1,14 @@
 //! The first lab of a Kafka training: start a server, create a topic, list it, produce four lines, consume them.
 
+use std::process::Command;
+use std::time::Duration;
+
 use firn_tests::apache;
 use firn_tests::cluster::{Broker, BrokerOptions, System};
 use firn_tests::librdkafka::kcat;
+use firn_tests::process::run_ok;
 use firn_tests::segments::Offsets;
+use firn_tests::tools;
 
 use crate::{finish, sorted_lines};
 
@@ -27,6 +32,46 @@ fn the_lab_with_apaches_own_tools() {
 
     let listed = apache::topics(&address, &["--list"]).ok();
     assert_eq!(sorted_lines(&listed), ["__consumer_offsets", "my-topic"]);
+    finish(broker, Offsets::Dense);
+}
+
+#[test]
+fn the_lab_through_our_own_commands() {
+    let broker = Broker::start(BrokerOptions::default());
+    let address = broker.address();
+    let firn = |arguments: &[&str], input: &str| {
+        let mut command = Command::new(tools::firn());
+        command.args(arguments).env("FIRN_BOOTSTRAP", &address);
+        run_ok(&mut command, input, Duration::from_secs(30))
+    };
+    firn(&["topic", "create", "my-topic", "--partitions", "13"], "");
+    assert!(firn(&["topic", "list"], "").contains("my-topic  13"));
+    firn(&["produce", "my-topic"], LINES);
+    let consumed = firn(&["consume", "my-topic", "--from-beginning", "--max", "4"], "");
+    assert_eq!(sorted_lines(&consumed), sorted_lines(LINES));
+
+    // The same under the names that people know.
+    let created = firn(
+        &[
+            "kafka-topics",
+            "--create",
+            "--bootstrap-server",
+            &address,
+            "--partitions",
+            "1",
+            "--replication-factor",
+            "1",
+            "--topic",
+            "known",
+        ],
+        "",
+    );
+    assert_eq!(created.trim(), "Created topic known.");
+    firn(&["kafka-console-producer", "--bootstrap-server", &address, "--topic", "known"], LINES);
+    let known = ["--topic", "known", "--from-beginning", "--max-messages", "4"];
+    let consumed =
+        firn(&[&["kafka-console-consumer", "--bootstrap-server", &address][..], &known].concat(), "");
+    assert_eq!(consumed, LINES);
     finish(broker, Offsets::Dense);
 }
 
