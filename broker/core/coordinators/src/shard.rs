@@ -352,7 +352,7 @@ impl GroupShard {
 }
 
 #[cfg(test)]
-mod cost;
+mod cost_tests;
 #[cfg(test)]
 mod liveness;
 #[cfg(test)]
