@@ -14,12 +14,14 @@ use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::create_topics_request::CreatableTopic;
+use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::fetch_response::FetchResponse;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
 use firn_protocol::library::messages::{
-    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, TopicName,
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, InitProducerIdRequest, MetadataRequest,
+    ProduceRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::batch::{self, HEADER_LENGTH};
@@ -282,5 +284,35 @@ async fn replies_come_in_the_order_of_the_requests() {
     assert_eq!(offsets, [0, 1, 2, 3]);
     assert_eq!(all.2.unwrap().brokers[0].node_id.0, 3);
     assert!(all.4.is_ok());
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted_under_load_takes_nothing_else_with_it() {
+    let world = World::start().await;
+    let name = || TopicName(StrBytes::from_static_str("fleeting"));
+    for _ in 0..30 {
+        let topic =
+            CreatableTopic::default().with_name(name()).with_num_partitions(1).with_replication_factor(1);
+        let created =
+            world.client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
+        let topic_id = created.topics[0].topic_id;
+        assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
+        let data = PartitionProduceData::default().with_records(Some(batch_of(Producer::NONE, &["going"])));
+        let topic = TopicProduceData::default().with_topic_id(topic_id).with_partition_data(vec![data]);
+        let produce =
+            ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+        let delete = DeleteTopicsRequest::default()
+            .with_topics(vec![DeleteTopicState::default().with_name(Some(name()))]);
+        let (produced, deleted) = tokio::join!(world.client.call(&produce), async {
+            let address = world.node.addresses[0].to_string();
+            let other = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
+            other.call(&delete).await.unwrap()
+        });
+        assert!(produced.is_ok(), "it gets an answer, whichever came first");
+        assert_eq!(deleted.responses[0].error_code, 0, "{:?}", deleted.responses[0].error_message);
+        assert_eq!(world.node.context.log_dirs.first().dir.failed(), None);
+    }
+    assert_eq!(world.produce(batch_of(Producer::NONE, &["kept"])).await.error_code, 0);
     world.node.stop().await;
 }

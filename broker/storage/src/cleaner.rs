@@ -18,6 +18,7 @@ use crate::offset_map::OffsetMap;
 use crate::rewrite::{Filter, Outcome, emptied};
 use crate::scan::{BatchScan, Located, Step};
 use crate::segment::Segment;
+use crate::task_gate::TaskGate;
 use crate::txn_index::AbortedTxn;
 use firn_records::batch::BatchHeader;
 use firn_records::record::records;
@@ -41,6 +42,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub struct CompactionTask {
     pub(crate) directory: Arc<Directory>,
+    pub(crate) gate: Arc<TaskGate>,
     pub(crate) partition_path: PathBuf,
     pub(crate) generation: u64,
     pub(crate) sources: Vec<Source>,
@@ -210,6 +212,7 @@ impl CompactionTask {
     }
 
     fn create(&self, base_offset: i64) -> Result<Output<'_>, StorageError> {
+        let _in_place = self.gate.pass(&self.partition_path)?;
         let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, LOG)));
         let disk = self.directory.disk.as_ref();
         let file = disk.open(&path, OpenMode::CreateEmpty).map_err(failed_to("create", &path))?;
@@ -283,6 +286,7 @@ impl Output<'_> {
     }
 
     fn write(&mut self) -> Result<(), StorageError> {
+        let _in_place = self.task.gate.pass(&self.task.partition_path)?;
         write_all_at(self.file.as_ref(), &self.buffer, self.written)
             .map_err(failed_to("write", &self.path))?;
         self.written += self.buffer.len() as u64;
@@ -312,6 +316,7 @@ impl Output<'_> {
     }
 
     fn sibling(&self, suffix: &str) -> Result<(PathBuf, Arc<dyn DiskFile>), StorageError> {
+        let _in_place = self.task.gate.pass(&self.task.partition_path)?;
         let name = format!("{}{CLEANED}", segment_file(self.segment.base_offset, suffix));
         let path = self.task.partition_path.join(name);
         let disk = self.task.directory.disk.as_ref();

@@ -124,6 +124,7 @@ impl PartitionLog {
             .collect();
         Ok(Some(CompactionTask {
             directory: Arc::clone(&self.directory),
+            gate: Arc::clone(&self.gate),
             partition_path: self.path.clone(),
             generation: self.generation,
             sources,

@@ -17,11 +17,13 @@ use crate::file_names::{LEADER_EPOCHS, PARTITION_METADATA, SNAPSHOT, TXN_INDEX, 
 use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
 use crate::segment::Segment;
+use crate::task_gate::TaskGate;
 
 /// What has to be synced, with everything needed to do it. See the module.
 #[derive(Debug)]
 pub struct FlushTask {
     directory: Arc<Directory>,
+    gate: Arc<TaskGate>,
     partition_path: PathBuf,
     files: Vec<(PathBuf, Arc<dyn DiskFile>)>,
     epochs: Option<Vec<u8>>,
@@ -51,6 +53,8 @@ impl FlushedUpTo {
 impl FlushTask {
     /// Syncs. Call it without holding the log's lock; it takes as long as the disk takes.
     pub fn run(self) -> Result<FlushedUpTo, StorageError> {
+        let one_at_a_time = self.gate.flush();
+        let in_place = self.gate.pass(&self.partition_path)?;
         self.directory.check()?;
         let disk = self.directory.disk.as_ref();
         let stop = |error: StorageError| {
@@ -76,6 +80,7 @@ impl FlushTask {
         }
         // Another log of the directory may have failed meanwhile; acknowledging is then no longer ours to allow.
         self.directory.check()?;
+        drop((in_place, one_at_a_time));
         Ok(self.done)
     }
 }
@@ -125,6 +130,7 @@ impl PartitionLog {
         let names_changed = self.unsynced.names_changed != self.unsynced.names_synced;
         Ok(FlushTask {
             directory: Arc::clone(&self.directory),
+            gate: Arc::clone(&self.gate),
             partition_path: self.path.clone(),
             files,
             epochs: epochs_changed.then(|| self.epochs.encode()),

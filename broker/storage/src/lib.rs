@@ -16,6 +16,7 @@ mod roll;
 mod sample;
 mod scan;
 mod segment;
+mod task_gate;
 
 pub mod append;
 pub mod cleaner;

@@ -170,6 +170,7 @@ impl LogDir {
         let (mut gone, mut doomed) = (Vec::with_capacity(logs.len()), Vec::with_capacity(logs.len()));
         for log in logs {
             let (from, to) = (log.path, self.path().join(delete_dir(&log.topic_partition, log.topic_id)));
+            log.gate.close();
             remove_tree(disk, &to)?;
             disk.rename(&from, &to).map_err(failed_to("rename", &from))?;
             for segment in &log.segments {

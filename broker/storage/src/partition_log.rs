@@ -16,11 +16,13 @@ use crate::error::StorageError;
 use crate::producers::Producers;
 use crate::recent::RecentBatches;
 use crate::segment::{Home, Segment};
+use crate::task_gate::TaskGate;
 
 /// The log of one partition. See the module.
 #[derive(Debug)]
 pub struct PartitionLog {
     pub(crate) directory: Arc<Directory>,
+    pub(crate) gate: Arc<TaskGate>,
     pub(crate) path: PathBuf,
     pub(crate) topic_partition: TopicPartition,
     pub(crate) topic_id: TopicId,

@@ -88,6 +88,7 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
     let (recovery_point, log_start) = opening.directory.recall(opening.topic_partition);
     let mut log = PartitionLog {
         directory: Arc::clone(opening.directory),
+        gate: Arc::default(),
         path: opening.path.to_owned(),
         topic_partition: opening.topic_partition.clone(),
         topic_id: opening.topic_id,
