@@ -105,8 +105,8 @@ struct State {
     /// A flush failed: nothing more will be durable.
     failed: bool,
     awaiting_commit: Waiting,
-    /// Those who wait for stable storage, whatever the high watermark is.
-    awaiting_flush: Waiting,
+    /// `flush.ms` is over for what lies below this offset, whatever `flush.messages` is.
+    flush_due_to: i64,
     readers: Vec<Reader>,
     next_reader: u64,
 }
@@ -146,7 +146,7 @@ impl Partition {
                 flushing: false,
                 failed: false,
                 awaiting_commit: VecDeque::new(),
-                awaiting_flush: VecDeque::new(),
+                flush_due_to: 0,
                 readers: Vec::new(),
                 next_reader: 0,
             }),
@@ -238,7 +238,6 @@ impl Partition {
         let log = state.log.take();
         // Dropping the senders tells those who wait that the partition is gone.
         state.awaiting_commit.clear();
-        state.awaiting_flush.clear();
         for reader in &state.readers {
             reader.wake.notify_one();
         }
@@ -263,9 +262,7 @@ impl Partition {
         let mut state = self.state.lock();
         let waited = state.unflushed_since.map_or(0, |since| now_ms.saturating_sub(since));
         if state.unflushed_since.is_some() && waited >= state.config.flush_ms {
-            let end = state.log.as_ref().map_or(0, PartitionLog::end_offset);
-            let (sender, _nobody) = oneshot::channel();
-            state.awaiting_flush.push_back((end, sender));
+            state.flush_due_to = state.log.as_ref().map_or(0, PartitionLog::end_offset);
             self.start_flush(&mut state);
         }
     }
@@ -387,9 +384,8 @@ impl State {
     fn wants_flush(&self) -> bool {
         let Some(log) = &self.log else { return false };
         let unflushed = log.end_offset() - log.flushed_offset();
-        !self.failed
-            && unflushed > 0
-            && (unflushed >= self.config.flush_messages || !self.awaiting_flush.is_empty())
+        let is_due = log.flushed_offset() < self.flush_due_to;
+        !self.failed && unflushed > 0 && (unflushed >= self.config.flush_messages || is_due)
     }
 
     /// Moves the high watermark as far as it may go, and tells those who waited for it. With `flush.messages=1` that is
@@ -401,7 +397,6 @@ impl State {
         if flushed >= log.end_offset() {
             self.unflushed_since = None;
         }
-        tell(&mut self.awaiting_flush, flushed);
         if committed > self.high_watermark {
             self.high_watermark = committed;
             log.high_watermark_moved(committed);
@@ -414,7 +409,7 @@ impl State {
 
     fn fail(&mut self) {
         self.failed = true;
-        for (_, sender) in self.awaiting_commit.drain(..).chain(self.awaiting_flush.drain(..)) {
+        for (_, sender) in self.awaiting_commit.drain(..) {
             // A waiter that has given up meanwhile needs no answer.
             sender.send(Err(FlushFailed)).ok();
         }
