@@ -19,9 +19,9 @@ use firn_coordinators::error::{AppendFailure, GroupError};
 use firn_coordinators::records::OffsetsRecord;
 use firn_coordinators::requests::Reply;
 use firn_coordinators::shard::GroupShard;
-use firn_records::batch::{self, Codec, HEADER_LENGTH};
+use firn_records::batch::{self, Codec};
 use firn_records::builder::{BatchBuilder, BatchOptions};
-use firn_records::compression;
+use firn_records::lookup;
 use firn_records::record::records;
 use firn_records::validate::ValidatedBatches;
 use firn_storage::error::AppendError;
@@ -288,17 +288,8 @@ fn replay(partition: &Partition, mut group: GroupShard) -> Result<GroupShard, St
 
 fn replay_batch(group: &mut GroupShard, header: &batch::BatchHeader, batch: &[u8]) -> Result<(), String> {
     batch::verify_crc(batch).map_err(|error| error.to_string())?;
-    let codec = header.codec().map_err(|error| error.to_string())?;
-    let payload = &batch[HEADER_LENGTH..];
-    let decompressed;
-    let payload = if codec == Codec::None {
-        payload
-    } else {
-        decompressed =
-            compression::decompress(codec, payload, BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
-        &decompressed
-    };
-    for record in records(header.record_count, payload) {
+    let payload = lookup::payload(header, batch, BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
+    for record in records(header.record_count, &payload) {
         let record = record.map_err(|error| error.to_string())?;
         let Some(key) = record.key else { continue };
         let value = record.value.map(Bytes::copy_from_slice);

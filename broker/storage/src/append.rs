@@ -10,10 +10,10 @@
 use std::io::IoSlice;
 
 use firn_records::batch::{BatchHeader, PATCHABLE_LENGTH, patched_prefix};
+use firn_records::control::EndTransactionMarker;
 
 use crate::disk::write_all_vectored_at;
 use crate::error::{AppendError, StorageError, failed_to};
-use crate::markers::end_txn_marker;
 use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
 use crate::producers::{AppendOrigin, BatchMetadata, Staged};
@@ -134,7 +134,8 @@ impl PartitionLog {
     fn stage(&self, bytes: &[u8], placed: &[Placed], origin: AppendOrigin) -> Result<Staged, AppendError> {
         let mut staged = Staged::default();
         for batch in placed {
-            let marker = end_txn_marker(&batch.header, bytes.get(batch.start..).unwrap_or_default());
+            let bytes = bytes.get(batch.start..).unwrap_or_default();
+            let marker = EndTransactionMarker::of_batch(&batch.header, bytes);
             self.producers.stage(&mut staged, &batch.header, marker, origin)?;
         }
         Ok(staged)

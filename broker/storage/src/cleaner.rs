@@ -15,12 +15,16 @@ use crate::disk::{DiskFile, OpenMode, write_all_at};
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{CLEANED, INDEX, LOG, TIME_INDEX, TXN_INDEX, segment_file};
 use crate::offset_map::OffsetMap;
-use crate::rewrite::{Filter, Outcome, emptied};
+use crate::rewrite::Filter;
 use crate::scan::{BatchScan, Located, Step};
 use crate::segment::Segment;
 use crate::task_gate::TaskGate;
+use crate::times::DECOMPRESSED_BYTES_MAX;
 use crate::txn_index::AbortedTxn;
+use bytes::Bytes;
 use firn_records::batch::BatchHeader;
+use firn_records::compaction::{Filtered, emptied};
+use firn_records::lookup;
 use firn_records::record::records;
 
 /// Bytes gathered before they are written.
@@ -104,7 +108,8 @@ impl CompactionTask {
                     return Ok(());
                 }
                 if !header.is_control() && !is_aborted(source, header) {
-                    let payload = crate::times::payload(header, batch)?;
+                    let payload = lookup::payload(header, batch, DECOMPRESSED_BYTES_MAX)
+                        .map_err(|error| error.to_string())?;
                     for record in records(header.record_count, &payload) {
                         let record = record.map_err(|error| error.to_string())?;
                         let offset = header.base_offset + i64::from(record.offset_delta);
@@ -166,7 +171,7 @@ impl CompactionTask {
         };
         let mut output = self.create(base_offset)?;
         for source in group {
-            let mut pending: Option<(BatchHeader, Option<Vec<u8>>)> = None;
+            let mut pending: Option<(BatchHeader, Option<Bytes>)> = None;
             let is_last_source = source.end_offset == group_end;
             each_batch(source, |located, batch| {
                 // The batch before turned out not to be the last one.
@@ -196,15 +201,16 @@ impl CompactionTask {
         header: &BatchHeader,
         batch: &[u8],
         filter: &Filter<'_>,
-    ) -> Result<Option<Vec<u8>>, String> {
+    ) -> Result<Option<Bytes>, String> {
         if header.is_control() {
-            return Ok(Some(batch.to_vec()));
+            return Ok(Some(Bytes::copy_from_slice(batch)));
         }
-        let outcome = if is_aborted(source, header) { Outcome::Gone } else { filter.apply(header, batch)? };
+        let outcome =
+            if is_aborted(source, header) { Filtered::Empty } else { filter.apply(header, batch)? };
         Ok(match outcome {
-            Outcome::Unchanged => Some(batch.to_vec()),
-            Outcome::Rewritten(bytes) => Some(bytes),
-            Outcome::Gone => {
+            Filtered::Unchanged => Some(Bytes::copy_from_slice(batch)),
+            Filtered::Rewritten(bytes) => Some(bytes),
+            Filtered::Empty => {
                 let last = self.last_of_producer.get(&header.producer_id);
                 (header.has_producer_id() && last == Some(&header.last_offset())).then(|| emptied(header))
             }

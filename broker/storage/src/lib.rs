@@ -27,7 +27,6 @@ pub mod error;
 pub mod flush;
 pub mod identity;
 pub mod log_dir;
-pub mod markers;
 pub mod partition_log;
 mod producer_snapshot;
 pub mod producers;

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use firn_records::batch::BatchHeader;
+use firn_records::control::{EndTransactionMarker, TransactionResult};
 
 use crate::error::AppendError;
-use crate::markers::EndTxnMarker;
 
 /// Batches remembered of each producer: its client may have five requests in flight.
 pub(crate) const WINDOW: usize = 5;
@@ -207,7 +207,7 @@ impl Producers {
         &self,
         staged: &mut Staged,
         header: &BatchHeader,
-        marker: Option<EndTxnMarker>,
+        marker: Option<EndTransactionMarker>,
         origin: AppendOrigin,
     ) -> Result<(), AppendError> {
         if !header.has_producer_id() {
@@ -265,7 +265,7 @@ impl Producers {
     pub(crate) fn replay(
         &mut self,
         header: &BatchHeader,
-        marker: Option<EndTxnMarker>,
+        marker: Option<EndTransactionMarker>,
     ) -> Option<CompletedTxn> {
         if !header.has_producer_id() {
             return None;
@@ -341,13 +341,13 @@ pub(crate) fn is_expired(entry: &ProducerEntry, now_ms: i64, expiration_ms: i64)
 fn end_transaction(
     entry: &mut ProducerEntry,
     header: &BatchHeader,
-    marker: EndTxnMarker,
+    marker: EndTransactionMarker,
 ) -> Option<CompletedTxn> {
     let completed = entry.current_txn_first_offset.take().map(|first_offset| CompletedTxn {
         producer_id: header.producer_id,
         first_offset,
         last_offset: header.base_offset,
-        aborted: !marker.commit,
+        aborted: marker.result == TransactionResult::Abort,
     });
     entry.see_epoch(header.producer_epoch);
     entry.coordinator_epoch = marker.coordinator_epoch;

@@ -95,7 +95,7 @@ fn transactions_hold_the_stable_offset_back_until_their_marker_is_replicated() {
     let marker = |id, offset, commit| {
         let bytes = Sample::end_txn(commit, 4).by(id, 0, -1).bytes();
         let header = BatchHeader { base_offset: offset, ..headers(&bytes)[0] };
-        (header, crate::markers::end_txn_marker(&header, &bytes))
+        (header, EndTransactionMarker::of_batch(&header, &bytes))
     };
     accept(&mut producers, &data(1, 10)).unwrap();
     accept(&mut producers, &data(2, 12)).unwrap();
@@ -111,7 +111,7 @@ fn transactions_hold_the_stable_offset_back_until_their_marker_is_replicated() {
     assert_eq!(producers.first_undecided_offset(), None);
     assert_eq!(producers.first_unstable_offset(15), Some(12), "the marker at 15 is above the high watermark");
     assert_eq!(producers.first_unstable_offset(16), None);
-    let zombie = EndTxnMarker { commit: true, coordinator_epoch: 3 };
+    let zombie = EndTransactionMarker { result: TransactionResult::Commit, coordinator_epoch: 3 };
     let refused = producers.stage(&mut Staged::default(), &header, Some(zombie), AppendOrigin::Coordinator);
     assert!(matches!(refused, Err(AppendError::TransactionCoordinatorFenced { epoch: 3, current: 4, .. })));
 }

@@ -1,9 +1,10 @@
 //! Rebuilding what is derived from a segment's batches: indexes, largest timestamp, producers, aborted transactions.
 
+use firn_records::control::EndTransactionMarker;
+
 use crate::disk::{DiskFile, read_exact_at};
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{SNAPSHOT, segment_file};
-use crate::markers::end_txn_marker;
 use crate::open_files::{Part, read_file};
 use crate::partition_log::PartitionLog;
 use crate::producer_snapshot;
@@ -187,7 +188,7 @@ impl PartitionLog {
             let mut batch = vec![0; header.size_in_bytes()];
             read_exact_at(file, &mut batch, located.position)
                 .map_err(failed_to("read", &self.home().log_path(segment_base)))?;
-            marker = end_txn_marker(header, &batch);
+            marker = EndTransactionMarker::of_batch(header, &batch);
         }
         let Some(completed) = self.producers.replay(header, marker) else { return Ok(()) };
         if completed.aborted {

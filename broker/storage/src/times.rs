@@ -2,11 +2,8 @@
 //!
 //! Indexes and headers narrow the search to one batch; only that batch is read and, if need be, decompressed.
 
-use std::borrow::Cow;
-
-use firn_records::batch::{BatchHeader, Codec, HEADER_LENGTH};
-use firn_records::compression::decompress;
-use firn_records::record::records;
+use firn_records::batch::BatchHeader;
+use firn_records::lookup;
 
 use crate::disk::read_exact_at;
 use crate::error::{StorageError, failed_to};
@@ -15,8 +12,8 @@ use crate::partition_log::PartitionLog;
 use crate::scan::{HeaderWalk, Located, Step};
 use crate::segment::Segment;
 
-/// No batch is decompressed to more than this to answer a question about time. Far above `max.message.bytes`.
-const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
+/// No stored batch is decompressed to more than this. Far above `max.message.bytes`.
+pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 
 /// A record's offset and timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +35,7 @@ impl PartitionLog {
                 continue;
             }
             let start = self.position_for_timestamp(segment, timestamp)?;
-            let found = self.first_in_segment(segment, start, |record| record.timestamp >= timestamp)?;
+            let found = self.first_in_segment(segment, start, timestamp)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -67,8 +64,7 @@ impl PartitionLog {
         }
         let Some((index, located)) = largest else { return Ok(None) };
         let Some(segment) = self.segments.get(index) else { return Ok(None) };
-        let wanted = located.header.max_timestamp;
-        self.first_in_segment(segment, located.position, |record| record.timestamp >= wanted)
+        self.first_in_segment(segment, located.position, located.header.max_timestamp)
     }
 
     /// The first batch with the largest timestamp among those of `segment` that reach above the log start.
@@ -103,56 +99,29 @@ impl PartitionLog {
         Ok(located.map_or(0, |located| located.position))
     }
 
-    /// The first record from `position` on, at or above the log start, that `wanted` accepts. Batches whose largest
-    /// timestamp is not wanted are not opened.
+    /// The first record from `position` on, at or above the log start, that is at least as young as `timestamp`. Batches
+    /// whose largest timestamp is below it are not opened.
     fn first_in_segment(
         &self,
         segment: &Segment,
         position: u64,
-        wanted: impl Fn(&OffsetAndTimestamp) -> bool,
+        timestamp: i64,
     ) -> Result<Option<OffsetAndTimestamp>, StorageError> {
+        let path = self.home().log_path(segment.base_offset);
         self.walk(segment, position, |located| {
             let header = &located.header;
-            let best = OffsetAndTimestamp {
-                offset: header.last_offset(),
-                timestamp: header.max_timestamp,
-                leader_epoch: header.partition_leader_epoch,
-            };
-            if header.last_offset() < self.log_start_offset || header.is_control() || !wanted(&best) {
+            if header.last_offset() < self.log_start_offset
+                || header.is_control()
+                || header.max_timestamp < timestamp
+            {
                 return Ok(None);
             }
             let batch = self.read_batch(segment, &located)?;
-            self.first_in_batch(segment, header, &batch, &wanted)
+            let start = self.log_start_offset;
+            let found = lookup::first_at_or_after(header, &batch, timestamp, start, DECOMPRESSED_BYTES_MAX)
+                .map_err(|error| StorageError::corrupt(&path, error.to_string()))?;
+            Ok(found.map(|found| of(header, found)))
         })
-    }
-
-    fn first_in_batch(
-        &self,
-        segment: &Segment,
-        header: &BatchHeader,
-        batch: &[u8],
-        wanted: impl Fn(&OffsetAndTimestamp) -> bool,
-    ) -> Result<Option<OffsetAndTimestamp>, StorageError> {
-        let path = self.home().log_path(segment.base_offset);
-        let damaged = |reason: String| StorageError::corrupt(&path, reason);
-        let payload = payload(header, batch).map_err(damaged)?;
-        for record in records(header.record_count, &payload) {
-            let record = record.map_err(|error| damaged(error.to_string()))?;
-            let timestamp = if header.is_log_append_time() {
-                header.max_timestamp
-            } else {
-                header.base_timestamp.wrapping_add(record.timestamp_delta)
-            };
-            let found = OffsetAndTimestamp {
-                offset: header.base_offset + i64::from(record.offset_delta),
-                timestamp,
-                leader_epoch: header.partition_leader_epoch,
-            };
-            if found.offset >= self.log_start_offset && wanted(&found) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
     }
 
     fn read_batch(&self, segment: &Segment, located: &Located) -> Result<Vec<u8>, StorageError> {
@@ -187,13 +156,7 @@ impl PartitionLog {
     }
 }
 
-/// A batch's records, decompressed. `batch` is the whole batch.
-pub(crate) fn payload<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
-    let stored = batch.get(HEADER_LENGTH..).unwrap_or_default();
-    match header.codec().map_err(|error| error.to_string())? {
-        Codec::None => Ok(Cow::Borrowed(stored)),
-        codec => decompress(codec, stored, DECOMPRESSED_BYTES_MAX)
-            .map(Cow::Owned)
-            .map_err(|error| error.to_string()),
-    }
+fn of(header: &BatchHeader, found: lookup::TimedOffset) -> OffsetAndTimestamp {
+    let lookup::TimedOffset { offset, timestamp } = found;
+    OffsetAndTimestamp { offset, timestamp, leader_epoch: header.partition_leader_epoch }
 }

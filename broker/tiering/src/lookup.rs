@@ -1,9 +1,7 @@
 //! Where offsets and timestamps lie, by the indexes that each object carries.
 
 use bytes::Bytes;
-use firn_records::batch::HEADER_LENGTH;
-use firn_records::compression::decompress;
-use firn_records::record::records;
+use firn_records::lookup::first_at_or_after;
 use firn_tier::footer::SectionKind;
 use firn_tier::lineage::LeaderEpochs;
 use firn_tier::select::Link;
@@ -113,18 +111,10 @@ impl ObjectLog {
             position: found.position,
         };
         let batch = self.bytes(found.position..found.end()).await?;
-        let codec = found.header.codec().map_err(|_| corrupt())?;
-        let payload = batch.get(HEADER_LENGTH..).unwrap_or_default();
-        let payload = decompress(codec, payload, DECOMPRESSED_BYTES_MAX).map_err(|_| corrupt())?;
-        for record in records(found.header.record_count, &payload) {
-            let record = record.map_err(|_| corrupt())?;
-            let offset = found.header.base_offset.saturating_add(i64::from(record.offset_delta));
-            let of_record = found.header.record_timestamp(record.timestamp_delta);
-            if of_record >= timestamp && self.link.from <= offset && offset < self.link.to {
-                return Ok(Some((offset, of_record)));
-            }
-        }
-        Ok(None)
+        let limit = DECOMPRESSED_BYTES_MAX;
+        let first = first_at_or_after(&found.header, &batch, timestamp, self.link.from, limit);
+        let first = first.map_err(|_| corrupt())?.filter(|first| first.offset < self.link.to);
+        Ok(first.map(|first| (first.offset, first.timestamp)))
     }
 }
 
