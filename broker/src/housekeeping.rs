@@ -77,6 +77,7 @@ fn flush_by_time(context: &Arc<Context>) {
 
 /// Writes the recovery points and log starts down, so that a restart after a crash checks little.
 fn checkpoint(context: &Arc<Context>) {
+    context.log_dirs.count_strays();
     let partitions = context.partitions.all();
     for dir in context.log_dirs.all() {
         let mut offsets = Vec::new();

@@ -23,3 +23,4 @@ pub mod partitions;
 pub mod producer_ids;
 pub mod request_metrics;
 pub mod server;
+pub mod strays;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
@@ -35,6 +36,8 @@ pub struct LogDirs {
     counts: Mutex<Vec<usize>>,
     /// Where the partitions lie that were found at the start.
     found: Mutex<HashMap<TopicPartition, usize>>,
+    /// Directories that were set aside and still lie there, as last counted.
+    strays: AtomicUsize,
 }
 
 /// How the directories are opened.
@@ -53,8 +56,7 @@ pub struct Opening<'a> {
 impl LogDirs {
     pub fn open(opening: Opening<'_>) -> Result<Self, StorageError> {
         let mut dirs = Vec::new();
-        let mut found = HashMap::new();
-        for (index, (path, id)) in opening.paths.iter().zip(&opening.directory_ids).enumerate() {
+        for (path, id) in opening.paths.iter().zip(&opening.directory_ids) {
             let identity = Identity {
                 cluster_id: opening.cluster_id.clone(),
                 node_id: opening.node_id,
@@ -65,12 +67,11 @@ impl LogDirs {
                 ..Default::default()
             };
             let dir = LogDir::open(opening.disk.clone(), path, &identity, options)?;
-            found.extend(dir.partitions()?.into_iter().map(|log| (log.topic_partition, index)));
             let guard = DiskGuard::new(opening.disk.clone(), path.clone(), opening.reserve_bytes);
             dirs.push(Arc::new(DataDir { dir, guard }));
         }
         let counts = Mutex::new(vec![0; dirs.len()]);
-        Ok(Self { dirs, counts, found: Mutex::new(found) })
+        Ok(Self { dirs, counts, found: Mutex::default(), strays: AtomicUsize::new(0) })
     }
 
     /// The one that holds the metadata log.
@@ -86,11 +87,51 @@ impl LogDirs {
     pub fn found(&self) -> Result<Vec<(PathBuf, FoundLog)>, StorageError> {
         let mut found = Vec::new();
         for dir in &self.dirs {
-            let logs = dir.dir.partitions()?.into_iter();
-            let logs = logs.filter(|log| *log.topic_partition.topic != *METADATA_TOPIC);
+            let logs = partitions(dir)?.into_iter();
             found.extend(logs.map(|log| (dir.dir.path().to_owned(), log)));
         }
         Ok(found)
+    }
+
+    /// Renames the directories for which `why_stray` has a reason, each with an id from `unique`, and notes where the
+    /// others are.
+    pub fn set_aside(
+        &self,
+        why_stray: impl Fn(&FoundLog) -> Option<&'static str>,
+        unique: impl Fn() -> TopicId,
+    ) -> Result<(), StorageError> {
+        for (index, dir) in self.dirs.iter().enumerate() {
+            let (mut strays, mut reasons) = (Vec::new(), Vec::new());
+            for log in partitions(dir)? {
+                match why_stray(&log) {
+                    None => drop(self.found.lock().insert(log.topic_partition, index)),
+                    Some(reason) => {
+                        strays.push((log.topic_partition, unique()));
+                        reasons.push(reason);
+                    }
+                }
+            }
+            let moved = dir.dir.set_aside(&strays)?;
+            for (((partition, _), reason), path) in strays.iter().zip(reasons).zip(moved) {
+                tracing::warn!(
+                    %partition, reason, path = %path.display(),
+                    "a stray partition was set aside: remove the directory once you are sure that nobody needs its records"
+                );
+            }
+        }
+        self.count_strays();
+        Ok(())
+    }
+
+    /// Directories that were set aside and still lie there, as last counted.
+    pub fn strays(&self) -> usize {
+        self.strays.load(Ordering::Relaxed)
+    }
+
+    /// Counts them anew: an operator may have removed some. A directory that cannot be listed counts as empty.
+    pub fn count_strays(&self) {
+        let count = self.dirs.iter().map(|dir| dir.dir.strays().unwrap_or(0)).sum();
+        self.strays.store(count, Ordering::Relaxed);
     }
 
     /// Opens a partition's log where it lies, or creates it where there are fewest.
@@ -123,6 +164,13 @@ impl LogDirs {
             counts[index] = counts[index].saturating_sub(partitions);
         }
     }
+}
+
+/// Partitions that have a directory here; the metadata log is not one of them.
+fn partitions(dir: &DataDir) -> Result<Vec<FoundLog>, StorageError> {
+    let mut found = dir.dir.partitions()?;
+    found.retain(|log| *log.topic_partition.topic != *METADATA_TOPIC);
+    Ok(found)
 }
 
 /// The cluster that a data directory belongs to, if it has belonged to one.

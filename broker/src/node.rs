@@ -1,6 +1,6 @@
 //! One broker, from its configuration to its last flush: the only file that knows every part.
 //!
-//! Start: lock the data directories → replay the metadata → open the logs (recovering those that were not closed) →
+//! Start: lock the data directories → replay the metadata → set strays aside → open the logs (recovering those that were not closed) →
 //! register → listen. Stop, in the other order: refuse new connections, let requests end, close the logs with all that a
 //! next start wants to find, and only then say that the shutdown was clean.
 
@@ -47,6 +47,7 @@ use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::request_metrics::RequestMetrics;
 use crate::server;
+use crate::strays;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,7 @@ pub enum StartError {
     #[error("the address {address} cannot be resolved: {source}")]
     Resolve { address: String, source: io::Error },
     #[error(
-        "{path} holds partition {partition}, which the metadata do not know: the directory belongs to another cluster, or its metadata are lost. Start with the right log.dirs, or move the partition's directory away"
+        "{path} holds partition {partition}, but there are no metadata at all: they are lost, or in another directory. Start with the log.dirs of before, in their order, or move the partition's directory away"
     )]
     UnknownPartition { path: PathBuf, partition: String },
 }
@@ -193,8 +194,8 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
     })?);
     let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, now_ms)?;
-    check_found(&log_dirs, &image)?;
     let node_id = config.node_id;
+    strays::set_aside(&log_dirs, &metadata_log, &image, node_id, random_id)?;
     let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
     let config = image.broker_config(&config).unwrap_or_else(|error| {
@@ -268,17 +269,6 @@ fn offsets_codec(config: &BrokerConfig) -> Codec {
         4 => Codec::Zstd,
         _ => Codec::None,
     }
-}
-
-/// A directory whose metadata were lost must not be taken for an empty one: its records would be beyond reach.
-fn check_found(log_dirs: &LogDirs, image: &Image) -> Result<(), StartError> {
-    for (path, found) in log_dirs.found()? {
-        let known = image.topic(&found.topic_partition.topic).is_some();
-        if !known && image.topic_count() == 0 {
-            return Err(StartError::UnknownPartition { path, partition: found.topic_partition.to_string() });
-        }
-    }
-    Ok(())
 }
 
 /// Opens the logs of every topic, several at a time: after a crash each has a tail to check.

@@ -83,6 +83,11 @@ fn broker(context: &Context, out: &mut Exposition) {
         offline,
     );
     gauge("kafka_log_logmanager_offlinelogdirectorycount", "Log directories that failed", failed as f64);
+    gauge(
+        "firn_log_dirs_stray_partitions",
+        "Directories of partitions that no topic owns, set aside and not removed yet",
+        context.log_dirs.strays() as f64,
+    );
     gauge("kafka_controller_kafkacontroller_globaltopiccount", "Topics", image.topic_count() as f64);
     gauge(
         "kafka_controller_kafkacontroller_globalpartitioncount",

@@ -30,6 +30,8 @@ pub(crate) const DIRECTORY_LOCK: &str = ".lock";
 
 /// Ends the name of a partition's directory that is being removed.
 const DELETE_DIR: &str = "-delete";
+/// Ends the name of a partition's directory that was set aside because nothing in the metadata owns it.
+const STRAY_DIR: &str = "-stray";
 /// Longest file name of the usual file systems.
 const NAME_LENGTH_MAX: usize = 255;
 
@@ -57,17 +59,30 @@ pub(crate) fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
     Some(TopicPartition::new(topic, partition.parse().ok()?))
 }
 
-/// The name under which a partition's directory waits for its removal. The topic's id makes it unique; a long topic
-/// name is cut so that the name still fits.
+/// The name under which a partition's directory waits for its removal. The topic's id makes it unique.
 pub(crate) fn delete_dir(partition: &TopicPartition, topic_id: TopicId) -> String {
-    let suffix = format!("-{}.{}{DELETE_DIR}", partition.partition, topic_id.0.simple());
-    let room = NAME_LENGTH_MAX - suffix.len();
-    let topic = partition.topic.get(..room).unwrap_or(&partition.topic);
-    format!("{topic}{suffix}")
+    dir_out_of_the_way(partition, topic_id, DELETE_DIR)
 }
 
 pub(crate) fn is_delete_dir(name: &str) -> bool {
     name.ends_with(DELETE_DIR) && name.contains('.')
+}
+
+/// The name under which a stray partition's directory is kept; `unique` was never used before.
+pub(crate) fn stray_dir(partition: &TopicPartition, unique: TopicId) -> String {
+    dir_out_of_the_way(partition, unique, STRAY_DIR)
+}
+
+pub(crate) fn is_stray_dir(name: &str) -> bool {
+    name.ends_with(STRAY_DIR) && name.contains('.')
+}
+
+/// A long topic name is cut so that the whole still fits.
+fn dir_out_of_the_way(partition: &TopicPartition, unique: TopicId, end: &str) -> String {
+    let suffix = format!("-{}.{}{end}", partition.partition, unique.0.simple());
+    let room = NAME_LENGTH_MAX - suffix.len();
+    let topic = partition.topic.get(..room).unwrap_or(&partition.topic);
+    format!("{topic}{suffix}")
 }
 
 #[cfg(test)]
@@ -94,12 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_directory_fits_a_file_name_and_is_known_as_such() {
+    fn a_directory_out_of_the_way_fits_a_file_name_and_is_known_as_such() {
         let long = TopicPartition::new("t".repeat(249), 123);
-        let name = delete_dir(&long, TopicId(Uuid::from_u128(7)));
-        assert_eq!(name.len(), 255);
-        assert!(is_delete_dir(&name));
-        assert_eq!(parse_partition_dir(&name), None);
-        assert!(!is_delete_dir("my-delete-0"));
+        let id = TopicId(Uuid::from_u128(7));
+        for (name, deleted) in [(delete_dir(&long, id), true), (stray_dir(&long, id), false)] {
+            assert_eq!(name.len(), 255);
+            assert_eq!((is_delete_dir(&name), is_stray_dir(&name)), (deleted, !deleted), "{name}");
+            assert_eq!(parse_partition_dir(&name), None);
+        }
+        assert!(!is_delete_dir("my-delete-0") && !is_stray_dir("my-stray-0"));
     }
 }

@@ -20,7 +20,7 @@ use crate::disk::{Disk, Lock, OpenMode, Space, write_all_at};
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{
     CLEAN_SHUTDOWN, CLEANER_OFFSETS, DIRECTORY_LOCK, LOG_START_OFFSETS, META_PROPERTIES, PARTITION_METADATA,
-    RECOVERY_POINTS, delete_dir, is_delete_dir, parse_partition_dir,
+    RECOVERY_POINTS, delete_dir, is_delete_dir, is_stray_dir, parse_partition_dir, stray_dir,
 };
 use crate::identity::{self, Identity};
 use crate::open_files::read_file;
@@ -98,6 +98,33 @@ impl LogDir {
         }
         found.sort_by(|one, other| one.topic_partition.cmp(&other.topic_partition));
         Ok(found)
+    }
+
+    /// Renames partitions' directories so that nothing takes them for partitions; each is given with an id that makes
+    /// its new name unique. Their bytes stay for the operator to look at. A crash leaves some under their old names, to
+    /// be set aside by the next start; none is lost. Returns where they are now.
+    pub fn set_aside(&self, strays: &[(TopicPartition, TopicId)]) -> Result<Vec<PathBuf>, StorageError> {
+        if strays.is_empty() {
+            return Ok(Vec::new());
+        }
+        let disk = self.directory.disk.as_ref();
+        let mut moved = Vec::with_capacity(strays.len());
+        for (topic_partition, unique) in strays {
+            let from = self.partition_path(topic_partition);
+            let to = self.path().join(stray_dir(topic_partition, *unique));
+            disk.rename(&from, &to).map_err(failed_to("rename", &from))?;
+            moved.push(to);
+        }
+        disk.sync_dir(self.path()).map_err(failed_to("sync", self.path()))?;
+        let names: Vec<_> = strays.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
+        self.directory.forget(&names)?;
+        Ok(moved)
+    }
+
+    /// How many directories lie here that were set aside.
+    pub fn strays(&self) -> Result<usize, StorageError> {
+        let entries = self.directory.disk.read_dir(self.path()).map_err(failed_to("list", self.path()))?;
+        Ok(entries.iter().filter(|entry| entry.is_dir && is_stray_dir(&entry.name)).count())
     }
 
     /// Opens a partition's log; creates it if it is not there, recovers it if it was not closed.
@@ -241,7 +268,8 @@ fn create_durably(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Checks whose directory it is, or makes it ours. One that Apache Kafka wrote is taken over after a clean shutdown only.
+/// Checks whose directory it is, or makes it ours. One that Apache Kafka wrote is taken over after a clean shutdown only,
+/// and one that holds partitions but does not say whose they are not at all.
 fn claim(disk: &dyn Disk, path: &Path, identity: &Identity, clean: bool) -> Result<Identity, StorageError> {
     let file = path.join(META_PROPERTIES);
     let mut claimed = identity.clone();
@@ -256,9 +284,22 @@ fn claim(disk: &dyn Disk, path: &Path, identity: &Identity, clean: bool) -> Resu
                 "Apache Kafka wrote it and did not shut down cleanly: start that broker once more and stop it",
             ));
         }
+    } else if let Some(partition) = first_partition(disk, path)? {
+        return Err(StorageError::corrupt(
+            path,
+            format!(
+                "it holds partition {partition}, and no {META_PROPERTIES} says of which cluster: put that file back, \
+                 or move the partitions away"
+            ),
+        ));
     }
     checkpoint::replace(disk, path, META_PROPERTIES, &identity::encode(&claimed), DirSync::Now)?;
     Ok(claimed)
+}
+
+fn first_partition(disk: &dyn Disk, path: &Path) -> Result<Option<TopicPartition>, StorageError> {
+    let entries = disk.read_dir(path).map_err(failed_to("list", path))?;
+    Ok(entries.iter().filter(|entry| entry.is_dir).find_map(|entry| parse_partition_dir(&entry.name)))
 }
 
 fn load_checkpoints(disk: &dyn Disk, path: &Path) -> Result<Checkpoints, StorageError> {
