@@ -72,6 +72,10 @@ impl Controller {
                 *log = None;
             } else {
                 follower.follow(&next, &records, now_ms);
+                // The change itself is made: without a snapshot the next start only has more to replay.
+                if let Some(Err(error)) = log.as_mut().map(|open| open.snapshot_if_due(&next, now_ms)) {
+                    tracing::error!(%error, "no snapshot of the metadata");
+                }
             }
             // The lock is held until here: changes follow one another, and so do their effects.
             (next, written.map(|()| log))

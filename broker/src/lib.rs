@@ -15,6 +15,7 @@ pub mod follower;
 pub mod housekeeping;
 pub mod log_dirs;
 pub mod metadata_log;
+pub mod metadata_snapshot;
 pub mod net;
 pub mod node;
 pub mod observed;

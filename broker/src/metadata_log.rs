@@ -1,8 +1,13 @@
-//! The metadata on disk: a log of records in the first data directory, in the format of any other log.
+//! The metadata on disk: a log of records in the first data directory, in the format of any other log, and a snapshot
+//! of what it said before it was cut.
 //!
 //! Order of a change: the records are appended as one batch, flushed, and only then applied. A crash before the flush
 //! leaves nothing or a torn batch that recovery cuts; nobody has been told of the change. A batch is applied whole or not
 //! at all, live and at the start alike.
+//!
+//! Order of a snapshot: it is written whole and durable; then the log, of which it says everything, is emptied and goes
+//! on at its offset; then older snapshots go. A start takes the newest snapshot that is whole and replays what the log
+//! has from there. So a crash before the snapshot has its name leaves the log, one after it both, and no crash neither.
 
 use std::sync::Arc;
 
@@ -21,9 +26,13 @@ use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
 use uuid::Uuid;
 
+use crate::metadata_snapshot::{self, SnapshotId};
+
 /// Kafka's name and id of the metadata partition.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 const TOPIC_ID: TopicId = TopicId(Uuid::from_u128(1));
+/// One controller writes the log, for good.
+const EPOCH: i32 = 0;
 /// Bytes that are read at a time when the log is replayed.
 const REPLAY_BYTES: usize = 4 << 20;
 
@@ -40,26 +49,47 @@ pub enum MetadataError {
     Record { offset: i64, source: RecordError },
     #[error("metadata log, batch at offset {offset}: {reason}")]
     Batch { offset: i64, reason: String },
+    #[error(
+        "the metadata log begins at offset {log_start}, and no whole snapshot holds what was before: restore the newest .checkpoint file of {METADATA_TOPIC}-0 from a backup"
+    )]
+    NoSnapshot { log_start: i64 },
     #[error("metadata record cannot be written: {0}")]
     Encode(#[from] RecordError),
     #[error("metadata batch cannot be built: {0}")]
     Build(#[from] CompressionError),
 }
 
+/// The log, open for changes. One process has it.
 #[derive(Debug)]
 pub struct MetadataLog {
     log: PartitionLog,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    bytes_between_snapshots: u64,
+    bytes_since_snapshot: u64,
 }
 
 impl MetadataLog {
-    /// Opens the log and replays it.
-    pub fn open(dir: &LogDir, now_ms: i64) -> Result<(Self, Image), MetadataError> {
+    /// Opens the log and makes the image of the newest snapshot and what was written since.
+    pub fn open(
+        dir: &LogDir,
+        bytes_between_snapshots: u64,
+        now_ms: i64,
+    ) -> Result<(Self, Image), MetadataError> {
         let config = TopicConfig { retention_ms: -1, ..TopicConfig::default() };
         let mut log =
             dir.open_log(&TopicPartition::new(METADATA_TOPIC, 0), TOPIC_ID, Arc::new(config), now_ms)?;
-        log.start_epoch(0);
-        let image = replay(&log)?;
-        Ok((Self { log }, image))
+        let (from, image) =
+            newest_snapshot(&log)?.map_or((0, Image::default()), |(id, image)| (id.end_offset, image));
+        if log.log_start_offset() > from {
+            return Err(MetadataError::NoSnapshot { log_start: log.log_start_offset() });
+        }
+        if log.end_offset() < from {
+            log.truncate_fully_and_start_at(from)?;
+        }
+        log.start_epoch(EPOCH);
+        let image = replay(&log, from, image)?;
+        let bytes_since_snapshot = log.size_bytes();
+        Ok((Self { log, bytes_between_snapshots, bytes_since_snapshot }, image))
     }
 
     /// Appends the records of one decision and brings them to stable storage.
@@ -70,11 +100,30 @@ impl MetadataLog {
         }
         let bytes = builder.build()?;
         let batches = ValidatedBatches::trusted(bytes).map_err(|error| self.bad_batch(&error))?;
-        self.log.append(&batches.bytes, &batches.headers, 0, AppendOrigin::Coordinator, now_ms)?;
+        self.log.append(&batches.bytes, &batches.headers, EPOCH, AppendOrigin::Coordinator, now_ms)?;
         if let Some(task) = self.log.flush_task()? {
             let flushed = task.run()?;
             self.log.flushed(flushed);
         }
+        self.bytes_since_snapshot += batches.bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes a snapshot of `image`, which is all that was written so far, once enough was; then lets go of the log below
+    /// it. On an error the log is as it was, or its directory has failed; the next snapshot is due as if this were one.
+    pub fn snapshot_if_due(&mut self, image: &Image, now_ms: i64) -> Result<(), MetadataError> {
+        if self.bytes_since_snapshot < self.bytes_between_snapshots {
+            return Ok(());
+        }
+        self.bytes_since_snapshot = 0;
+        let id = SnapshotId { end_offset: self.log.end_offset(), epoch: EPOCH };
+        self.log.keep_file(&id.file_name(), &metadata_snapshot::encode(image, now_ms)?)?;
+        self.log.truncate_fully_and_start_at(id.end_offset)?;
+        self.log.start_epoch(EPOCH);
+        for older in snapshots(&self.log)?.into_iter().filter(|older| *older < id) {
+            self.log.remove_kept_file(&older.file_name())?;
+        }
+        tracing::info!(offset = id.end_offset, "wrote a snapshot of the metadata");
         Ok(())
     }
 
@@ -92,9 +141,28 @@ impl MetadataLog {
     }
 }
 
-fn replay(log: &PartitionLog) -> Result<Image, MetadataError> {
-    let mut image = Image::default();
-    let mut offset = log.log_start_offset();
+/// Every snapshot, the oldest first.
+fn snapshots(log: &PartitionLog) -> Result<Vec<SnapshotId>, MetadataError> {
+    let names = log.kept_files(metadata_snapshot::CHECKPOINT)?;
+    let mut ids: Vec<_> = names.iter().filter_map(|name| SnapshotId::parse(name)).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+fn newest_snapshot(log: &PartitionLog) -> Result<Option<(SnapshotId, Image)>, MetadataError> {
+    for id in snapshots(log)?.into_iter().rev() {
+        let name = id.file_name();
+        let bytes = log.kept_file(&name)?.unwrap_or_default();
+        match metadata_snapshot::decode(&bytes) {
+            Ok(image) => return Ok(Some((id, image))),
+            Err(reason) => tracing::error!(name, reason, "this snapshot of the metadata is damaged"),
+        }
+    }
+    Ok(None)
+}
+
+/// Applies what the log has from `offset` on.
+fn replay(log: &PartitionLog, mut offset: i64, mut image: Image) -> Result<Image, MetadataError> {
     while offset < log.end_offset() {
         let bytes = log
             .read(offset, log.end_offset(), REPLAY_BYTES, true)?

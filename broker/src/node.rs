@@ -193,7 +193,8 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         producer_id_expiration_ms: i64::from(config.log.producer_id_expiration_ms),
         reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
     })?);
-    let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, now_ms)?;
+    let between_snapshots = u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0);
+    let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, between_snapshots, now_ms)?;
     let node_id = config.node_id;
     strays::set_aside(&log_dirs, &metadata_log, &image, node_id, random_id)?;
     let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);

@@ -26,6 +26,7 @@ pub mod epochs;
 pub mod error;
 pub mod flush;
 pub mod identity;
+pub mod kept_files;
 pub mod log_dir;
 pub mod partition_log;
 mod producer_snapshot;

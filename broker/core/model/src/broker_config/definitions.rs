@@ -141,6 +141,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("max.incremental.fetch.session.cache.slots", Int, "1000", AtLeast(0), "The most fetch sessions that are kept."),
     define("max.request.partition.size.limit", Int, "2000", AtLeast(1), "The most partitions that one DescribeTopicPartitions response describes."),
     define("message.max.bytes", Int, "1048588", AtLeast(0), "Default of the topic config max.message.bytes.").cluster_wide(),
+    define("metadata.log.max.record.bytes.between.snapshots", Long, "20971520", AtLeast(1), "How many bytes are written to the metadata log before a snapshot is taken and the log cut."),
     define("min.insync.replicas", Int, "1", AtLeast(1), "Default of the topic config min.insync.replicas.").cluster_wide(),
     unset("node.id", Int, AtLeast(0), "This node's number in the cluster; broker.id is its older name."),
     define("num.partitions", Int, "1", AtLeast(1), "The number of partitions of a topic whose creator did not choose one."),

@@ -55,6 +55,8 @@ pub struct LogSettings {
     pub producer_id_expiration_ms: i32,
     pub producer_id_expiration_check_interval_ms: i32,
     pub disk_reserve_bytes: i64,
+    /// How much may be written to the metadata log until a snapshot makes it short again.
+    pub metadata_record_bytes_between_snapshots: i64,
 }
 
 /// Committed offsets and the topic that holds them.
@@ -197,6 +199,8 @@ pub(super) fn log(layers: &ConfigLayers) -> Result<LogSettings, ConfigError> {
         producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
         producer_id_expiration_check_interval_ms: layers.int("producer.id.expiration.check.interval.ms")?,
         disk_reserve_bytes: layers.long("firn.disk.reserve.bytes")?,
+        metadata_record_bytes_between_snapshots: layers
+            .long("metadata.log.max.record.bytes.between.snapshots")?,
     })
 }
 

@@ -145,7 +145,6 @@ static GROUPS: &[Group] = &[
             "metadata.max.retention.bytes",
             "metadata.max.retention.ms",
             "metadata.log.max.snapshot.interval.ms",
-            "metadata.log.max.record.bytes.between.snapshots",
             "server.max.startup.time.ms",
             "broker.id.generation.enable",
             "reserved.broker.max.id",
