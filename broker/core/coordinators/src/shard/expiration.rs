@@ -89,8 +89,9 @@ impl GroupShard {
         let emptied = group.state == GroupState::Empty
             && group.protocol_type.is_some()
             && group.state_timestamp_ms >= 0;
-        // A commit to an empty group counts too, where Kafka would let an administrator's new offset expire at once.
-        let base = offset.commit_timestamp_ms.max(if emptied { group.state_timestamp_ms } else { i64::MIN });
+        // A group that had members ages as a whole, and a commit while it is empty does not make it younger. An old
+        // record does not say since when it is empty.
+        let base = if emptied { group.state_timestamp_ms } else { offset.commit_timestamp_ms };
         base.saturating_add(self.config.offsets_retention_ms)
     }
 }

@@ -62,9 +62,19 @@ impl Bench {
     }
 
     fn join_as(&mut self, id: &str, instance: Option<&str>, protocols: &[(&str, &'static [u8])]) -> u64 {
+        let request = self.join_request(id, instance, protocols);
+        self.run(|shard, now_ms, token| shard.join(now_ms, request, token))
+    }
+
+    fn join_request(
+        &self,
+        id: &str,
+        instance: Option<&str>,
+        protocols: &[(&str, &'static [u8])],
+    ) -> JoinRequest {
         let protocols =
             protocols.iter().map(|(name, bytes)| ((*name).to_owned(), Bytes::from_static(bytes))).collect();
-        let request = JoinRequest {
+        JoinRequest {
             group_id: "g".into(),
             member_id: id.into(),
             group_instance_id: instance.map(str::to_owned),
@@ -77,8 +87,7 @@ impl Bench {
             protocol_type: "consumer".into(),
             protocols,
             random: u128::from(self.tokens),
-        };
-        self.run(|shard, now_ms, token| shard.join(now_ms, request, token))
+        }
     }
 
     fn join(&mut self, id: &str) -> u64 {
@@ -456,3 +465,6 @@ fn offsets_expire_when_nobody_consumes_them_and_the_group_goes_last() {
     bench.pass(INTERVAL_MS);
     assert_eq!(bench.shard.next_deadline(), None, "nothing is left to look at");
 }
+
+#[path = "kip_tables.rs"]
+mod kip_tables;
