@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::finish;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 const ROUND_ROBIN: (&str, &str) =
     ("partitioner.class", "org.apache.kafka.clients.producer.RoundRobinPartitioner");
 
@@ -20,27 +20,27 @@ fn messages(range: std::ops::RangeInclusive<u32>) -> Vec<Value> {
     range.map(|number| json!({"value": format!("m{number}")})).collect()
 }
 
-fn send(address: &str, topic: &str, range: std::ops::RangeInclusive<u32>) {
+pub fn send(address: &str, topic: &str, range: std::ops::RangeInclusive<u32>) {
     for sent in java::produce(address, topic, &[ROUND_ROBIN], &messages(range)) {
         sent.expect("acknowledged");
     }
 }
 
-fn values(consumers: &[&Consumer]) -> Vec<String> {
+pub fn values(consumers: &[&Consumer]) -> Vec<String> {
     let records = consumers.iter().flat_map(|consumer| consumer.records());
     let mut values: Vec<String> = records.filter_map(|record| record.value).collect();
     values.sort();
     values
 }
 
-fn wanted(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
+pub fn wanted(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
     let mut wanted: Vec<String> = range.map(|number| format!("m{number}")).collect();
     wanted.sort();
     wanted
 }
 
 /// Waits until the members hold `partitions` partitions between them, none twice; gives how many each holds, sorted.
-fn wait_for_shares(consumers: &[&Consumer], partitions: usize) -> Vec<usize> {
+pub fn wait_for_shares(consumers: &[&Consumer], partitions: usize) -> Vec<usize> {
     wait_for("a settled assignment", DEADLINE, || {
         let held: Vec<Vec<String>> = consumers.iter().map(|consumer| consumer.assignment()).collect();
         let all: Vec<&String> = held.iter().flatten().collect();
@@ -53,7 +53,7 @@ fn wait_for_shares(consumers: &[&Consumer], partitions: usize) -> Vec<usize> {
     })
 }
 
-fn member<'a>(address: &str, topic: &str, extra: &[(&'a str, &'a str)]) -> Consumer {
+pub fn member<'a>(address: &str, topic: &str, extra: &[(&'a str, &'a str)]) -> Consumer {
     let mut settings = vec![("group.id", "mygroup"), ("heartbeat.interval.ms", "500")];
     settings.extend_from_slice(extra);
     Consumer::open(address, topic, &settings)

@@ -243,6 +243,17 @@ impl Consumer {
         call(json!({"op": "consumer.commit", "name": self.name}));
     }
 
+    /// What ended its polling, with the Java exceptions' names; `None` while it goes on.
+    pub fn failure(&self) -> Option<String> {
+        end(&begin(json!({"op": "consumer.state", "name": self.name}))).err()
+    }
+
+    /// Lets go of one that has failed.
+    pub fn close_failed(self) {
+        let closed = end(&begin(json!({"op": "consumer.close", "name": self.name, "leave": false})));
+        assert!(closed.is_err(), "the consumer {} had not failed", self.name);
+    }
+
     /// Closes it, leaving its group or (as a crashed consumer would) not; gives all that it received.
     pub fn close(self, leave: bool) -> Vec<JavaRecord> {
         let last = call(json!({"op": "consumer.close", "name": self.name, "leave": leave}));
