@@ -4,10 +4,15 @@
 //! new partition) the parent's. Only when all of it succeeded does the recovery point move. A task that is dropped, or
 //! whose log was cut meanwhile, moves nothing.
 //!
+//! The first flush of a new partition is what its first producer waits for, so it syncs only what a crash must not take:
+//! `partition.metadata` (or a namesake would inherit the records), the segment, and the names of both and of the
+//! directory. An only epoch that began with the first record is left to the next checkpoint: its batches say the same.
+//!
 //! A failed sync stops the whole log directory, from inside `FlushTask::run`: no caller can forget it, nobody retries.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::checkpoint::{self, DirSync};
 use crate::directory::Directory;
@@ -62,6 +67,7 @@ impl FlushTask {
             error
         };
         if let Some(epochs) = &self.epochs {
+            self.gate.epochs_on_disk.store(true, Ordering::Relaxed);
             checkpoint::replace(disk, &self.partition_path, LEADER_EPOCHS, epochs, DirSync::ByCaller)
                 .map_err(|error| if error.is_disk_full() { error } else { stop(error) })?;
         }
@@ -126,7 +132,8 @@ impl PartitionLog {
                 self.add_derived(segment, self.segment_end(index), &mut files)?;
             }
         }
-        let epochs_changed = self.epochs.changes() != self.unsynced.epochs_synced;
+        let epochs_changed = self.epochs.changes() != self.unsynced.epochs_synced
+            && (checkpoint || !self.batches_tell_the_epochs());
         let names_changed = self.unsynced.names_changed != self.unsynced.names_synced;
         Ok(FlushTask {
             directory: Arc::clone(&self.directory),
@@ -139,12 +146,21 @@ impl PartitionLog {
                 offset: self.end_offset,
                 truncations: self.truncations,
                 names: self.unsynced.names_changed,
-                epochs: self.epochs.changes(),
+                epochs: if epochs_changed { self.epochs.changes() } else { self.unsynced.epochs_synced },
                 created: self.unsynced.is_new,
                 sealed,
                 checkpointed: checkpoint,
             },
         })
+    }
+
+    /// Without the epochs' file, would recovery find the same ones in the batches?
+    fn batches_tell_the_epochs(&self) -> bool {
+        let ([segment], [only]) = (self.segments.as_slice(), self.epochs.entries()) else { return false };
+        let from = only.start_offset;
+        !self.gate.epochs_on_disk.load(Ordering::Relaxed)
+            && (from, from) == (segment.base_offset, self.log_start_offset)
+            && from < self.end_offset
     }
 
     fn add_part(
@@ -229,3 +245,7 @@ impl PartitionLog {
         self.directory.remember(&self.topic_partition, self.flushed_offset, self.log_start_offset);
     }
 }
+
+#[cfg(test)]
+#[path = "flush_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
@@ -163,6 +164,7 @@ impl PartitionLog {
         if !found.has_epochs {
             return Ok(false);
         }
+        self.gate.epochs_on_disk.store(true, Ordering::Relaxed);
         let Some(bytes) = read_file(self.directory.disk.as_ref(), &path)? else { return Ok(false) };
         match EpochCache::parse(&bytes) {
             Ok(epochs) => self.epochs = epochs,

@@ -3,6 +3,8 @@
 //! Tasks name files by path. Were a log deleted, and another of its name created, while a task runs, the task would
 //! write into a stranger's directory. So every step of a task that names a path holds the gate, and deletion closes it.
 
+use std::sync::atomic::AtomicBool;
+
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::error::StorageError;
@@ -12,6 +14,8 @@ use crate::error::StorageError;
 pub(crate) struct TaskGate {
     closed: RwLock<bool>,
     flushing: Mutex<()>,
+    /// A task wrote the leader epochs, or they were there before: from then on the file must follow every change.
+    pub(crate) epochs_on_disk: AtomicBool,
 }
 
 impl TaskGate {
