@@ -245,6 +245,8 @@ impl PartitionLog {
                         break format!("offset {} where {expected} is due", header.base_offset);
                     }
                     segment.batch_appended(&header, interval);
+                    // What the file says from here on may be of a tail that was cut: the batches know better.
+                    self.epochs.truncate_from_end(header.base_offset);
                     self.epochs.assign(header.partition_leader_epoch, header.base_offset);
                     expected = header.next_offset();
                 }

@@ -140,6 +140,13 @@ impl Model {
         let (start, end) = (log.local_start_offset(), log.end_offset());
         let mut found = BTreeMap::new();
         for (header, batch) in read_all(log)? {
+            let (said, known) = (header.partition_leader_epoch, log.epoch_for_offset(header.base_offset));
+            if known != Some(said) && header.base_offset >= log.log_start_offset() {
+                return Err(format!(
+                    "the batch at {} is of epoch {said}, the log says {known:?}",
+                    header.base_offset
+                ));
+            }
             for record in records(header.record_count, &batch[HEADER_LENGTH..]) {
                 let record = record.map_err(|error| error.to_string())?;
                 let row = Row {

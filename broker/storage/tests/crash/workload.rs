@@ -194,6 +194,8 @@ impl Workload {
         let headers = header_of(&bytes);
         let now_ms = self.now_ms;
         let base = self.log().end_offset();
+        // Another leader every ten steps.
+        let leader_epoch = (now_ms / 400) as i32;
         {
             let mut model = self.model.lock();
             for row in rows_of(&headers[0], &bytes, base) {
@@ -201,7 +203,7 @@ impl Workload {
             }
             model.end_max = base + count as i64;
         }
-        let appended = match self.log().append(&bytes, &headers, 1, AppendOrigin::Client, now_ms) {
+        let appended = match self.log().append(&bytes, &headers, leader_epoch, AppendOrigin::Client, now_ms) {
             Ok(appended) => appended,
             Err(error) => {
                 let mut model = self.model.lock();
