@@ -6,6 +6,7 @@ mod group_lifecycle;
 mod groups;
 mod lab;
 mod log_rules;
+mod our_groups;
 mod producers;
 mod starting;
 

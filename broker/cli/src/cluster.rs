@@ -3,16 +3,13 @@
 use clap::{Args, Subcommand};
 use firn_client::cluster::{Description, Replica};
 
-use crate::command::{Bootstrap, Failure, cluster};
+use crate::command::{Failure, To, cluster};
 use crate::output::{Output, json, table};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    bootstrap: Bootstrap,
-    /// How answers are printed.
-    #[arg(long, global = true, value_enum, default_value = "table")]
-    output: Output,
+    to: To,
     #[command(subcommand)]
     action: Action,
 }
@@ -26,10 +23,10 @@ enum Action {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let cluster = cluster(&arguments.bootstrap.bootstrap);
+    let cluster = cluster(&arguments.to.bootstrap);
     match arguments.action {
-        Action::Describe => described(arguments.output, &cluster.describe().await?),
-        Action::LogDirs => kept(arguments.output, &cluster.replicas().await?),
+        Action::Describe => described(arguments.to.output, &cluster.describe().await?),
+        Action::LogDirs => kept(arguments.to.output, &cluster.replicas().await?),
     }
 }
 

@@ -8,14 +8,15 @@ use firn_client::cluster::Cluster;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
 
+use crate::output::{self, Output};
 use crate::{cluster, config, consume, group, kafka_topics, produce, topic};
 
 /// Why a command failed, in words for the one who typed it.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// Which cluster.
+/// Which cluster is spoken to, and how its answers are printed.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Bootstrap {
+pub(crate) struct To {
     /// Brokers to ask first, comma separated.
     #[arg(
         long,
@@ -25,6 +26,9 @@ pub(crate) struct Bootstrap {
         value_name = "HOST:PORT"
     )]
     pub(crate) bootstrap: String,
+    /// How answers are printed.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Output,
 }
 
 /// The commands of people, for the binary to mount next to its own.
@@ -55,6 +59,7 @@ pub enum Command {
 
 /// Runs one command and prints what it has to say.
 pub async fn run(command: Command) -> ExitCode {
+    output::use_colours();
     let said = match command {
         Command::Topic(arguments) => topic::run(arguments).await,
         Command::KafkaTopics(arguments) => kafka_topics::run(arguments).await,
@@ -70,7 +75,7 @@ pub async fn run(command: Command) -> ExitCode {
         Ok(text) => finish(io::stdout().lock().write_all(text.as_bytes())),
         Err(error) => {
             // Where even the error cannot be printed, the exit code still tells.
-            drop(writeln!(io::stderr().lock(), "error: {error}"));
+            writeln!(io::stderr().lock(), "{} {error}", output::error_label()).ok();
             ExitCode::FAILURE
         }
     }

@@ -3,16 +3,13 @@
 use clap::{ArgGroup, Args, Subcommand};
 use firn_client::configs::{self, Config, Resource};
 
-use crate::command::{Bootstrap, Failure, connect, key_value};
+use crate::command::{Failure, To, connect, key_value};
 use crate::output::{Output, json, table};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    bootstrap: Bootstrap,
-    /// How answers are printed.
-    #[arg(long, global = true, value_enum, default_value = "table")]
-    output: Output,
+    to: To,
     #[command(subcommand)]
     action: Action,
 }
@@ -62,12 +59,12 @@ impl Whose {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let connection = connect(&arguments.bootstrap.bootstrap).await?;
+    let connection = connect(&arguments.to.bootstrap).await?;
     let (whose, changes): (_, Vec<(String, Option<String>)>) = match arguments.action {
         Action::Describe { whose, all } => {
             let mut found = configs::describe(&connection, &whose.resource()).await?;
             found.retain(|config| all || config.source.starts_with("DYNAMIC"));
-            return described(arguments.output, &found);
+            return described(arguments.to.output, &found);
         }
         Action::Set { whose, configs } => {
             (whose, configs.into_iter().map(|(key, value)| (key, Some(value))).collect())
@@ -76,7 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     };
     configs::alter(&connection, &whose.resource(), &changes).await?;
     let keys: Vec<String> = changes.into_iter().map(|(key, _)| key).collect();
-    Ok(match arguments.output {
+    Ok(match arguments.to.output {
         Output::Table => format!("Changed {}.\n", keys.join(", ")),
         Output::Json => json(&serde_json::json!({ "changed": keys }))?,
     })

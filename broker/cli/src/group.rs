@@ -9,16 +9,13 @@ use firn_client::consumer::{self, Start};
 use firn_client::groups::{self, Group, Listed, Offsets};
 use serde::Serialize;
 
-use crate::command::{Bootstrap, Failure, cluster};
+use crate::command::{Failure, To, cluster};
 use crate::output::{Output, json, table};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    bootstrap: Bootstrap,
-    /// How answers are printed.
-    #[arg(long, global = true, value_enum, default_value = "table")]
-    output: Output,
+    to: To,
     #[command(subcommand)]
     action: Action,
 }
@@ -77,8 +74,8 @@ pub(crate) struct Progress {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let cluster = Arc::new(cluster(&arguments.bootstrap.bootstrap));
-    let output = arguments.output;
+    let cluster = Arc::new(cluster(&arguments.to.bootstrap));
+    let output = arguments.to.output;
     match arguments.action {
         Action::List => listed(output, &groups::list(&cluster).await?),
         Action::Describe { group } => {

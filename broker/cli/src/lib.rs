@@ -8,4 +8,5 @@ pub mod group;
 pub mod kafka_topics;
 mod output;
 pub mod produce;
+mod progress;
 pub mod topic;

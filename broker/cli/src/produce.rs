@@ -12,7 +12,8 @@ use firn_records::batch::Codec;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::command::{Bootstrap, Failure, cluster, key_value};
+use crate::command::{Failure, To, cluster, key_value};
+use crate::output::{Output, json};
 
 /// How long a record may wait for others to share its batch.
 const LINGER: Duration = Duration::from_millis(20);
@@ -22,7 +23,7 @@ const LINES_AHEAD: usize = 1024;
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    bootstrap: Bootstrap,
+    to: To,
     topic: String,
     /// Splits each line into key and value at the first occurrence; \t is a tab.
     #[arg(long, value_name = "TEXT")]
@@ -114,10 +115,14 @@ fn options(acks: Acks, compression: Compression) -> ProducerOptions {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let Arguments { bootstrap, topic, key_separator, headers, acks, compression, partition } = arguments;
+    let Arguments { to, topic, key_separator, headers, acks, compression, partition } = arguments;
     let separator = key_separator.map(|text| text.replace("\\t", "\t"));
     let job = Job { topic, separator, headers, partition, options: options(acks, compression) };
-    produce(Arc::new(cluster(&bootstrap.bootstrap)), job).await
+    let written = produce(Arc::new(cluster(&to.bootstrap)), job).await?;
+    match to.output {
+        Output::Table => Ok(String::new()),
+        Output::Json => json(&serde_json::json!({ "written": written })),
+    }
 }
 
 pub(crate) async fn run_console(arguments: ConsoleArguments) -> Result<String, Failure> {
@@ -136,10 +141,11 @@ pub(crate) async fn run_console(arguments: ConsoleArguments) -> Result<String, F
         partition: None,
         options: options(arguments.acks, arguments.compression),
     };
-    produce(Arc::new(cluster(&arguments.bootstrap_server)), job).await
+    produce(Arc::new(cluster(&arguments.bootstrap_server)), job).await?;
+    Ok(String::new())
 }
 
-async fn produce(cluster: Arc<Cluster>, job: Job) -> Result<String, Failure> {
+async fn produce(cluster: Arc<Cluster>, job: Job) -> Result<u64, Failure> {
     let mut producer = Producer::open(cluster, &job.topic, job.options).await?;
     let mut lines = standard_input();
     let mut due: Option<Instant> = None;
@@ -163,7 +169,7 @@ async fn produce(cluster: Arc<Cluster>, job: Job) -> Result<String, Failure> {
         }
     }
     producer.flush().await?;
-    Ok(String::new())
+    Ok(producer.written())
 }
 
 impl Job {

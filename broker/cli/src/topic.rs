@@ -6,16 +6,13 @@ use firn_client::error::Error;
 use firn_client::topics::{self, NewTopic, Topic};
 use serde::Serialize;
 
-use crate::command::{Bootstrap, connect, key_value};
+use crate::command::{To, connect, key_value};
 use crate::output::{Output, ids, table};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    bootstrap: Bootstrap,
-    /// How answers are printed.
-    #[arg(long, global = true, value_enum, default_value = "table")]
-    output: Output,
+    to: To,
     #[command(subcommand)]
     action: Action,
 }
@@ -72,27 +69,27 @@ struct PartitionJson<'a> {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Box<dyn std::error::Error>> {
-    let connection = connect(&arguments.bootstrap.bootstrap).await?;
+    let connection = connect(&arguments.to.bootstrap).await?;
     match arguments.action {
         Action::Create { name, partitions, replication_factor, configs } => {
             let configs = configs.into_iter().collect();
             let topic = NewTopic { name, partitions, replication_factor, configs };
             topics::create(&connection, &topic).await?;
-            done(arguments.output, "created", &topic.name)
+            done(arguments.to.output, "created", &topic.name)
         }
         Action::List { internal } => {
             let mut found = topics::describe(&connection, None).await?;
             found.retain(|topic| internal || !topic.internal);
-            listed(arguments.output, &found)
+            listed(arguments.to.output, &found)
         }
-        Action::Describe { name } => described(arguments.output, &one(&connection, name).await?),
+        Action::Describe { name } => described(arguments.to.output, &one(&connection, name).await?),
         Action::AddPartitions { name, total } => {
             topics::add_partitions(&connection, &name, total).await?;
-            done(arguments.output, "extended", &name)
+            done(arguments.to.output, "extended", &name)
         }
         Action::Delete { name } => {
             topics::delete(&connection, &name).await?;
-            done(arguments.output, "deleted", &name)
+            done(arguments.to.output, "deleted", &name)
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
 use firn_protocol::library::messages::{
     DescribeLogDirsRequest, FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
@@ -134,6 +135,14 @@ impl Cluster {
         })
     }
 
+    /// As `route`, with patience for a cluster that is not ready, and none for a topic that is not there and not created.
+    pub async fn find(&self, topic: &str, create: bool) -> Result<Route, Error> {
+        let passes = |error: &Error| {
+            error.is_retriable() && (create || !error.is(ResponseError::UnknownTopicOrPartition))
+        };
+        self.retry.run_while(passes, async || self.route(topic, create).await).await
+    }
+
     /// Where the partitions of `topic` are led now. Creates the topic where `create` and the broker allow it.
     pub async fn route(&self, topic: &str, create: bool) -> Result<Route, Error> {
         let wanted = MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
@@ -154,6 +163,17 @@ impl Cluster {
 
     /// A connection to the broker that coordinates `group`.
     pub async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, Error> {
+        self.at(&self.coordinator_address(group).await?).await
+    }
+
+    /// A connection of the caller's own to the broker that coordinates `group`: a broker answers in order, so whoever
+    /// shares a connection with a JoinGroup waits as long as it does.
+    pub(crate) async fn own_coordinator(&self, group: &str) -> Result<Connection, Error> {
+        Connection::connect(&self.coordinator_address(group).await?, self.options.clone()).await
+    }
+
+    /// `host:port` of the broker that coordinates `group`.
+    async fn coordinator_address(&self, group: &str) -> Result<String, Error> {
         let connection = self.any().await?;
         let mut request = FindCoordinatorRequest::default();
         if connection.version_of::<FindCoordinatorRequest>()? >= COORDINATORS_VERSION {
@@ -168,7 +188,7 @@ impl Cluster {
             None => (reply.error_code, &reply.error_message, &reply.host, reply.port),
         };
         check(code, message.as_deref(), what)?;
-        self.at(&format!("{host}:{port}")).await
+        Ok(format!("{host}:{port}"))
     }
 
     /// What each broker keeps on its disks.

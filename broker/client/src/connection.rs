@@ -124,8 +124,17 @@ impl Connection {
 
     /// Sends a request in the newest common version and waits for its reply.
     pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
+        self.call_within(request, self.options.deadline).await
+    }
+
+    /// As `call`, for what a broker holds back on purpose, or what is worth less patience.
+    pub async fn call_within<R: Request>(
+        &self,
+        request: &R,
+        deadline: Duration,
+    ) -> Result<R::Response, Error> {
         let version = self.version_of::<R>()?;
-        let mut reply = self.exchange(request, version, true).await?;
+        let mut reply = self.exchange(request, version, true, deadline).await?;
         ResponseHeader::decode(&mut reply, R::Response::header_version(version))
             .and_then(|_| R::Response::decode(&mut reply, version))
             .map_err(|error| self.malformed(R::KEY, &error))
@@ -133,7 +142,7 @@ impl Connection {
 
     /// Sends a request that brokers do not answer, which is a Produce with `acks=0`, and waits until it is written.
     pub async fn tell<R: Request>(&self, request: &R) -> Result<(), Error> {
-        self.exchange(request, self.version_of::<R>()?, false).await.map(drop)
+        self.exchange(request, self.version_of::<R>()?, false, self.options.deadline).await.map(drop)
     }
 
     /// Whether calls may still be answered.
@@ -146,7 +155,7 @@ impl Connection {
             .with_client_software_name(StrBytes::from_static_str("firn"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         let key = ApiVersionsRequest::KEY;
-        let mut reply = self.exchange(&request, API_VERSIONS_VERSION, true).await?;
+        let mut reply = self.exchange(&request, API_VERSIONS_VERSION, true, self.options.deadline).await?;
         ResponseHeader::decode(&mut reply, 0).map_err(|error| self.malformed(key, &error))?;
         // A broker that does not speak this version answers in version 0, with its own versions (KIP-511).
         let refused = reply.get(..2) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()[..]);
@@ -162,17 +171,23 @@ impl Connection {
     }
 
     /// Returns the reply from its correlation id on.
-    async fn exchange<R: Request>(&self, request: &R, version: i16, answered: bool) -> Result<Bytes, Error> {
+    async fn exchange<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+        answered: bool,
+        deadline: Duration,
+    ) -> Result<Bytes, Error> {
         let frame = self.frame(request, version)?;
         let (reply, replied) = oneshot::channel();
         let exchange = async {
             self.requests.send(Queued { frame, reply, answered }).await.map_err(|_| self.closed())?;
             replied.await.map_err(|_| self.closed())
         };
-        timeout(self.options.deadline, exchange).await.map_err(|_| Error::Timeout {
+        timeout(deadline, exchange).await.map_err(|_| Error::Timeout {
             peer: self.peer.clone(),
             api: api_name(R::KEY),
-            deadline_ms: self.options.deadline.as_millis(),
+            deadline_ms: deadline.as_millis(),
         })?
     }
 

@@ -1,10 +1,11 @@
-//! Reads records of one topic from partitions that the caller names, without a group.
+//! Reads records of one topic from partitions that the caller names; which ones, a group may decide (`membership`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::fetch_response::PartitionData;
 use firn_protocol::library::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -56,7 +57,12 @@ pub struct Consumer {
     route: Route,
     /// The next offset of each partition.
     positions: BTreeMap<i32, i64>,
+    /// Where to go on in a partition that has lost the records at its position, or never had them; none: fail.
+    reset: Option<Start>,
 }
+
+/// What partitions gave, and those that no longer, or not yet, have what was asked for.
+type Fetched = (Vec<PartitionData>, Vec<i32>);
 
 impl Consumer {
     /// Finds where to begin in `partitions` of `topic`, or in all of them.
@@ -69,7 +75,22 @@ impl Consumer {
         let route = cluster.retry.run(async || cluster.route(topic, false).await).await?;
         let partitions = partitions.map_or_else(|| route.leaders.keys().copied().collect(), <[i32]>::to_vec);
         let positions = offsets(&cluster, topic, &partitions, start).await?;
-        Ok(Self { cluster, route, positions })
+        // Who named an offset is told that it is not there; for others Kafka's `auto.offset.reset` stands for the start.
+        let reset = match start {
+            Start::Earliest | Start::Latest => Some(start),
+            Start::Offset(_) | Start::Timestamp(_) => None,
+        };
+        Ok(Self { cluster, route, positions, reset })
+    }
+
+    /// Reads on from `positions`, and from `reset` where those are out of range.
+    pub(crate) fn at(
+        cluster: Arc<Cluster>,
+        route: Route,
+        positions: BTreeMap<i32, i64>,
+        reset: Start,
+    ) -> Self {
+        Self { cluster, route, positions, reset: Some(reset) }
     }
 
     /// The next offset of each partition.
@@ -89,8 +110,14 @@ impl Consumer {
             stale = true;
             fetch(&cluster, route, positions, wait).await
         });
+        let (fetched, lost) = fetched.await?;
+        if !lost.is_empty() {
+            let Some(reset) = self.reset else { return Err(out_of_range(&self.route.name, &lost)) };
+            let places = offsets(&self.cluster, &self.route.name, &lost, reset).await?;
+            self.positions.extend(places);
+        }
         let mut found = Vec::new();
-        for data in fetched.await? {
+        for data in fetched {
             self.take(&data, &mut found)?;
         }
         Ok(found)
@@ -209,7 +236,7 @@ async fn fetch(
     route: &Route,
     positions: &BTreeMap<i32, i64>,
     wait: Duration,
-) -> Result<Vec<PartitionData>, Error> {
+) -> Result<Fetched, Error> {
     let mut replies = JoinSet::new();
     for (leader, partitions) in by_leader(route, positions.keys().copied())? {
         let partitions = partitions.into_iter().map(|index| {
@@ -234,26 +261,34 @@ async fn fetch(
         let connection = cluster.at(&leader).await?;
         replies.spawn(async move { connection.call(&request).await });
     }
-    let mut found = Vec::new();
+    let mut fetched = Fetched::default();
     while let Some(reply) = replies.join_next().await {
         let reply = reply.map_err(|error| Error::Records(error.to_string()))??;
-        found.extend(partitions_of(route, reply)?);
+        take_partitions(route, reply, &mut fetched)?;
     }
-    Ok(found)
+    Ok(fetched)
 }
 
-fn partitions_of(route: &Route, reply: FetchResponse) -> Result<Vec<PartitionData>, Error> {
+fn take_partitions(route: &Route, reply: FetchResponse, (found, lost): &mut Fetched) -> Result<(), Error> {
     check(reply.error_code, None, || format!("read topic {}", route.name))?;
-    let mut found = Vec::new();
     for topic in reply.responses.into_iter().filter(|found| route.is(&found.topic, found.topic_id)) {
         for partition in topic.partitions {
+            if partition.error_code == ResponseError::OffsetOutOfRange.code() {
+                lost.push(partition.partition_index);
+                continue;
+            }
             check(partition.error_code, None, || {
                 format!("read partition {} of topic {}", partition.partition_index, route.name)
             })?;
             found.push(partition);
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+fn out_of_range(topic: &str, partitions: &[i32]) -> Error {
+    let code = ResponseError::OffsetOutOfRange.code();
+    Error::Refused { what: format!("read topic {topic}, partitions {partitions:?}"), code, message: None }
 }
 
 #[cfg(test)]
@@ -278,6 +313,7 @@ mod tests {
             cluster: Arc::new(Cluster::new(Vec::new(), crate::connection::ConnectionOptions::default())),
             route: Route { name: "orders".to_owned(), id: Uuid::nil(), leaders },
             positions: BTreeMap::from([(3, 6)]),
+            reset: None,
         };
         let data = PartitionData::default().with_partition_index(3).with_records(Some(records));
         let mut found = Vec::new();

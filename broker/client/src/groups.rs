@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Buf;
 use firn_protocol::library::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use firn_protocol::library::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use firn_protocol::library::messages::{
-    ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest,
-    OffsetCommitRequest, OffsetFetchRequest, TopicName,
+    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, TopicName,
 };
-use firn_protocol::library::protocol::Decodable;
 
 use crate::cluster::Cluster;
 use crate::connection::Connection;
 use crate::error::{Error, check};
+use crate::membership::protocol;
 use crate::topics::text;
 
 /// From here on offsets are fetched for several groups at once (KIP-709).
@@ -89,7 +88,7 @@ pub async fn describe(cluster: &Cluster, group: &str) -> Result<Group, Error> {
         id: member.member_id.to_string(),
         client_id: member.client_id.to_string(),
         host: member.client_host.to_string(),
-        assigned: assigned(member.member_assignment),
+        assigned: assigned(&member.member_assignment),
     });
     Ok(Group {
         group: group.to_owned(),
@@ -100,16 +99,11 @@ pub async fn describe(cluster: &Cluster, group: &str) -> Result<Group, Error> {
 }
 
 /// What a member's assignment says, where it is one of the consumer protocol; other protocols are opaque.
-fn assigned(mut bytes: bytes::Bytes) -> Vec<(String, i32)> {
-    if bytes.len() < 2 {
-        return Vec::new();
-    }
-    let version = bytes.get_i16().clamp(0, 3);
-    let assignment = ConsumerProtocolAssignment::decode(&mut bytes, version).unwrap_or_default();
-    let mut partitions: Vec<(String, i32)> = assignment
-        .assigned_partitions
-        .iter()
-        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.topic.0.to_string(), *partition)))
+fn assigned(bytes: &[u8]) -> Vec<(String, i32)> {
+    let mut partitions: Vec<(String, i32)> = protocol::decode(bytes)
+        .unwrap_or_default()
+        .into_iter()
+        .flat_map(|(topic, partitions)| partitions.into_iter().map(move |index| (topic.clone(), index)))
         .collect();
     partitions.sort();
     partitions
@@ -154,6 +148,17 @@ pub async fn offsets(cluster: &Cluster, group: &str) -> Result<Offsets, Error> {
 
 /// Commits `offsets` in the name of a group, which must have no members.
 pub async fn reset(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<(), Error> {
+    let request = commit_request(group, offsets).with_generation_id_or_member_epoch(-1);
+    at_coordinator(cluster, group, async |connection| {
+        check_committed(&connection.call(&request).await?, || {
+            format!("reset the offsets of group {group}, which must have no members")
+        })
+    })
+    .await
+}
+
+/// Commits `offsets`, in the name of nobody yet.
+pub(crate) fn commit_request(group: &str, offsets: &Offsets) -> OffsetCommitRequest {
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
     for ((topic, partition), offset) in offsets {
         let partition = OffsetCommitRequestPartition::default()
@@ -165,19 +170,14 @@ pub async fn reset(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<
     let topics = topics.into_iter().map(|(name, partitions)| {
         OffsetCommitRequestTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)
     });
-    let request = OffsetCommitRequest::default()
-        .with_group_id(GroupId(text(group)))
-        .with_generation_id_or_member_epoch(-1)
-        .with_topics(topics.collect());
-    at_coordinator(cluster, group, async |connection| {
-        for result in connection.call(&request).await?.topics.iter().flat_map(|topic| &topic.partitions) {
-            check(result.error_code, None, || {
-                format!("reset the offsets of group {group}, which must have no members")
-            })?;
-        }
-        Ok(())
-    })
-    .await
+    OffsetCommitRequest::default().with_group_id(GroupId(text(group))).with_topics(topics.collect())
+}
+
+pub(crate) fn check_committed(reply: &OffsetCommitResponse, what: impl Fn() -> String) -> Result<(), Error> {
+    for result in reply.topics.iter().flat_map(|topic| &topic.partitions) {
+        check(result.error_code, None, &what)?;
+    }
+    Ok(())
 }
 
 /// Deletes a group, which must have no members, and what it has committed.
@@ -210,8 +210,8 @@ mod tests {
         // Version 0, one topic "t" with partitions 1 and 0, no user data.
         let bytes = [0, 0, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255];
         let expected = [("t".to_owned(), 0), ("t".to_owned(), 1)];
-        assert_eq!(assigned(bytes::Bytes::copy_from_slice(&bytes)), expected);
-        assert_eq!(assigned(bytes::Bytes::from_static(&[7])), []);
-        assert_eq!(assigned(bytes::Bytes::from_static(&[0, 0, 255, 1])), []);
+        assert_eq!(assigned(&bytes), expected);
+        assert_eq!(assigned(&[7]), []);
+        assert_eq!(assigned(&[0, 0, 255, 1]), []);
     }
 }

@@ -6,7 +6,10 @@ pub mod connection;
 pub mod consumer;
 pub mod error;
 pub mod groups;
+pub mod membership;
 pub mod partitioner;
 pub mod producer;
 mod retry;
+#[cfg(test)]
+mod scripted;
 pub mod topics;

@@ -19,22 +19,33 @@ impl Retry {
         Self { attempts: 10, first: Duration::from_millis(100), longest: Duration::from_secs(1) };
 
     /// Carries `attempt` out until it succeeds, fails for good, or has failed too often.
-    pub(crate) async fn run<T>(
+    pub(crate) async fn run<T>(&self, attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+        self.run_while(Error::is_retriable, attempt).await
+    }
+
+    /// As `run`, for errors that pass by the caller's own word.
+    pub(crate) async fn run_while<T>(
         &self,
+        passes: impl Fn(&Error) -> bool,
         mut attempt: impl AsyncFnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        // Seeded anew in each process and each map: enough to keep clients out of step.
-        let random = RandomState::new();
         let mut failed = 0;
         loop {
             match attempt().await {
-                Err(error) if error.is_retriable() && failed + 1 < self.attempts => {
-                    tokio::time::sleep(self.delay(failed, random.hash_one(failed))).await;
+                Err(error) if passes(&error) && failed + 1 < self.attempts => {
+                    self.pause(failed).await;
                     failed += 1;
                 }
                 ended => return ended,
             }
         }
+    }
+
+    /// Waits after so many failures before this one.
+    pub(crate) async fn pause(&self, failed: u32) {
+        // Seeded anew in each map: enough to keep clients out of step.
+        let random = RandomState::new().hash_one(failed);
+        tokio::time::sleep(self.delay(failed, random)).await;
     }
 
     /// Twice as long each time, give or take a fifth.

@@ -1,0 +1,202 @@
+//! `kafka-console-consumer`: its flags, its consumer properties and its groups.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use clap::Args;
+use firn_client::consumer::Start;
+use firn_client::membership::MemberOptions;
+
+use super::layout::{Console, Layout, property};
+use super::{Job, Source};
+use crate::command::{Failure, key_value};
+use crate::output::warn;
+
+/// Kafka's own tool for consuming, with its flags.
+#[derive(Debug, Clone, Args)]
+pub struct ConsoleArguments {
+    /// Brokers to ask first, comma separated.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) bootstrap_server: String,
+    #[arg(long)]
+    topic: String,
+    /// Begin with the oldest record where the group has committed nothing.
+    #[arg(long)]
+    from_beginning: bool,
+    /// The consumer group to read as; one of this run's own unless given.
+    #[arg(long, conflicts_with = "partition")]
+    group: Option<String>,
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// An offset, or earliest, or latest.
+    #[arg(long, requires = "partition", value_parser = offset)]
+    offset: Option<Start>,
+    #[arg(long)]
+    max_messages: Option<u64>,
+    /// Stop when no record comes for this long.
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<u64>,
+    /// print.key=true, key.separator=TEXT and their like; may be repeated.
+    #[arg(long = "formatter-property", alias = "property", value_name = "KEY=VALUE", value_parser = property)]
+    formatting: Vec<(String, String)>,
+    /// group.id=NAME, auto.offset.reset=earliest and their like; may be repeated.
+    #[arg(long = "command-property", alias = "consumer-property", value_name = "KEY=VALUE", value_parser = key_value)]
+    properties: Vec<(String, String)>,
+}
+
+fn offset(text: &str) -> Result<Start, String> {
+    match text {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        number => match number.parse() {
+            Ok(offset) if offset >= 0 => Ok(Start::Offset(offset)),
+            _ => Err("expected an offset, earliest or latest".to_owned()),
+        },
+    }
+}
+
+/// The consumer properties that are obeyed.
+#[derive(Debug, Default)]
+struct Properties {
+    group: Option<String>,
+    instance: Option<String>,
+    reset: Option<Start>,
+    auto_commit: Option<bool>,
+    commit_interval: Option<Duration>,
+    session_timeout: Option<Duration>,
+    heartbeat_interval: Option<Duration>,
+    rebalance_timeout: Option<Duration>,
+}
+
+impl Properties {
+    /// One that has no effect here is told, and no error, as with Java's consumer.
+    fn parse(given: Vec<(String, String)>) -> Result<Self, Failure> {
+        let mut properties = Self::default();
+        for (key, value) in given {
+            let wrong = |allowed: &str| format!("{key} cannot be {value}: expected {allowed}");
+            let milliseconds = || {
+                let number = value.parse().map_err(|_| wrong("a number of milliseconds"))?;
+                Ok::<_, String>(Some(Duration::from_millis(number)))
+            };
+            match key.as_str() {
+                "group.id" => properties.group = Some(value),
+                "group.instance.id" => properties.instance = Some(value),
+                "auto.offset.reset" => {
+                    properties.reset = match value.as_str() {
+                        "earliest" => Some(Start::Earliest),
+                        "latest" => Some(Start::Latest),
+                        _ => return Err(wrong("earliest or latest").into()),
+                    }
+                }
+                "enable.auto.commit" => {
+                    properties.auto_commit = Some(value.parse().map_err(|_| wrong("true or false"))?);
+                }
+                "auto.commit.interval.ms" => properties.commit_interval = milliseconds()?,
+                "session.timeout.ms" => properties.session_timeout = milliseconds()?,
+                "heartbeat.interval.ms" => properties.heartbeat_interval = milliseconds()?,
+                "max.poll.interval.ms" => properties.rebalance_timeout = milliseconds()?,
+                _ => warn(&format!("the consumer property {key} has no effect here")),
+            }
+        }
+        Ok(properties)
+    }
+
+    /// As Kafka's tool: a group of the run's own commits nothing, since nobody will resume it.
+    fn member(self, group: Option<String>, from_beginning: bool) -> Result<MemberOptions, Failure> {
+        if from_beginning && self.reset == Some(Start::Latest) {
+            return Err("--from-beginning contradicts auto.offset.reset=latest".into());
+        }
+        let group = match (group, self.group) {
+            (Some(flag), Some(property)) if flag != property => {
+                return Err(format!("--group {flag} contradicts group.id={property}").into());
+            }
+            (flag, property) => flag.or(property),
+        };
+        let reset = if from_beginning { Start::Earliest } else { Start::Latest };
+        let auto_commit = self.auto_commit.unwrap_or(group.is_some());
+        let defaults = MemberOptions::new(
+            group
+                .unwrap_or_else(|| format!("console-consumer-{}", RandomState::new().hash_one(()) % 100_000)),
+            self.reset.unwrap_or(reset),
+        );
+        Ok(MemberOptions {
+            instance: self.instance,
+            commit_interval: self.commit_interval.or(defaults.commit_interval).filter(|_| auto_commit),
+            session_timeout: self.session_timeout.unwrap_or(defaults.session_timeout),
+            heartbeat_interval: self.heartbeat_interval.unwrap_or(defaults.heartbeat_interval),
+            rebalance_timeout: self.rebalance_timeout.unwrap_or(defaults.rebalance_timeout),
+            ..defaults
+        })
+    }
+}
+
+impl ConsoleArguments {
+    pub(super) fn job(self) -> Result<Job, Failure> {
+        let properties = Properties::parse(self.properties)?;
+        let source = match self.partition {
+            Some(partition) => {
+                let start = if self.from_beginning { Start::Earliest } else { Start::Latest };
+                Source::Partitions(vec![partition], self.offset.or(properties.reset).unwrap_or(start))
+            }
+            None => Source::Group(properties.member(self.group, self.from_beginning)?),
+        };
+        Ok(Job {
+            topic: self.topic,
+            source,
+            max: self.max_messages,
+            until_end: false,
+            layout: Layout::Console(Console::new(self.formatting)),
+            patience: self.timeout_ms.map(Duration::from_millis),
+            create: true,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_numbers_or_names() {
+        assert_eq!(offset("earliest"), Ok(Start::Earliest));
+        assert_eq!(offset("7"), Ok(Start::Offset(7)));
+        assert!(offset("-1").is_err());
+    }
+
+    fn member(
+        properties: &[(&str, &str)],
+        group: Option<&str>,
+        beginning: bool,
+    ) -> Result<MemberOptions, Failure> {
+        let given = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Properties::parse(given.collect())?.member(group.map(str::to_owned), beginning)
+    }
+
+    #[test]
+    fn a_group_is_named_once_and_one_without_a_name_commits_nothing() {
+        let named = member(&[("group.id", "g")], Some("g"), true).unwrap();
+        assert_eq!((named.group.as_str(), named.reset), ("g", Start::Earliest));
+        assert_eq!(named.commit_interval, Some(Duration::from_secs(5)));
+        assert!(member(&[("group.id", "h")], Some("g"), false).is_err());
+
+        let nameless = member(&[], None, false).unwrap();
+        let number = nameless.group.strip_prefix("console-consumer-").unwrap();
+        assert!(number.parse::<u32>().unwrap() < 100_000, "{number}");
+        assert_eq!((nameless.reset, nameless.commit_interval), (Start::Latest, None));
+        assert!(member(&[("enable.auto.commit", "true")], None, false).unwrap().commit_interval.is_some());
+        assert!(
+            member(&[("enable.auto.commit", "false")], Some("g"), false).unwrap().commit_interval.is_none()
+        );
+    }
+
+    #[test]
+    fn properties_are_checked() {
+        let set = member(&[("session.timeout.ms", "6000"), ("auto.offset.reset", "earliest")], None, false);
+        let set = set.unwrap();
+        assert_eq!((set.session_timeout, set.reset), (Duration::from_secs(6), Start::Earliest));
+        let told = member(&[("auto.offset.reset", "nowhere")], None, false).unwrap_err().to_string();
+        assert_eq!(told, "auto.offset.reset cannot be nowhere: expected earliest or latest");
+        assert!(member(&[("session.timeout.ms", "soon")], None, false).is_err());
+        assert!(member(&[("auto.offset.reset", "latest")], None, true).is_err());
+    }
+}
