@@ -98,6 +98,22 @@ fn failure(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Reads the command line. Where that fails, or only help was wanted, it has been said, and the process ends with the
+/// code: clap's 2 for misuse, but 1 where Kafka's tools, and so the scripts that call them, have 1.
+pub fn parse(given: impl IntoIterator<Item = OsString>) -> Result<Firn, ExitCode> {
+    let arguments = arguments(given);
+    Firn::try_parse_from(&arguments).map_err(|error| {
+        // Where even that cannot be printed, the exit code still tells.
+        error.print().ok();
+        ExitCode::from(misuse(&arguments, &error))
+    })
+}
+
+fn misuse(arguments: &[OsString], error: &clap::Error) -> u8 {
+    let tool = arguments.get(1).and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("kafka-"));
+    if tool && error.use_stderr() { 1 } else { u8::try_from(error.exit_code()).unwrap_or(2) }
+}
+
 /// The command line, where the name of the program stands for a subcommand when it is that of one of Kafka's tools: a
 /// link named `kafka-topics`, or `kafka-topics.sh`, is then all that scripts need.
 pub fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -233,11 +249,26 @@ mod tests {
     }
 
     #[test]
+    fn misuse_ends_as_scripts_of_kafka_expect() {
+        for (line, code) in [
+            ("firn topic describe", 2),
+            ("firn --help", 0),
+            ("firn kafka-topics --create --list --bootstrap-server h:1", 1),
+            ("/bin/kafka-configs.sh --describe", 1),
+            ("kafka-consumer-groups --help", 0),
+        ] {
+            let arguments = dispatched(line);
+            let error = Firn::try_parse_from(&arguments).unwrap_err();
+            assert_eq!(misuse(&arguments, &error), code, "{line}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_consistent_and_completes() {
         Firn::command().debug_assert();
         let mut script = Vec::new();
         clap_complete::generate(Shell::Bash, &mut Firn::command(), "firn", &mut script);
         let script = String::from_utf8(script).unwrap();
-        assert!(script.contains("kafka-topics") && script.contains("serve"), "{script}");
+        assert!(script.contains("kafka-consumer-groups") && script.contains("serve"), "{script}");
     }
 }

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    firn::commands::run(firn::commands::Firn::parse_from(firn::commands::arguments(std::env::args_os())))
+    match firn::commands::parse(std::env::args_os()) {
+        Ok(firn) => firn::commands::run(firn),
+        Err(code) => code,
+    }
 }

@@ -9,7 +9,7 @@ use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
 
 use crate::output::{self, Output};
-use crate::{cluster, config, consume, group, kafka_topics, produce, topic};
+use crate::{cluster, config, consume, group, kafka, produce, topic};
 
 /// Why a command failed, in words for the one who typed it.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -48,21 +48,49 @@ pub enum Command {
     Cluster(cluster::Arguments),
     /// Kafka's own tool for topics, with its flags and its output.
     #[command(name = "kafka-topics", alias = "kafka-topics.sh")]
-    KafkaTopics(kafka_topics::Arguments),
+    KafkaTopics(kafka::topics::Arguments),
     /// Kafka's own tool for producing, with its flags.
     #[command(name = "kafka-console-producer", alias = "kafka-console-producer.sh")]
     KafkaConsoleProducer(produce::ConsoleArguments),
     /// Kafka's own tool for consuming, with its flags.
     #[command(name = "kafka-console-consumer", alias = "kafka-console-consumer.sh")]
     KafkaConsoleConsumer(consume::ConsoleArguments),
+    /// Kafka's own tool for consumer groups, with its flags and its output.
+    #[command(name = "kafka-consumer-groups", alias = "kafka-consumer-groups.sh")]
+    KafkaConsumerGroups(Box<kafka::consumer_groups::Arguments>),
+    /// Kafka's own tool for configs, with its flags and its output.
+    #[command(name = "kafka-configs", alias = "kafka-configs.sh")]
+    KafkaConfigs(kafka::configs::Arguments),
+    /// Kafka's own tool for deleting old records, with its flags and its output.
+    #[command(name = "kafka-delete-records", alias = "kafka-delete-records.sh")]
+    KafkaDeleteRecords(kafka::delete_records::Arguments),
+    /// Kafka's own tool for looking offsets up, with its flags and its output.
+    #[command(name = "kafka-get-offsets", alias = "kafka-get-offsets.sh")]
+    KafkaGetOffsets(kafka::get_offsets::Arguments),
 }
+
+/// What a tool of Kafka's tells on standard output though it fails.
+#[derive(Debug)]
+pub(crate) struct ToldOnOutput(pub(crate) String);
+
+impl std::fmt::Display for ToldOnOutput {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ToldOnOutput {}
 
 /// Runs one command and prints what it has to say.
 pub async fn run(command: Command) -> ExitCode {
     output::use_colours();
     let said = match command {
         Command::Topic(arguments) => topic::run(arguments).await,
-        Command::KafkaTopics(arguments) => kafka_topics::run(arguments).await,
+        Command::KafkaTopics(arguments) => Box::pin(kafka::topics::run(arguments)).await,
+        Command::KafkaConsumerGroups(arguments) => Box::pin(kafka::consumer_groups::run(*arguments)).await,
+        Command::KafkaConfigs(arguments) => Box::pin(kafka::configs::run(arguments)).await,
+        Command::KafkaDeleteRecords(arguments) => Box::pin(kafka::delete_records::run(arguments)).await,
+        Command::KafkaGetOffsets(arguments) => Box::pin(kafka::get_offsets::run(arguments)).await,
         Command::Produce(arguments) => Box::pin(produce::run(arguments)).await,
         Command::Consume(arguments) => Box::pin(consume::run(arguments)).await,
         Command::Group(arguments) => group::run(arguments).await,
@@ -73,6 +101,10 @@ pub async fn run(command: Command) -> ExitCode {
     };
     match said {
         Ok(text) => finish(io::stdout().lock().write_all(text.as_bytes())),
+        Err(error) if error.is::<ToldOnOutput>() => {
+            writeln!(io::stdout().lock(), "{error}").ok();
+            ExitCode::FAILURE
+        }
         Err(error) => {
             // Where even the error cannot be printed, the exit code still tells.
             writeln!(io::stderr().lock(), "{} {error}", output::error_label()).ok();
@@ -97,7 +129,11 @@ pub(crate) async fn connect(addresses: &str) -> Result<Connection, Error> {
 
 /// The cluster behind `addresses`.
 pub(crate) fn cluster(addresses: &str) -> Cluster {
-    Cluster::new(split(addresses), ConnectionOptions::default())
+    cluster_with(addresses, ConnectionOptions::default())
+}
+
+pub(crate) fn cluster_with(addresses: &str, options: ConnectionOptions) -> Cluster {
+    Cluster::new(split(addresses), options)
 }
 
 fn split(addresses: &str) -> Vec<String> {

@@ -115,6 +115,7 @@ mod tests {
             source: "DYNAMIC_TOPIC_CONFIG",
             sensitive,
             read_only: false,
+            synonyms: Vec::new(),
         };
         let configs = [config("retention.ms", Some("5"), false), config("secret", None, true)];
         let expected = "CONFIG        VALUE     SOURCE\n\

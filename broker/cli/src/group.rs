@@ -242,6 +242,7 @@ mod tests {
         let place = |partition| ("orders".to_owned(), partition);
         let member = Member {
             id: "m-1".to_owned(),
+            instance: None,
             client_id: "c".to_owned(),
             host: "/h".to_owned(),
             assigned: vec![place(1)],

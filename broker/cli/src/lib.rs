@@ -5,7 +5,7 @@ pub mod command;
 pub mod config;
 pub mod consume;
 pub mod group;
-pub mod kafka_topics;
+pub mod kafka;
 mod output;
 pub mod produce;
 mod progress;

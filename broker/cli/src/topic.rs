@@ -73,7 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Box<dyn std::err
     match arguments.action {
         Action::Create { name, partitions, replication_factor, configs } => {
             let configs = configs.into_iter().collect();
-            let topic = NewTopic { name, partitions, replication_factor, configs };
+            let topic = NewTopic { name, partitions, replication_factor, assignments: Vec::new(), configs };
             topics::create(&connection, &topic).await?;
             done(arguments.to.output, "created", &topic.name)
         }

@@ -163,17 +163,17 @@ impl Cluster {
 
     /// A connection to the broker that coordinates `group`.
     pub async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, Error> {
-        self.at(&self.coordinator_address(group).await?).await
+        self.at(&self.find_coordinator(group).await?.address).await
     }
 
     /// A connection of the caller's own to the broker that coordinates `group`: a broker answers in order, so whoever
     /// shares a connection with a JoinGroup waits as long as it does.
     pub(crate) async fn own_coordinator(&self, group: &str) -> Result<Connection, Error> {
-        Connection::connect(&self.coordinator_address(group).await?, self.options.clone()).await
+        Connection::connect(&self.find_coordinator(group).await?.address, self.options.clone()).await
     }
 
-    /// `host:port` of the broker that coordinates `group`.
-    async fn coordinator_address(&self, group: &str) -> Result<String, Error> {
+    /// The broker that coordinates `group`.
+    pub async fn find_coordinator(&self, group: &str) -> Result<Broker, Error> {
         let connection = self.any().await?;
         let mut request = FindCoordinatorRequest::default();
         if connection.version_of::<FindCoordinatorRequest>()? >= COORDINATORS_VERSION {
@@ -183,12 +183,12 @@ impl Cluster {
         }
         let reply = connection.call(&request).await?;
         let what = || format!("find the coordinator of group {group}");
-        let (code, message, host, port) = match reply.coordinators.first() {
-            Some(found) => (found.error_code, &found.error_message, &found.host, found.port),
-            None => (reply.error_code, &reply.error_message, &reply.host, reply.port),
+        let (code, message, id, host, port) = match reply.coordinators.first() {
+            Some(found) => (found.error_code, &found.error_message, found.node_id, &found.host, found.port),
+            None => (reply.error_code, &reply.error_message, reply.node_id, &reply.host, reply.port),
         };
         check(code, message.as_deref(), what)?;
-        Ok(format!("{host}:{port}"))
+        Ok(Broker { id: id.0, address: format!("{host}:{port}"), rack: None })
     }
 
     /// What each broker keeps on its disks.

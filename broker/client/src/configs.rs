@@ -1,6 +1,9 @@
 //! Configs of topics and brokers: describe, and change one key at a time (KIP-339).
 
 use firn_protocol::library::messages::describe_configs_request::DescribeConfigsResource;
+use firn_protocol::library::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult,
+};
 use firn_protocol::library::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
@@ -49,6 +52,16 @@ pub struct Config {
     pub source: &'static str,
     pub sensitive: bool,
     pub read_only: bool,
+    /// Where the value may come from, what counts first.
+    pub synonyms: Vec<Synonym>,
+}
+
+/// One of the places from which a config takes its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synonym {
+    pub name: String,
+    pub value: Option<String>,
+    pub source: &'static str,
 }
 
 /// `DescribeConfigsResponse.ConfigSource`.
@@ -68,26 +81,57 @@ fn source(code: i8) -> &'static str {
 
 /// All configs of a resource, by name. A broker's are known to itself: connect to it.
 pub async fn describe(connection: &Connection, resource: &Resource) -> Result<Vec<Config>, Error> {
-    let (kind, name) = resource.wire();
-    let wanted = DescribeConfigsResource::default()
-        .with_resource_type(kind)
-        .with_resource_name(text(name))
-        .with_configuration_keys(None);
-    let reply = connection.call(&DescribeConfigsRequest::default().with_resources(vec![wanted])).await?;
-    let mut configs = Vec::new();
-    for result in &reply.results {
-        let what = || format!("describe the configs of {}", resource.title());
-        check(result.error_code, result.error_message.as_deref(), what)?;
-        configs.extend(result.configs.iter().map(|config| Config {
-            name: config.name.to_string(),
-            value: config.value.as_ref().map(ToString::to_string),
-            source: source(config.config_source),
-            sensitive: config.is_sensitive,
-            read_only: config.read_only,
-        }));
+    let described = describe_all(connection, std::slice::from_ref(resource)).await?;
+    Ok(described.into_iter().next().unwrap_or_default())
+}
+
+/// The configs of each of `resources`, in their order.
+pub async fn describe_all(
+    connection: &Connection,
+    resources: &[Resource],
+) -> Result<Vec<Vec<Config>>, Error> {
+    let wanted = resources.iter().map(|resource| {
+        let (kind, name) = resource.wire();
+        DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(name))
+            .with_configuration_keys(None)
+    });
+    let request =
+        DescribeConfigsRequest::default().with_resources(wanted.collect()).with_include_synonyms(true);
+    let reply = connection.call(&request).await?;
+    let mut described = Vec::new();
+    for resource in resources {
+        let (kind, name) = resource.wire();
+        let mut configs = Vec::new();
+        let ours = |result: &&DescribeConfigsResult| {
+            result.resource_type == kind && result.resource_name.as_str() == name
+        };
+        if let Some(result) = reply.results.iter().find(ours) {
+            let what = || format!("describe the configs of {}", resource.title());
+            check(result.error_code, result.error_message.as_deref(), what)?;
+            configs.extend(result.configs.iter().map(config));
+        }
+        configs.sort_by(|one, other| one.name.cmp(&other.name));
+        described.push(configs);
     }
-    configs.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(configs)
+    Ok(described)
+}
+
+fn config(found: &DescribeConfigsResourceResult) -> Config {
+    let synonyms = found.synonyms.iter().map(|synonym| Synonym {
+        name: synonym.name.to_string(),
+        value: synonym.value.as_ref().map(ToString::to_string),
+        source: source(synonym.source),
+    });
+    Config {
+        name: found.name.to_string(),
+        value: found.value.as_ref().map(ToString::to_string),
+        source: source(found.config_source),
+        sensitive: found.is_sensitive,
+        read_only: found.read_only,
+        synonyms: synonyms.collect(),
+    }
 }
 
 /// Sets each key to its value, or takes it back to its default where there is none.

@@ -189,7 +189,9 @@ pub async fn offsets(
     Ok(found)
 }
 
-async fn listed(
+/// What ListOffsets says to a timestamp, or to one of the negative numbers that stand for special places, in each of
+/// `partitions`: -1 where there is no such offset.
+pub async fn listed(
     cluster: &Cluster,
     topic: &str,
     partitions: &[i32],

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use firn_protocol::library::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use firn_protocol::library::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use firn_protocol::library::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use firn_protocol::library::messages::{
     DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetFetchRequest, TopicName,
+    OffsetCommitResponse, OffsetDeleteRequest, OffsetFetchRequest, TopicName,
 };
 
 use crate::cluster::Cluster;
@@ -28,8 +31,18 @@ pub type Offsets = BTreeMap<(String, i32), i64>;
 pub struct Listed {
     pub group: String,
     pub protocol_type: String,
-    /// Empty where the broker does not tell.
+    /// Empty where the broker does not tell, as is the type.
     pub state: String,
+    /// `classic` or `consumer` (KIP-848), and their like.
+    pub group_type: String,
+}
+
+/// What a group has committed in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub offset: i64,
+    /// Of the last record before it, where its reader told.
+    pub leader_epoch: Option<i32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +57,8 @@ pub struct Group {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub id: String,
+    /// `group.instance.id` of a static member.
+    pub instance: Option<String>,
     pub client_id: String,
     pub host: String,
     pub assigned: Vec<(String, i32)>,
@@ -62,13 +77,14 @@ pub async fn list(cluster: &Cluster) -> Result<Vec<Listed>, Error> {
             group: found.group_id.0.to_string(),
             protocol_type: found.protocol_type.to_string(),
             state: found.group_state.to_string(),
+            group_type: found.group_type.to_string(),
         }));
     }
     groups.sort_by(|one, other| one.group.cmp(&other.group));
     Ok(groups)
 }
 
-/// State and members of a group. One that does not exist is `Dead`.
+/// State and members of a group. One that does not exist is an error, or `Dead` where the broker is older than KIP-1043.
 pub async fn describe(cluster: &Cluster, group: &str) -> Result<Group, Error> {
     let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(group))]);
     let what = || format!("describe group {group}");
@@ -76,23 +92,20 @@ pub async fn describe(cluster: &Cluster, group: &str) -> Result<Group, Error> {
         let reply = connection.call(&request).await?;
         let missing = || Error::Refused { what: what(), code: 69, message: None };
         let found = reply.groups.into_iter().next().ok_or_else(missing)?;
-        // From version 6 on a group that is not there is an error (KIP-1043); before, a state.
-        if found.error_code != 69 {
-            check(found.error_code, found.error_message.as_deref(), what)?;
-        }
+        check(found.error_code, found.error_message.as_deref(), what)?;
         Ok(found)
     });
     let found = found.await?;
-    let state = if found.error_code == 0 { found.group_state.to_string() } else { "Dead".to_owned() };
     let members = found.members.into_iter().map(|member| Member {
         id: member.member_id.to_string(),
+        instance: member.group_instance_id.as_ref().map(ToString::to_string),
         client_id: member.client_id.to_string(),
         host: member.client_host.to_string(),
         assigned: assigned(&member.member_assignment),
     });
     Ok(Group {
         group: group.to_owned(),
-        state,
+        state: found.group_state.to_string(),
         protocol: found.protocol_data.to_string(),
         members: members.collect(),
     })
@@ -109,39 +122,88 @@ fn assigned(bytes: &[u8]) -> Vec<(String, i32)> {
     partitions
 }
 
-/// What a group has committed.
+/// The next offsets that a group has committed.
 pub async fn offsets(cluster: &Cluster, group: &str) -> Result<Offsets, Error> {
+    let committed = committed(cluster, group).await?;
+    Ok(committed.into_iter().map(|(place, committed)| (place, committed.offset)).collect())
+}
+
+/// What a group has committed; nothing for one that does not exist.
+pub async fn committed(cluster: &Cluster, group: &str) -> Result<BTreeMap<(String, i32), Committed>, Error> {
     let what = || format!("fetch the offsets of group {group}");
     at_coordinator(cluster, group, async |connection| {
         let name = GroupId(text(group));
-        let mut found = Offsets::new();
+        let mut request = OffsetFetchRequest::default();
         if connection.version_of::<OffsetFetchRequest>()? >= FETCH_GROUPS_VERSION {
-            let wanted = OffsetFetchRequestGroup::default().with_group_id(name).with_topics(None);
-            let reply = connection.call(&OffsetFetchRequest::default().with_groups(vec![wanted])).await?;
-            for result in &reply.groups {
-                check(result.error_code, None, what)?;
-                for topic in &result.topics {
-                    for partition in &topic.partitions {
-                        check(partition.error_code, None, what)?;
-                        let place = (topic.name.0.to_string(), partition.partition_index);
-                        found.insert(place, partition.committed_offset);
-                    }
-                }
-            }
+            request.groups = vec![OffsetFetchRequestGroup::default().with_group_id(name).with_topics(None)];
         } else {
-            let request = OffsetFetchRequest::default().with_group_id(name).with_topics(None);
-            let reply = connection.call(&request).await?;
-            check(reply.error_code, None, what)?;
-            for topic in &reply.topics {
+            request = request.with_group_id(name).with_topics(None);
+        }
+        let reply = connection.call(&request).await?;
+        check(reply.error_code, None, what)?;
+        let mut found = BTreeMap::new();
+        let mut take = |topic: &TopicName, index, code, offset, leader_epoch| {
+            check(code, None, what)?;
+            if offset >= 0 {
+                let leader_epoch = Some(leader_epoch).filter(|epoch| *epoch >= 0);
+                found.insert((topic.0.to_string(), index), Committed { offset, leader_epoch });
+            }
+            Ok::<_, Error>(())
+        };
+        for topic in &reply.topics {
+            for partition in &topic.partitions {
+                let (code, epoch) = (partition.error_code, partition.committed_leader_epoch);
+                take(&topic.name, partition.partition_index, code, partition.committed_offset, epoch)?;
+            }
+        }
+        for group in &reply.groups {
+            check(group.error_code, None, what)?;
+            for topic in &group.topics {
                 for partition in &topic.partitions {
-                    check(partition.error_code, None, what)?;
-                    let place = (topic.name.0.to_string(), partition.partition_index);
-                    found.insert(place, partition.committed_offset);
+                    let (code, epoch) = (partition.error_code, partition.committed_leader_epoch);
+                    take(&topic.name, partition.partition_index, code, partition.committed_offset, epoch)?;
                 }
             }
         }
-        found.retain(|_, offset| *offset >= 0);
         Ok(found)
+    })
+    .await
+}
+
+/// Takes back what a group has committed in `partitions`, and tells for each how that went. A group that reads a topic
+/// keeps its offsets there.
+pub async fn delete_offsets(
+    cluster: &Cluster,
+    group: &str,
+    partitions: &[(String, i32)],
+) -> Result<BTreeMap<(String, i32), Result<(), Error>>, Error> {
+    let mut topics: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
+    for (topic, partition) in partitions {
+        let partition = OffsetDeleteRequestPartition::default().with_partition_index(*partition);
+        topics.entry(topic).or_default().push(partition);
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        OffsetDeleteRequestTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)
+    });
+    let request =
+        OffsetDeleteRequest::default().with_group_id(GroupId(text(group))).with_topics(topics.collect());
+    at_coordinator(cluster, group, async |connection| {
+        let reply = connection.call(&request).await?;
+        check(reply.error_code, None, || format!("delete offsets of group {group}"))?;
+        let mut ended = BTreeMap::new();
+        for topic in &reply.topics {
+            for partition in &topic.partitions {
+                let index = partition.partition_index;
+                let done = check(partition.error_code, None, || {
+                    format!(
+                        "delete the offset of group {group} in partition {index} of {}",
+                        topic.name.as_str()
+                    )
+                });
+                ended.insert((topic.name.0.to_string(), index), done);
+            }
+        }
+        Ok(ended)
     })
     .await
 }

@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 
 use firn_model::ids::TopicId;
 use firn_protocol::library::messages::create_partitions_request::CreatePartitionsTopic;
-use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use firn_protocol::library::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+use firn_protocol::library::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
+use firn_protocol::library::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use firn_protocol::library::messages::describe_topic_partitions_response::DescribeTopicPartitionsResponsePartition;
 use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
 use firn_protocol::library::messages::metadata_response::MetadataResponseTopic;
 use firn_protocol::library::messages::{
-    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, TopicName,
+    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeTopicPartitionsRequest, MetadataRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 
+use crate::cluster::Cluster;
 use crate::connection::Connection;
 use crate::error::{Error, check};
 
@@ -20,6 +27,8 @@ use crate::error::{Error, check};
 const CHANGE_TIMEOUT_MS: i32 = 20_000;
 /// From here on topics to delete are named by state rather than by a list of names (KIP-516).
 const DELETE_BY_STATE_VERSION: i16 = 6;
+/// Partitions described in one reply (Java's default).
+const PARTITIONS_AT_ONCE: i32 = 2000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
@@ -28,6 +37,8 @@ pub struct NewTopic {
     pub partitions: Option<i32>,
     /// None: the broker's `default.replication.factor`.
     pub replication_factor: Option<i16>,
+    /// The brokers of each partition; none: the cluster chooses.
+    pub assignments: Vec<Vec<i32>>,
     pub configs: BTreeMap<String, String>,
 }
 
@@ -48,6 +59,9 @@ pub struct Partition {
     pub leader: Option<i32>,
     pub replicas: Vec<i32>,
     pub in_sync: Vec<i32>,
+    /// Eligible leader replicas (KIP-966), and those known last, where the broker was asked in full and tells.
+    pub eligible: Option<Vec<i32>>,
+    pub last_eligible: Option<Vec<i32>>,
 }
 
 /// Creates one topic; any broker passes it on to the controller.
@@ -55,10 +69,16 @@ pub async fn create(connection: &Connection, topic: &NewTopic) -> Result<(), Err
     let configs = topic.configs.iter().map(|(name, value)| {
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
     });
+    let assignments = (0..).zip(&topic.assignments).map(|(index, brokers)| {
+        CreatableReplicaAssignment::default()
+            .with_partition_index(index)
+            .with_broker_ids(brokers.iter().copied().map(BrokerId).collect())
+    });
     let wanted = CreatableTopic::default()
         .with_name(TopicName(text(&topic.name)))
         .with_num_partitions(topic.partitions.unwrap_or(-1))
         .with_replication_factor(topic.replication_factor.unwrap_or(-1))
+        .with_assignments(assignments.collect())
         .with_configs(configs.collect());
     let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(CHANGE_TIMEOUT_MS);
     let reply = connection.call(&request).await?;
@@ -125,10 +145,107 @@ fn topic(found: &MetadataResponseTopic) -> Result<Topic, Error> {
             leader: Some(partition.leader_id.0).filter(|leader| *leader >= 0),
             replicas: ids(&partition.replica_nodes),
             in_sync: ids(&partition.isr_nodes),
+            eligible: None,
+            last_eligible: None,
         })
         .collect();
     partitions.sort_by_key(|partition| partition.index);
     Ok(Topic { name, id: TopicId(found.topic_id).to_string(), internal: found.is_internal, partitions })
+}
+
+/// The topics named, by name, with all that a broker tells of their partitions.
+pub async fn describe_in_full(connection: &Connection, names: &[String]) -> Result<Vec<Topic>, Error> {
+    if names.is_empty() || connection.version_of::<DescribeTopicPartitionsRequest>().is_err() {
+        return describe(connection, Some(names)).await;
+    }
+    let wanted = names.iter().map(|name| TopicRequest::default().with_name(TopicName(text(name))));
+    let mut request = DescribeTopicPartitionsRequest::default()
+        .with_topics(wanted.collect())
+        .with_response_partition_limit(PARTITIONS_AT_ONCE);
+    let mut found: BTreeMap<String, Topic> = BTreeMap::new();
+    loop {
+        let reply = connection.call(&request).await?;
+        for part in &reply.topics {
+            let name = part.name.as_ref().map_or_else(String::new, |name| name.0.to_string());
+            check(part.error_code, None, || format!("describe topic {name}"))?;
+            let topic = found.entry(name.clone()).or_insert_with(|| Topic {
+                name,
+                id: TopicId(part.topic_id).to_string(),
+                internal: part.is_internal,
+                partitions: Vec::new(),
+            });
+            topic.partitions.extend(part.partitions.iter().map(partition_in_full));
+        }
+        let Some(next) = reply.next_cursor else { break };
+        let next = (next.topic_name, next.partition_index);
+        // A broker that does not go forward would never end.
+        let before =
+            request.cursor.as_ref().map(|cursor| (cursor.topic_name.clone(), cursor.partition_index));
+        if before.is_some_and(|before| before >= next) {
+            return Err(Error::Records(format!(
+                "the description of topics repeats itself at {}",
+                next.0.as_str()
+            )));
+        }
+        request.cursor = Some(Cursor::default().with_topic_name(next.0).with_partition_index(next.1));
+    }
+    let mut topics: Vec<Topic> = found.into_values().collect();
+    for topic in &mut topics {
+        topic.partitions.sort_by_key(|partition| partition.index);
+    }
+    Ok(topics)
+}
+
+fn partition_in_full(found: &DescribeTopicPartitionsResponsePartition) -> Partition {
+    let known = |brokers: &Option<Vec<BrokerId>>| Some(brokers.as_deref().map_or_else(Vec::new, ids));
+    Partition {
+        index: found.partition_index,
+        leader: Some(found.leader_id.0).filter(|leader| *leader >= 0),
+        replicas: ids(&found.replica_nodes),
+        in_sync: ids(&found.isr_nodes),
+        eligible: known(&found.eligible_leader_replicas),
+        last_eligible: known(&found.last_known_elr),
+    }
+}
+
+/// Deletes the records before an offset in each of the partitions of a topic, -1 for all; tells the first offsets that are
+/// left, or why not.
+pub async fn delete_records(
+    cluster: &Cluster,
+    topic: &str,
+    before: &BTreeMap<i32, i64>,
+) -> Result<BTreeMap<i32, Result<i64, Error>>, Error> {
+    let ask = async || {
+        let route = cluster.find(topic, false).await?;
+        let mut ended = BTreeMap::new();
+        let mut leaders: BTreeMap<&str, Vec<DeleteRecordsPartition>> = BTreeMap::new();
+        for (partition, offset) in before {
+            match route.leader(*partition) {
+                Ok(leader) => {
+                    let partition = DeleteRecordsPartition::default()
+                        .with_partition_index(*partition)
+                        .with_offset(*offset);
+                    leaders.entry(leader).or_default().push(partition);
+                }
+                Err(error) => drop(ended.insert(*partition, Err(error))),
+            }
+        }
+        for (leader, partitions) in leaders {
+            let wanted = DeleteRecordsTopic::default().with_name(route.topic()).with_partitions(partitions);
+            let request =
+                DeleteRecordsRequest::default().with_topics(vec![wanted]).with_timeout_ms(CHANGE_TIMEOUT_MS);
+            let reply = cluster.at(leader).await?.call(&request).await?;
+            for result in reply.topics.iter().flat_map(|topic| &topic.partitions) {
+                let index = result.partition_index;
+                let done = check(result.error_code, None, || {
+                    format!("delete records of partition {index} of topic {topic}")
+                });
+                ended.insert(index, done.map(|()| result.low_watermark));
+            }
+        }
+        Ok(ended)
+    };
+    cluster.retry.run(ask).await
 }
 
 fn ids(brokers: &[BrokerId]) -> Vec<i32> {

@@ -12,7 +12,14 @@ struct Line {
 }
 
 fn orders() -> Vec<Topic> {
-    let partition = |index, leader| Partition { index, leader, replicas: vec![1, 2], in_sync: vec![1] };
+    let partition = |index, leader| Partition {
+        index,
+        leader,
+        replicas: vec![1, 2],
+        in_sync: vec![1],
+        eligible: None,
+        last_eligible: None,
+    };
     let partitions = vec![partition(0, Some(1)), partition(10, None)];
     vec![Topic { name: "orders".to_owned(), id: "an-id".to_owned(), internal: false, partitions }]
 }

@@ -1,0 +1,9 @@
+//! The faces of Kafka's own tools: their flags, their output, their exit codes, for the scripts that people have.
+
+pub mod configs;
+pub mod consumer_groups;
+pub mod delete_records;
+mod exceptions;
+pub mod get_offsets;
+mod patterns;
+pub mod topics;
