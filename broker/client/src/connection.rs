@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use firn_protocol::bounds;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
@@ -136,8 +137,8 @@ impl Connection {
         let version = self.version_of::<R>()?;
         let mut reply = self.exchange(request, version, true, deadline).await?;
         ResponseHeader::decode(&mut reply, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut reply, version))
-            .map_err(|error| self.malformed(R::KEY, &error))
+            .map_err(|error| self.malformed(R::KEY, &error))?;
+        self.decode(R::KEY, version, reply)
     }
 
     /// Sends a request that brokers do not answer, which is a Produce with `acks=0`, and waits until it is written.
@@ -160,8 +161,7 @@ impl Connection {
         // A broker that does not speak this version answers in version 0, with its own versions (KIP-511).
         let refused = reply.get(..2) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()[..]);
         let version = if refused { 0 } else { API_VERSIONS_VERSION };
-        let versions =
-            ApiVersionsResponse::decode(&mut reply, version).map_err(|error| self.malformed(key, &error))?;
+        let versions: ApiVersionsResponse = self.decode(key, version, reply)?;
         if !refused {
             crate::error::check(versions.error_code, None, || {
                 format!("learn the versions of {}", self.peer)
@@ -189,6 +189,14 @@ impl Connection {
             api: api_name(R::KEY),
             deadline_ms: deadline.as_millis(),
         })?
+    }
+
+    /// A broker is not trusted with lengths: what would take unreasonably more memory than was sent is an error.
+    fn decode<T: Decodable>(&self, key: i16, version: i16, mut body: Bytes) -> Result<T, Error> {
+        if let Ok(api) = ApiKey::try_from(key) {
+            bounds::check_response(api, version, &body).map_err(|error| self.malformed(key, &error))?;
+        }
+        T::decode(&mut body, version).map_err(|error| self.malformed(key, &error))
     }
 
     fn frame<R: Request>(&self, request: &R, version: i16) -> Result<BytesMut, Error> {

@@ -116,3 +116,25 @@ async fn a_silent_broker_meets_the_deadline_and_its_late_reply_harms_no_one() {
     let (answer, ()) = tokio::join!(connection.call(&ask), broker);
     assert_eq!(answer.unwrap().controller_id.0, 8);
 }
+
+#[tokio::test]
+async fn a_broker_that_lies_about_a_count_is_refused_before_there_is_room_for_it() {
+    let (connection, mut peer) = connected().await;
+    let ask = MetadataRequest::default();
+    let broker = async {
+        let asked = request(&mut peer).await;
+        // 54 million brokers in five bytes.
+        reply(&mut peer, correlation_id(&asked), &[0x03, 0x3c, 0x0c, 0x00, 0xb6]).await;
+        let asked = request(&mut peer).await;
+        reply(&mut peer, correlation_id(&asked), &metadata(7)).await;
+    };
+    let (lie, ()) = tokio::join!(
+        async {
+            let lie = connection.call(&ask).await.unwrap_err().to_string();
+            assert_eq!(connection.call(&ask).await.unwrap().controller_id.0, 7, "the frames are still whole");
+            lie
+        },
+        broker
+    );
+    assert!(lie.contains("54266880 elements"), "{lie}");
+}

@@ -1,11 +1,11 @@
-//! Bounds of a request, checked before the library decodes it.
+//! Bounds of a message, checked before the library decodes it: of requests by a broker, of responses by a client.
 //!
 //! The library allocates an array's elements from the count on the wire, before it has seen one of them: five bytes can
-//! ask for gigabytes (the class of CVE-2022-34917). So every request is walked first, by a table of its fields, and is
+//! ask for gigabytes (the class of CVE-2022-34917). So every message is walked first, by a table of its fields, and is
 //! refused where a length points past the frame, where there are more elements than the bytes left could hold, or where
 //! what is decoded would take unreasonably more memory than what was sent. The walk allocates nothing.
 //!
-//! Architecture invariant: walk and library read the same bytes as the same fields. A test encodes each request at each
+//! Architecture invariant: walk and library read the same bytes as the same fields. A test encodes each message at each
 //! version with every field set and checks that the walk ends exactly where the library's encoding does.
 
 use kafka_protocol::messages::ApiKey;
@@ -14,25 +14,27 @@ use crate::schemas;
 
 /// How many times its frame's bytes one decoded array may take.
 const GROWTH_MAX: usize = 8;
+/// The same for responses: a partition without news takes 37 bytes of a Fetch response, and ten times that decoded.
+const RESPONSE_GROWTH_MAX: usize = 16;
 /// What one decoded array may take however small its frame.
 const DECODED_BYTES_MIN: usize = 1 << 20;
 /// Most tagged fields of one struct (KIP-482). Clients send a handful; each costs a map entry.
 const TAGGED_FIELDS_MAX: u32 = 32;
 
-/// Why a request is not decoded.
+/// Why a message is not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BoundsError {
-    #[error("the request ends inside a field, at byte {at}")]
+    #[error("the message ends inside a field, at byte {at}")]
     CutOff { at: usize },
     #[error("length {length} at byte {at} is impossible")]
     Length { length: i64, at: usize },
-    #[error("{count} elements at byte {at} would take more memory than a request of {frame} bytes may")]
+    #[error("{count} elements at byte {at} would take more memory than a message of {frame} bytes may")]
     TooMany { count: usize, at: usize, frame: usize },
     #[error("{count} tagged fields at byte {at}: {TAGGED_FIELDS_MAX} are allowed")]
     TooManyTags { count: u32, at: usize },
     #[error("tagged field {tag} at byte {at} is out of order or not of its type's size")]
     Tag { tag: u32, at: usize },
-    #[error("{left} bytes follow the request's last field")]
+    #[error("{left} bytes follow the message's last field")]
     Trailing { left: usize },
 }
 
@@ -103,8 +105,17 @@ pub const fn between(first: i16, last: i16) -> Versions {
 
 /// Walks `body`, a request of `api` at `version`, to its end.
 pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), BoundsError> {
-    let mut walk = Walk { body, at: 0, version };
-    if let Some(schema) = schemas::of(api) {
+    walk(schemas::of(api), version, body, GROWTH_MAX)
+}
+
+/// Walks `body`, a response of `api` at `version`, to its end: clients do not trust brokers with lengths, either.
+pub fn check_response(api: ApiKey, version: i16, body: &[u8]) -> Result<(), BoundsError> {
+    walk(schemas::responses::of(api), version, body, RESPONSE_GROWTH_MAX)
+}
+
+fn walk(schema: Option<&Schema>, version: i16, body: &[u8], growth_max: usize) -> Result<(), BoundsError> {
+    let mut walk = Walk { body, at: 0, version, growth_max };
+    if let Some(schema) = schema {
         walk.schema(schema)?;
     }
     match body.len() - walk.at {
@@ -117,6 +128,7 @@ struct Walk<'a> {
     body: &'a [u8],
     at: usize,
     version: i16,
+    growth_max: usize,
 }
 
 impl Walk<'_> {
@@ -154,7 +166,7 @@ impl Walk<'_> {
         let at = self.at;
         let count = if flexible { self.compact_length()? } else { self.long_length()? };
         let frame = self.body.len();
-        let allowed = frame.saturating_mul(GROWTH_MAX).max(DECODED_BYTES_MIN);
+        let allowed = frame.saturating_mul(self.growth_max).max(DECODED_BYTES_MIN);
         // No element takes less than a byte on the wire.
         if count > frame - self.at || count.saturating_mul(array.size) > allowed {
             return Err(BoundsError::TooMany { count, at, frame });
@@ -249,5 +261,7 @@ fn length(length: i64, at: usize) -> Result<usize, BoundsError> {
     }
 }
 
+#[cfg(test)]
+mod response_tests;
 #[cfg(test)]
 mod tests;

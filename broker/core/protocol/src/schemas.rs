@@ -3,6 +3,7 @@
 mod cluster;
 mod data;
 mod groups;
+pub mod responses;
 mod topics;
 
 use kafka_protocol::messages::ApiKey;

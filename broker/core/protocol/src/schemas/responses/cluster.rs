@@ -1,0 +1,235 @@
+//! Bounds of responses about the cluster. One schema for each struct, fields in the order of the wire; see `bounds.rs`.
+
+use kafka_protocol::messages::{
+    BrokerId, api_versions_response, describe_log_dirs_response, describe_topic_partitions_response,
+    metadata_response,
+};
+
+use crate::bounds::Kind::{self, Fixed, String, Struct};
+use crate::bounds::{Array, Schema, between, every, since};
+
+const API_VERSIONS_API_VERSION: Schema = Schema {
+    flexible_since: Some(3),
+    fields: &[
+        every().is(Fixed(2)), // api_key
+        every().is(Fixed(2)), // min_version
+        every().is(Fixed(2)), // max_version
+    ],
+    tagged: &[],
+};
+
+const API_VERSIONS_SUPPORTED_FEATURE_KEY: Schema = Schema {
+    flexible_since: Some(3),
+    fields: &[
+        since(3).is(String),   // name
+        since(3).is(Fixed(2)), // min_version
+        since(3).is(Fixed(2)), // max_version
+    ],
+    tagged: &[],
+};
+
+const API_VERSIONS_FINALIZED_FEATURE_KEY: Schema = Schema {
+    flexible_since: Some(3),
+    fields: &[
+        since(3).is(String),   // name
+        since(3).is(Fixed(2)), // max_version_level
+        since(3).is(Fixed(2)), // min_version_level
+    ],
+    tagged: &[],
+};
+
+pub const API_VERSIONS_RESPONSE: Schema = Schema {
+    flexible_since: Some(3),
+    fields: &[
+        every().is(Fixed(2)), // error_code
+        every().is(Kind::Array(&Array {
+            element: Struct(&API_VERSIONS_API_VERSION),
+            size: size_of::<api_versions_response::ApiVersion>(),
+        })), // api_keys
+        since(1).is(Fixed(4)), // throttle_time_ms
+    ],
+    tagged: &[
+        (
+            0,
+            Kind::Array(&Array {
+                element: Struct(&API_VERSIONS_SUPPORTED_FEATURE_KEY),
+                size: size_of::<api_versions_response::SupportedFeatureKey>(),
+            }),
+        ),
+        (1, Fixed(8)),
+        (
+            2,
+            Kind::Array(&Array {
+                element: Struct(&API_VERSIONS_FINALIZED_FEATURE_KEY),
+                size: size_of::<api_versions_response::FinalizedFeatureKey>(),
+            }),
+        ),
+        (3, Fixed(1)),
+    ], // supported_features, finalized_features_epoch, finalized_features, zk_migration_ready
+};
+
+const METADATA_BROKER: Schema = Schema {
+    flexible_since: Some(9),
+    fields: &[
+        every().is(Fixed(4)), // node_id
+        every().is(String),   // host
+        every().is(Fixed(4)), // port
+        since(1).is(String),  // rack
+    ],
+    tagged: &[],
+};
+
+const METADATA_PARTITION: Schema = Schema {
+    flexible_since: Some(9),
+    fields: &[
+        every().is(Fixed(2)),  // error_code
+        every().is(Fixed(4)),  // partition_index
+        every().is(Fixed(4)),  // leader_id
+        since(7).is(Fixed(4)), // leader_epoch
+        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // replica_nodes
+        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // isr_nodes
+        since(5).is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // offline_replicas
+    ],
+    tagged: &[],
+};
+
+const METADATA_TOPIC: Schema = Schema {
+    flexible_since: Some(9),
+    fields: &[
+        every().is(Fixed(2)),    // error_code
+        every().is(String),      // name
+        since(10).is(Fixed(16)), // topic_id
+        since(1).is(Fixed(1)),   // is_internal
+        every().is(Kind::Array(&Array {
+            element: Struct(&METADATA_PARTITION),
+            size: size_of::<metadata_response::MetadataResponsePartition>(),
+        })), // partitions
+        since(8).is(Fixed(4)),   // topic_authorized_operations
+    ],
+    tagged: &[],
+};
+
+pub const METADATA_RESPONSE: Schema = Schema {
+    flexible_since: Some(9),
+    fields: &[
+        since(3).is(Fixed(4)), // throttle_time_ms
+        every().is(Kind::Array(&Array {
+            element: Struct(&METADATA_BROKER),
+            size: size_of::<metadata_response::MetadataResponseBroker>(),
+        })), // brokers
+        since(2).is(String),   // cluster_id
+        since(1).is(Fixed(4)), // controller_id
+        every().is(Kind::Array(&Array {
+            element: Struct(&METADATA_TOPIC),
+            size: size_of::<metadata_response::MetadataResponseTopic>(),
+        })), // topics
+        between(8, 10).is(Fixed(4)), // cluster_authorized_operations
+        since(13).is(Fixed(2)), // error_code
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_LOG_DIRS_PARTITION: Schema = Schema {
+    flexible_since: Some(2),
+    fields: &[
+        every().is(Fixed(4)), // partition_index
+        every().is(Fixed(8)), // partition_size
+        every().is(Fixed(8)), // offset_lag
+        every().is(Fixed(1)), // is_future_key
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_LOG_DIRS_TOPIC: Schema = Schema {
+    flexible_since: Some(2),
+    fields: &[
+        every().is(String), // name
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_LOG_DIRS_PARTITION),
+            size: size_of::<describe_log_dirs_response::DescribeLogDirsPartition>(),
+        })), // partitions
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_LOG_DIRS_RESULT: Schema = Schema {
+    flexible_since: Some(2),
+    fields: &[
+        every().is(Fixed(2)), // error_code
+        every().is(String),   // log_dir
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_LOG_DIRS_TOPIC),
+            size: size_of::<describe_log_dirs_response::DescribeLogDirsTopic>(),
+        })), // topics
+        since(4).is(Fixed(8)), // total_bytes
+        since(4).is(Fixed(8)), // usable_bytes
+    ],
+    tagged: &[],
+};
+
+pub const DESCRIBE_LOG_DIRS_RESPONSE: Schema = Schema {
+    flexible_since: Some(2),
+    fields: &[
+        every().is(Fixed(4)),  // throttle_time_ms
+        since(3).is(Fixed(2)), // error_code
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_LOG_DIRS_RESULT),
+            size: size_of::<describe_log_dirs_response::DescribeLogDirsResult>(),
+        })), // results
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_TOPIC_PARTITIONS_PARTITION: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(2)), // error_code
+        every().is(Fixed(4)), // partition_index
+        every().is(Fixed(4)), // leader_id
+        every().is(Fixed(4)), // leader_epoch
+        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // replica_nodes
+        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // isr_nodes
+        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // eligible_leader_replicas
+        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // last_known_elr
+        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // offline_replicas
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_TOPIC_PARTITIONS_TOPIC: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(2)),  // error_code
+        every().is(String),    // name
+        every().is(Fixed(16)), // topic_id
+        every().is(Fixed(1)),  // is_internal
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_TOPIC_PARTITIONS_PARTITION),
+            size: size_of::<describe_topic_partitions_response::DescribeTopicPartitionsResponsePartition>(),
+        })), // partitions
+        every().is(Fixed(4)),  // topic_authorized_operations
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_TOPIC_PARTITIONS_CURSOR: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(String),   // topic_name
+        every().is(Fixed(4)), // partition_index
+    ],
+    tagged: &[],
+};
+
+pub const DESCRIBE_TOPIC_PARTITIONS_RESPONSE: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(4)), // throttle_time_ms
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_TOPIC_PARTITIONS_TOPIC),
+            size: size_of::<describe_topic_partitions_response::DescribeTopicPartitionsResponseTopic>(),
+        })), // topics
+        every().is(Kind::NullableStruct(&DESCRIBE_TOPIC_PARTITIONS_CURSOR)), // next_cursor
+    ],
+    tagged: &[],
+};
