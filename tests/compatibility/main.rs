@@ -2,6 +2,7 @@
 //! Every test ends with Apache's DumpLogSegments over every file that the broker wrote.
 
 mod admin;
+mod command_line;
 mod faces;
 mod group_lifecycle;
 mod groups;

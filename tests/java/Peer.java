@@ -26,6 +26,8 @@ public final class Peer {
 
     public static void main(String[] arguments) throws Exception {
         PrintStream answers = new PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.out), true, "UTF-8");
+        // SLF4J remarks once, on standard error, that it logs nowhere: now, and not in the output of some tool.
+        org.slf4j.LoggerFactory.getLogger(Peer.class);
         Tools.captureStreams();
         ExecutorService calls = Executors.newCachedThreadPool(task -> {
             Thread thread = new Thread(task);

@@ -34,9 +34,9 @@ pub(crate) struct To {
 /// The commands of people, for the binary to mount next to its own.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Create, list, describe, grow and delete topics.
+    /// Create, list, describe, alter, trim and delete topics.
     Topic(topic::Arguments),
-    /// Write one record for each line of standard input.
+    /// Write one record for each line of standard input, or of a file.
     Produce(produce::Arguments),
     /// Print the records of a topic, and follow it.
     Consume(consume::Arguments),

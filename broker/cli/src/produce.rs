@@ -1,6 +1,8 @@
-//! `firn produce` and `kafka-console-producer`: one record for each line of standard input.
+//! `firn produce` and `kafka-console-producer`: one record for each line of standard input, or of a file.
 
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::command::{Failure, To, cluster, key_value};
 use crate::output::{Output, json};
+use crate::progress::Progress;
 
 /// How long a record may wait for others to share its batch.
 const LINGER: Duration = Duration::from_millis(20);
@@ -25,6 +28,9 @@ pub struct Arguments {
     #[command(flatten)]
     to: To,
     topic: String,
+    /// Read lines from this file instead of standard input.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Splits each line into key and value at the first occurrence; \t is a tab.
     #[arg(long, value_name = "TEXT")]
     key_separator: Option<String>,
@@ -115,10 +121,19 @@ fn options(acks: Acks, compression: Compression) -> ProducerOptions {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let Arguments { to, topic, key_separator, headers, acks, compression, partition } = arguments;
+    let Arguments { to, topic, file, key_separator, headers, acks, compression, partition } = arguments;
     let separator = key_separator.map(|text| text.replace("\\t", "\t"));
     let job = Job { topic, separator, headers, partition, options: options(acks, compression) };
-    let written = produce(Arc::new(cluster(&to.bootstrap)), job).await?;
+    let cluster = Arc::new(cluster(&to.bootstrap));
+    let written = match file {
+        Some(path) => {
+            let failed = |error| format!("cannot read {}: {error}", path.display());
+            let file = File::open(&path).map_err(failed)?;
+            let progress = Progress::of_silent_work("bytes", file.metadata().map_err(failed)?.len());
+            produce(cluster, job, lines(BufReader::new(file)), Some(progress)).await?
+        }
+        None => produce(cluster, job, standard_input(), None).await?,
+    };
     match to.output {
         Output::Table => Ok(String::new()),
         Output::Json => json(&serde_json::json!({ "written": written })),
@@ -141,13 +156,18 @@ pub(crate) async fn run_console(arguments: ConsoleArguments) -> Result<String, F
         partition: None,
         options: options(arguments.acks, arguments.compression),
     };
-    produce(Arc::new(cluster(&arguments.bootstrap_server)), job).await?;
+    produce(Arc::new(cluster(&arguments.bootstrap_server)), job, standard_input(), None).await?;
     Ok(String::new())
 }
 
-async fn produce(cluster: Arc<Cluster>, job: Job) -> Result<u64, Failure> {
+async fn produce(
+    cluster: Arc<Cluster>,
+    job: Job,
+    mut lines: Lines,
+    progress: Option<Progress>,
+) -> Result<u64, Failure> {
     let mut producer = Producer::open(cluster, &job.topic, job.options).await?;
-    let mut lines = standard_input();
+    let mut bytes = 0;
     let mut due: Option<Instant> = None;
     loop {
         let waited = async {
@@ -159,7 +179,12 @@ async fn produce(cluster: Arc<Cluster>, job: Job) -> Result<u64, Failure> {
         tokio::select! {
             line = lines.recv() => {
                 let Some(line) = line else { break };
-                producer.send(&job.record(&line?)?).await?;
+                let line = line?;
+                producer.send(&job.record(&line)?).await?;
+                bytes += line.len() as u64 + 1;
+                if let Some(progress) = &progress {
+                    progress.at(bytes);
+                }
                 due.get_or_insert_with(|| Instant::now() + LINGER);
             }
             () = waited => {
@@ -201,11 +226,18 @@ fn split<'a>(line: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((line.get(..at)?, line.get(at + separator.len()..)?))
 }
 
-/// Lines without their ends, which need not be UTF-8, read by a thread of their own: standard input cannot be polled.
-fn standard_input() -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
+/// Lines without their ends, which need not be UTF-8.
+type Lines = mpsc::Receiver<io::Result<Vec<u8>>>;
+
+fn standard_input() -> Lines {
+    lines(BufReader::new(io::stdin()))
+}
+
+/// Lines read by a thread of their own: neither standard input nor a file can be polled.
+fn lines(input: impl BufRead + Send + 'static) -> Lines {
     let (lines, receiver) = mpsc::channel(LINES_AHEAD);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().split(b'\n') {
+        for line in input.split(b'\n') {
             let line = line.map(|mut line| {
                 line.pop_if(|end| *end == b'\r');
                 line

@@ -22,6 +22,14 @@ impl Progress {
         }
     }
 
+    /// As `start`, for work that prints nothing before its end.
+    pub(crate) fn of_silent_work(things: &'static str, total: u64) -> Self {
+        if total > 1 && io::stderr().is_terminal() {
+            return Self::shown(things, total);
+        }
+        Self(ProgressBar::hidden())
+    }
+
     fn shown(things: &'static str, total: u64) -> Self {
         let bar = ProgressBar::new(total).with_message(things);
         // A constant, which a test parses.

@@ -1,13 +1,17 @@
-//! `firn topic`: create, list, describe, grow and delete.
+//! `firn topic`: create, list, describe, alter, trim and delete.
 
-use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
+
+use clap::{ArgGroup, Args, Subcommand};
+use firn_client::configs::{self, Resource};
 use firn_client::connection::Connection;
 use firn_client::error::Error;
 use firn_client::topics::{self, NewTopic, Topic};
 use serde::Serialize;
 
-use crate::command::{To, connect, key_value};
-use crate::output::{Output, ids, table};
+use crate::command::{Failure, To, cluster, key_value};
+use crate::output::{Output, ids, json, table};
+use crate::progress::Progress;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -40,15 +44,39 @@ enum Action {
     },
     /// Show where each partition of a topic lives.
     Describe { name: String },
-    /// Give a topic more partitions; keys may then belong elsewhere.
-    AddPartitions {
+    /// Change partitions and configs, for example: firn topic alter orders --partitions 6 --config retention.ms=60000
+    #[command(group = ArgGroup::new("change").required(true).multiple(true).args(["partitions", "configs", "resets"]))]
+    Alter {
         name: String,
-        /// How many there are to be in all.
+        /// How many partitions there are to be in all; keys may then belong elsewhere.
         #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
-        total: i32,
+        partitions: Option<i32>,
+        /// A topic config to set; may be repeated.
+        #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
+        configs: Vec<(String, String)>,
+        /// A topic config to take back to its default; may be repeated.
+        #[arg(long = "reset", value_name = "KEY")]
+        resets: Vec<String>,
     },
-    /// Delete a topic with its data.
-    Delete { name: String },
+    /// Delete the records before an offset, in some partitions or in all.
+    #[command(group = ArgGroup::new("place").required(true).args(["before", "all"]))]
+    Trim {
+        name: String,
+        /// This partition alone; may be repeated.
+        #[arg(long = "partition", value_parser = clap::value_parser!(i32).range(0..))]
+        partitions: Vec<i32>,
+        /// The first offset that stays.
+        #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+        before: Option<i64>,
+        /// Delete all records that there are.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Delete topics with their data.
+    Delete {
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -68,44 +96,85 @@ struct PartitionJson<'a> {
     in_sync: &'a [i32],
 }
 
-pub(crate) async fn run(arguments: Arguments) -> Result<String, Box<dyn std::error::Error>> {
-    let connection = connect(&arguments.to.bootstrap).await?;
+pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
+    let To { bootstrap, output } = arguments.to;
+    let cluster = cluster(&bootstrap);
+    let connection = cluster.any().await?;
     match arguments.action {
         Action::Create { name, partitions, replication_factor, configs } => {
             let configs = configs.into_iter().collect();
             let topic = NewTopic { name, partitions, replication_factor, assignments: Vec::new(), configs };
             topics::create(&connection, &topic).await?;
-            done(arguments.to.output, "created", &topic.name)
+            done(output, "created", &topic.name)
         }
         Action::List { internal } => {
             let mut found = topics::describe(&connection, None).await?;
             found.retain(|topic| internal || !topic.internal);
-            listed(arguments.to.output, &found)
+            listed(output, &found)
         }
-        Action::Describe { name } => described(arguments.to.output, &one(&connection, name).await?),
-        Action::AddPartitions { name, total } => {
-            topics::add_partitions(&connection, &name, total).await?;
-            done(arguments.to.output, "extended", &name)
+        Action::Describe { name } => described(output, &one(&connection, name).await?),
+        Action::Alter { name, partitions, configs, resets } => {
+            if let Some(total) = partitions {
+                topics::add_partitions(&connection, &name, total).await?;
+            }
+            let set = configs.into_iter().map(|(key, value)| (key, Some(value)));
+            let changes: Vec<_> = set.chain(resets.into_iter().map(|key| (key, None))).collect();
+            if !changes.is_empty() {
+                configs::alter(&connection, &Resource::Topic(name.clone()), &changes).await?;
+            }
+            done(output, "altered", &name)
         }
-        Action::Delete { name } => {
-            topics::delete(&connection, &name).await?;
-            done(arguments.to.output, "deleted", &name)
+        Action::Trim { name, partitions, before, all: _ } => {
+            let partitions = match partitions.is_empty() {
+                true => cluster.find(&name, false).await?.leaders.into_keys().collect(),
+                false => partitions,
+            };
+            // -1 stands for the high watermark.
+            let before = before.unwrap_or(-1);
+            let before = partitions.into_iter().map(|partition| (partition, before)).collect();
+            trimmed(output, &name, topics::delete_records(&cluster, &name, &before).await?)
+        }
+        Action::Delete { names } => {
+            let progress = Progress::of_silent_work("topics", names.len() as u64);
+            for (count, name) in (1..).zip(&names) {
+                topics::delete(&connection, name).await?;
+                progress.at(count);
+            }
+            drop(progress);
+            names.iter().map(|name| done(output, "deleted", name)).collect()
         }
     }
+}
+
+/// A partition that refuses makes the whole a failure, after the others are trimmed.
+fn trimmed(output: Output, name: &str, ended: BTreeMap<i32, Result<i64, Error>>) -> Result<String, Failure> {
+    let first: BTreeMap<i32, i64> =
+        ended.into_iter().map(|(index, ended)| Ok((index, ended?))).collect::<Result<_, Error>>()?;
+    if output == Output::Json {
+        let rows = first.iter().map(|(partition, offset)| {
+            serde_json::json!({ "topic": name, "partition": partition, "first_offset": offset })
+        });
+        return json(&rows.collect::<Vec<_>>());
+    }
+    let rows: Vec<_> = first
+        .iter()
+        .map(|(partition, offset)| vec![name.to_owned(), partition.to_string(), offset.to_string()])
+        .collect();
+    Ok(table(&["TOPIC", "PARTITION", "FIRST OFFSET"], &rows))
 }
 
 async fn one(connection: &Connection, name: String) -> Result<Vec<Topic>, Error> {
     topics::describe(connection, Some(&[name])).await
 }
 
-fn done(output: Output, verb: &str, name: &str) -> Result<String, Box<dyn std::error::Error>> {
+fn done(output: Output, verb: &str, name: &str) -> Result<String, Failure> {
     Ok(match output {
         Output::Table => format!("Topic {name} is {verb}.\n"),
         Output::Json => format!("{}\n", serde_json::json!({ verb: name })),
     })
 }
 
-fn listed(output: Output, topics: &[Topic]) -> Result<String, Box<dyn std::error::Error>> {
+fn listed(output: Output, topics: &[Topic]) -> Result<String, Failure> {
     if output == Output::Json {
         let rows: Vec<_> = topics
             .iter()
@@ -123,7 +192,7 @@ fn listed(output: Output, topics: &[Topic]) -> Result<String, Box<dyn std::error
     Ok(table(&["TOPIC", "PARTITIONS"], &rows))
 }
 
-fn described(output: Output, topics: &[Topic]) -> Result<String, Box<dyn std::error::Error>> {
+fn described(output: Output, topics: &[Topic]) -> Result<String, Failure> {
     let partitions =
         topics.iter().flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
     if output == Output::Json {

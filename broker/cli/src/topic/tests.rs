@@ -50,6 +50,10 @@ fn lines_are_taken_or_refused_as_misuse() {
         "firn topic create orders --partitions 3 --config retention.ms=1 --config a=b",
         "firn topic list --internal --output json",
         "firn topic describe orders --bootstrap one:9092,two:9092",
+        "firn topic alter orders --partitions 6 --config retention.ms=1 --reset segment.ms",
+        "firn topic trim orders --partition 0 --partition 1 --before 100",
+        "firn topic trim orders --all --output json",
+        "firn topic delete orders news",
         "firn kafka-topics --create --bootstrap-server h:1 --replication-factor 1 --partitions 13 --topic my-topic",
         "firn kafka-topics.sh --list --bootstrap-server h:1",
     ] {
@@ -59,6 +63,10 @@ fn lines_are_taken_or_refused_as_misuse() {
         "firn topic create orders --partitions 0",
         "firn topic create orders --config nothing",
         "firn topic describe",
+        "firn topic alter orders",
+        "firn topic trim orders",
+        "firn topic trim orders --all --before 1",
+        "firn topic delete",
         "firn kafka-topics --bootstrap-server h:1",
         "firn kafka-topics --create --list --bootstrap-server h:1",
         "firn kafka-topics --create --bootstrap-server h:1",
@@ -66,4 +74,17 @@ fn lines_are_taken_or_refused_as_misuse() {
     ] {
         assert_eq!(Line::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
     }
+}
+
+#[test]
+fn what_a_trim_leaves_is_told_and_a_refusal_fails() {
+    let ended = || BTreeMap::from([(0, Ok(4)), (1, Ok(10))]);
+    let expected = "TOPIC   PARTITION  FIRST OFFSET\norders  0          4\norders  1          10\n";
+    assert_eq!(trimmed(Output::Table, "orders", ended()).unwrap(), expected);
+    let told = trimmed(Output::Json, "orders", ended()).unwrap();
+    assert!(told.contains(r#"{"first_offset":4,"partition":0,"topic":"orders"}"#), "{told}");
+    let refused = Error::Refused { what: "delete records".to_owned(), code: 1, message: None };
+    let mut partly = ended();
+    partly.insert(2, Err(refused));
+    assert!(trimmed(Output::Table, "orders", partly).is_err());
 }
