@@ -185,6 +185,13 @@ impl Reader {
         }
     }
 
+    /// What was polled is printed.
+    fn done(&mut self) {
+        if let Self::Member(member) = self {
+            member.done();
+        }
+    }
+
     /// How many offsets lie between here and where to stop; none where there is no such place.
     fn left(&self) -> Option<u64> {
         let Self::Consumer { consumer, ends: Some(ends) } = self else { return None };
@@ -218,6 +225,7 @@ async fn follow(reader: &mut Reader, job: &Job, printed: &mut u64) -> Result<End
         if !print(lines).await? {
             return Ok(End::Unread);
         }
+        reader.done();
         *printed = printed.saturating_add(records.len() as u64);
         progress.at(*printed);
     }

@@ -11,5 +11,7 @@ pub mod partitioner;
 pub mod producer;
 mod retry;
 #[cfg(test)]
+mod round_trips;
+#[cfg(test)]
 mod scripted;
 pub mod topics;

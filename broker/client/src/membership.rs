@@ -1,8 +1,9 @@
 //! Reads a topic as a member of a classic consumer group: joins, shares the partitions, commits, and leaves.
 //!
-//! Rebalancing is eager: before a member joins again it commits what it has handed out and lets all partitions go.
+//! Rebalancing is eager: before a member joins again it commits what its caller has done with and lets all partitions go.
 //! Heartbeats go out beside the reading, from a task that lives for one generation and ends with what it was refused.
-//! What was fetched and not handed out is never committed, so that a member that stops early skips nothing.
+//! What was fetched and not handed out, or handed out and not done with, is never committed: a member that is stopped at
+//! any moment makes the next reader see records again, and never skip one.
 
 mod coordinator;
 mod joining;
@@ -87,8 +88,10 @@ struct Generation {
     consumer: Consumer,
     /// Fetched, and not handed out yet.
     waiting: VecDeque<Incoming>,
-    /// For each partition the next offset after what was handed out, and what is committed of that.
+    /// For each partition the next offset after what was handed out, how much of that the caller has done with, and how
+    /// much is committed.
     handed: BTreeMap<i32, i64>,
+    done: BTreeMap<i32, i64>,
     committed: BTreeMap<i32, i64>,
     commit_due: Option<Instant>,
     heartbeat: Heartbeat,
@@ -113,9 +116,10 @@ impl Member {
         Self { cluster, coordinator, topic, options, identity: Identity::NONE, generation: None }
     }
 
-    /// At most `max` records, within about `wait`, or none; joins (again) first where that is needed. What is handed out
-    /// counts as processed from the next call on, and is then committed when that is due.
+    /// At most `max` records, within about `wait`, or none; joins (again) first where that is needed. Who polls again has
+    /// done with what was handed out before: it is committed when that is due.
     pub async fn poll(&mut self, wait: Duration, max: usize) -> Result<Vec<Incoming>, Error> {
+        self.done();
         loop {
             let Some(generation) = &mut self.generation else {
                 self.join().await?;
@@ -143,11 +147,18 @@ impl Member {
         }
     }
 
-    /// Commits what was handed out so far.
+    /// What was handed out needs no one's care any more, and may be committed.
+    pub fn done(&mut self) {
+        if let Some(generation) = &mut self.generation {
+            generation.done.clone_from(&generation.handed);
+        }
+    }
+
+    /// Commits what the caller has done with.
     pub async fn commit(&mut self) -> Result<(), Error> {
         let Some(generation) = &mut self.generation else { return Ok(()) };
         let news = generation
-            .handed
+            .done
             .iter()
             .filter(|(partition, offset)| generation.committed.get(partition) != Some(offset));
         let offsets: Offsets =

@@ -89,6 +89,7 @@ impl Member {
         let route = self.cluster.find(&self.topic, false).await?;
         Ok(Generation {
             handed: positions.clone(),
+            done: positions.clone(),
             committed,
             consumer: Consumer::at(Arc::clone(&self.cluster), route, positions, self.options.reset),
             waiting: VecDeque::new(),

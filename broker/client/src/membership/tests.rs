@@ -237,6 +237,7 @@ async fn joins_resumes_commits_what_it_handed_out_and_leaves() {
     assert_eq!(take(&mut member, 2).await, ["0:3", "0:4"]);
     assert_eq!(member.assigned(), [0, 1]);
     assert_eq!(take(&mut member, 1).await, ["1:0"]);
+    member.done();
     member.leave().await.unwrap();
     let expected = [
         "find",
@@ -250,6 +251,17 @@ async fn joins_resumes_commits_what_it_handed_out_and_leaves() {
         "leave m",
     ];
     assert_eq!(told(&seen), expected);
+}
+
+#[tokio::test]
+async fn what_the_caller_has_not_done_with_is_not_committed() {
+    let (mut member, seen) = member(Coordinating::default(), None).await;
+    take(&mut member, 1).await;
+    // The first record was done with when the second was asked for; a reader that is interrupted has not done with that.
+    take(&mut member, 1).await;
+    member.leave().await.unwrap();
+    let seen = told(&seen);
+    assert!(seen.iter().any(|seen| seen == "commit 0=4 1=0 in 1"), "{seen:?}");
 }
 
 #[tokio::test]
