@@ -193,14 +193,14 @@ fn paged(call: &Call, last: i32, forward: bool) -> Option<BytesMut> {
 async fn descriptions_come_in_pages_and_end_where_a_broker_repeats_itself() {
     let names = ["t".to_owned()];
     let whole = cluster(|call| paged(call, 2, true)).await;
-    let found = topics::describe_in_full(&*whole.any().await.unwrap(), &names).await.unwrap();
+    let found = topics::describe_in_full(&whole.any().await.unwrap(), &names).await.unwrap();
     let partitions = &found.first().unwrap().partitions;
     assert_eq!(partitions.iter().map(|partition| partition.index).collect::<Vec<_>>(), [0, 1, 2]);
     let first = partitions.first().unwrap();
     assert_eq!((first.eligible.as_deref(), first.last_eligible.as_deref()), (Some(&[2][..]), Some(&[][..])));
 
     let stuck = cluster(|call| paged(call, 2, false)).await;
-    let error = topics::describe_in_full(&*stuck.any().await.unwrap(), &names).await.unwrap_err();
+    let error = topics::describe_in_full(&stuck.any().await.unwrap(), &names).await.unwrap_err();
     assert!(error.to_string().contains("repeats itself"), "{error}");
 }
 
@@ -225,7 +225,7 @@ async fn configs_tell_where_their_values_come_from() {
     });
     let cluster = cluster.await;
     let resources = ["t", "other"].map(|name| Resource::Topic(name.to_owned()));
-    let found = configs::describe_all(&*cluster.any().await.unwrap(), &resources).await.unwrap();
+    let found = configs::describe_all(&cluster.any().await.unwrap(), &resources).await.unwrap();
     let [ours, others] = &found[..] else { panic!("{found:?}") };
     assert_eq!((ours.len(), others.len()), (1, 0), "answers go to whom they name");
     let config = ours.first().unwrap();
