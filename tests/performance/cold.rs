@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use firn_tests::apache;
 use firn_tests::cluster::{Broker, BrokerOptions, System};
 use firn_tests::process::wait_for;
 use firn_tests::store::Minio;
@@ -59,7 +58,7 @@ fn fill(broker: &Broker, bytes: u64) {
         "local.retention.bytes=1",
         "flush.messages=9223372036854775807",
     ];
-    apache::create_topic(&broker.address(), TOPIC, PARTITIONS, &configs);
+    pair::create_topic(broker, TOPIC, PARTITIONS, &configs);
     let load = Load { size: 1024, codec: "none", partitions: PARTITIONS, flush: Flush::KafkasDefault, bytes };
     pair::produce_into(broker, TOPIC, &load);
 }

@@ -42,7 +42,7 @@ pub fn paced(broker: &Broker, topic: &str, rate: u64, seconds: u64, linger_ms: u
 pub fn measure(plan: &Plan, report: &mut Report) {
     let pair = Pair::start(SECTION);
     pair.warm_up(plan);
-    let seconds = if plan.quick { 5 } else { 20 };
+    let seconds = if plan.quick { 5 } else { 12 };
     for flush in Flush::BOTH {
         for (rate, linger_ms) in [(1_000, 0), (10_000, 0), (10_000, 5)] {
             let load = Load { size: 100, codec: "none", partitions: 1, flush, bytes: 0 };

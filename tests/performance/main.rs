@@ -71,6 +71,7 @@ fn main() {
         let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
         assert!(known, "no such section: {wanted}; there are {}", names.join(", "));
     }
+    let memory = machine::OwnMemory::hold();
     let mut report = Report::new(machine::describe(), plan.quick);
     for (name, measure) in SECTIONS {
         if plan.sections.iter().any(|wanted| wanted == "all" || wanted == name) {
@@ -80,5 +81,6 @@ fn main() {
             report.write();
         }
     }
+    drop(memory);
     println!("{}", report.markdown());
 }

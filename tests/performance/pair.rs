@@ -1,14 +1,15 @@
 //! Both brokers side by side on one disk, and what they are made to do in turns.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use firn_tests::cluster::{Broker, BrokerOptions, System};
-use firn_tests::{apache, librdkafka};
+use firn_tests::{librdkafka, process, tools};
 use serde_json::Value;
 
-use crate::Plan;
-use crate::report;
+use crate::{Plan, machine, report};
 
 /// `flush.messages`: as Kafka has it, or an fsync before every acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,12 +128,30 @@ fn data(system: System, label: &str) -> PathBuf {
 pub fn create(broker: &Broker, load: &Load) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let topic = format!("bench-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    apache::create_topic(&broker.address(), &topic, load.partitions, &[load.flush.topic_config()]);
+    create_topic(broker, &topic, load.partitions, &[load.flush.topic_config()]);
     topic
 }
 
+/// On either system with Firn's own command: a JVM for every topic would take half of the bench's time.
+pub fn create_topic(broker: &Broker, topic: &str, partitions: i32, configs: &[&str]) {
+    let partitions = partitions.to_string();
+    let mut arguments = vec!["create", topic, "--partitions", &partitions];
+    for config in configs {
+        arguments.extend(["--config", config]);
+    }
+    topic_command(broker, &arguments);
+}
+
 pub fn delete(broker: &Broker, topic: &str) {
-    apache::topics(&broker.address(), &["--delete", "--topic", topic]).ok();
+    topic_command(broker, &["delete", topic]);
+    // What a deleted topic leaves to be written back or unlinked is not the next run's noise.
+    machine::settle();
+}
+
+fn topic_command(broker: &Broker, arguments: &[&str]) {
+    let mut command = Command::new(tools::firn());
+    command.arg("topic").args(arguments).args(["--bootstrap", &broker.address()]);
+    process::run_ok(&mut command, "", Duration::from_secs(60));
 }
 
 /// One produce run into a topic of its own, which is gone afterwards.
