@@ -14,23 +14,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Answer, ApiError, LaterReply};
 use crate::context::Context;
+use crate::frame_buffer::FrameBuffer;
 use crate::net::Stream;
 
-/// First buffer of a connection that has something to say.
-const BUFFER_BYTES_FIRST: usize = 4 << 10;
-/// Bytes of a frame that must have arrived before the buffer grows in larger steps.
-const BUFFER_BYTES_TRUSTED: usize = 64 << 10;
-/// How many times what has arrived a buffer may be, once a client has shown that it sends.
-const BUFFER_GROWTH: usize = 16;
 /// Most produce requests of one connection whose replies wait at a time.
 const REPLIES_WAITING_MAX: usize = 64;
 /// How long a connection keeps its buffer while nothing comes.
 const BUFFER_KEPT: Duration = Duration::from_secs(1);
+/// How often a client that stops in the middle of a large frame is looked at.
+const PACE_CHECKED: Duration = Duration::from_secs(1);
 
 /// Why a connection ended, when the client did not simply leave.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +39,10 @@ pub enum ConnectionError {
     Request(#[from] ApiError),
     #[error("idle for {0:?} (connections.max.idle.ms)")]
     Idle(Duration),
+    #[error(
+        "{arrived} bytes of a frame came while {waited:?} were waited for more, and other requests wait for their memory (queued.max.request.bytes)"
+    )]
+    TooSlow { arrived: usize, waited: Duration },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -65,10 +67,9 @@ pub async fn serve(
     let mut connection = Connection {
         stream,
         peer,
+        frames: FrameBuffer::new(request_bytes_max, context.request_memory.clone()),
         context,
-        request_bytes_max,
         idle_max: idle_max.unwrap_or(Duration::MAX),
-        buffer: BytesMut::new(),
         waiting: VecDeque::new(),
     };
     tokio::select! {
@@ -81,9 +82,8 @@ struct Connection {
     stream: Stream,
     peer: Peer,
     context: Arc<Context>,
-    request_bytes_max: usize,
+    frames: FrameBuffer,
     idle_max: Duration,
-    buffer: BytesMut,
     /// Replies to produce requests whose records are appended, oldest first.
     waiting: VecDeque<LaterReply>,
 }
@@ -102,6 +102,7 @@ impl Connection {
                 Answer::Later(reply) => self.waiting.push_back(reply),
                 Answer::None => {}
             }
+            self.frames.make_way();
             if self.waiting.len() >= REPLIES_WAITING_MAX {
                 self.write_oldest().await?;
             }
@@ -129,11 +130,8 @@ impl Connection {
     /// Replies that become ready meanwhile are written.
     async fn next_frame(&mut self) -> Result<Option<Bytes>, ConnectionError> {
         loop {
-            if let Some(length) = self.frame_length()?
-                && self.buffer.len() >= 4 + length
-            {
-                self.buffer.advance(4);
-                return Ok(Some(self.buffer.split_to(length).freeze()));
+            if let Some(frame) = self.frames.take_frame()? {
+                return Ok(Some(frame));
             }
             match self.waiting.front_mut() {
                 Some(reply) => tokio::select! {
@@ -147,77 +145,48 @@ impl Connection {
                 },
                 None => self.wait_readable().await?,
             }
-            match self.fill() {
-                Ok(0) if self.buffer.is_empty() => return Ok(None),
+            if !self.frames.try_make_room()? {
+                self.write_waiting().await?;
+                self.frames.make_room().await?;
+            }
+            match self.frames.fill(&self.stream) {
+                Ok(0) if self.frames.is_empty() => return Ok(None),
                 Ok(0) => return Err(ConnectionError::Io(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+                Err(ConnectionError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// Waits for bytes, at most as long as a connection may be idle. A busy connection keeps its buffer for the next
-    /// frame; a quiet one gives it back.
+    /// frame; a quiet one gives it back, and one that stops in the middle of a frame may have to.
     async fn wait_readable(&mut self) -> Result<(), ConnectionError> {
         let idle = self.idle_max;
-        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+        if self.frames.is_empty() && self.frames.is_allocated() {
             if let Ok(ready) = tokio::time::timeout(BUFFER_KEPT.min(idle), self.stream.readable()).await {
                 return Ok(ready?);
             }
-            self.buffer = BytesMut::new();
+            self.frames.release();
         }
-        match tokio::time::timeout(idle, self.stream.readable()).await {
-            Ok(ready) => Ok(ready?),
-            Err(_) => Err(ConnectionError::Idle(idle)),
+        if !self.frames.has_share() {
+            return match tokio::time::timeout(idle, self.stream.readable()).await {
+                Ok(ready) => Ok(ready?),
+                Err(_) => Err(ConnectionError::Idle(idle)),
+            };
         }
-    }
-
-    /// Length of the frame that the buffer begins with, once its four bytes are there and within the limit.
-    fn frame_length(&self) -> Result<Option<usize>, ConnectionError> {
-        let Some(prefix) = self.buffer.first_chunk::<4>() else { return Ok(None) };
-        let length = i32::from_be_bytes(*prefix);
-        let max = self.request_bytes_max;
-        match usize::try_from(length) {
-            Ok(length) if length <= max => Ok(Some(length)),
-            _ => Err(ConnectionError::FrameLength { length, max }),
+        let began = Instant::now();
+        let mut counted = Duration::ZERO;
+        loop {
+            let ready = tokio::time::timeout(PACE_CHECKED.min(idle), self.stream.readable()).await;
+            let waited = began.elapsed();
+            self.frames.waited(waited - counted)?;
+            counted = waited;
+            match ready {
+                Ok(ready) => return Ok(ready?),
+                Err(_) if waited >= idle => return Err(ConnectionError::Idle(idle)),
+                Err(_) => {}
+            }
         }
-    }
-
-    /// Reads once, what is there. Inside a frame it reads no further than that frame's end, so that the frame can be
-    /// handed on without copying what follows it.
-    fn fill(&mut self) -> io::Result<usize> {
-        let arrived = self.buffer.len();
-        let missing =
-            self.buffer.first_chunk::<4>().map(|prefix| (i32::from_be_bytes(*prefix) as usize + 4) - arrived);
-        let room = room_for(arrived, missing);
-        // `reserve` takes back the memory of the frames before, once nobody holds them.
-        self.buffer.reserve(room);
-        let limit = missing.unwrap_or(BUFFER_BYTES_FIRST);
-        self.stream.try_read(&mut self.buffer, limit)
-    }
-}
-
-/// Bytes to make room for when `arrived` bytes of a frame are there and `missing` are not (`None`: its length is not
-/// there yet).
-fn room_for(arrived: usize, missing: Option<usize>) -> usize {
-    match missing {
-        None => BUFFER_BYTES_FIRST,
-        Some(missing) if arrived < BUFFER_BYTES_TRUSTED => missing.min(BUFFER_BYTES_TRUSTED),
-        Some(missing) => missing.min(arrived * BUFFER_GROWTH),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_buffer_grows_with_what_has_arrived_and_never_with_what_was_promised() {
-        assert_eq!(room_for(0, None), BUFFER_BYTES_FIRST);
-        assert_eq!(room_for(4, Some(100)), 100);
-        assert_eq!(room_for(4, Some(100 << 20)), BUFFER_BYTES_TRUSTED);
-        assert_eq!(room_for(BUFFER_BYTES_TRUSTED, Some(900 << 10)), 900 << 10);
-        assert_eq!(room_for(BUFFER_BYTES_TRUSTED, Some(100 << 20)), 1 << 20);
     }
 }

@@ -127,31 +127,52 @@ impl CoordinatorRuntime {
         partition: i32,
         command: impl FnOnce(&mut GroupShard, i64, u64) -> Vec<Effect>,
     ) -> Result<Reply, GroupError> {
+        self.tell(partition, command).await?.await.map_err(|_| GroupError::NotCoordinator)
+    }
+
+    /// The same, for a command whose records are to be stored within `patience` (`offsets.commit.timeout.ms`). What takes
+    /// longer may yet be stored: the client is told to ask again, as Kafka tells it.
+    pub async fn ask_within(
+        self: &Arc<Self>,
+        patience: Duration,
+        partition: i32,
+        command: impl FnOnce(&mut GroupShard, i64, u64) -> Vec<Effect>,
+    ) -> Result<Reply, GroupError> {
+        // Loading a shard is not part of it: cut short, it would begin anew each time.
+        let reply = self.tell(partition, command).await?;
+        match tokio::time::timeout(patience, reply).await {
+            Ok(reply) => reply.map_err(|_| GroupError::NotCoordinator),
+            Err(_) => Err(GroupError::CoordinatorNotAvailable),
+        }
+    }
+
+    async fn tell(
+        self: &Arc<Self>,
+        partition: i32,
+        command: impl FnOnce(&mut GroupShard, i64, u64) -> Vec<Effect>,
+    ) -> Result<oneshot::Receiver<Reply>, GroupError> {
         let slot = self.shards.lock().entry(partition).or_default().clone();
-        let receiver = {
-            let mut guard = slot.lock().await;
-            if guard.as_ref().is_none_or(|shard| shard.partition.is_closed()) {
-                *guard = Some(self.load(partition, &slot).await?);
-                let effects =
-                    guard.as_mut().map(|shard| shard.group.finish_load(self.environment.clock.now_ms()));
-                if let (Some(shard), Some(effects)) = (guard.as_mut(), effects) {
-                    self.carry_out(shard, effects);
-                }
+        let mut guard = slot.lock().await;
+        if guard.as_ref().is_none_or(|shard| shard.partition.is_closed()) {
+            *guard = Some(self.load(partition, &slot).await?);
+            let effects =
+                guard.as_mut().map(|shard| shard.group.finish_load(self.environment.clock.now_ms()));
+            if let (Some(shard), Some(effects)) = (guard.as_mut(), effects) {
+                self.carry_out(shard, effects);
             }
-            let shard = guard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)?;
-            let before = shard.group.next_deadline();
-            let token = shard.next_token;
-            shard.next_token += 1;
-            let (sender, receiver) = oneshot::channel();
-            shard.waiting.insert(token, sender);
-            let effects = command(&mut shard.group, self.environment.clock.now_ms(), token);
-            self.carry_out(shard, effects);
-            if shard.group.next_deadline() != before {
-                self.rescheduled.notify_one();
-            }
-            receiver
-        };
-        receiver.await.map_err(|_| GroupError::NotCoordinator)
+        }
+        let shard = guard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)?;
+        let before = shard.group.next_deadline();
+        let token = shard.next_token;
+        shard.next_token += 1;
+        let (sender, receiver) = oneshot::channel();
+        shard.waiting.insert(token, sender);
+        let effects = command(&mut shard.group, self.environment.clock.now_ms(), token);
+        self.carry_out(shard, effects);
+        if shard.group.next_deadline() != before {
+            self.rescheduled.notify_one();
+        }
+        Ok(receiver)
     }
 
     /// Partitions of the topic that this broker leads.

@@ -4,15 +4,16 @@
 //! at (a lock and a few comparisons) and left alone. Chores that touch files run on threads that may block.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use firn_model::broker_config::settings::LogSettings;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
 use crate::context::Context;
-use crate::partition::PartitionError;
+use crate::partition::{Partition, PartitionError};
 
 /// How often free space is asked for.
 const FREE_SPACE_PERIOD: Duration = Duration::from_millis(500);
@@ -22,37 +23,35 @@ const FLUSH_CHECK_PERIOD: Duration = Duration::from_millis(500);
 /// Starts every chore; each ends when `shutdown` is called.
 pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let log = context.config().log.clone();
-    let period = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1));
-    chore(context, tasks, shutdown, FREE_SPACE_PERIOD, watch_free_space);
-    chore(context, tasks, shutdown, FLUSH_CHECK_PERIOD, flush_by_time);
-    chore(context, tasks, shutdown, period(i64::from(log.flush_offset_checkpoint_interval_ms)), checkpoint);
-    chore(context, tasks, shutdown, period(log.retention_check_interval_ms), retain);
-    chore(
-        context,
-        tasks,
-        shutdown,
-        period(i64::from(log.producer_id_expiration_check_interval_ms)),
-        expire_producers,
-    );
+    let chore = |period, work| chore(context, tasks, shutdown, period, work);
+    chore(|_| FREE_SPACE_PERIOD, watch_free_space);
+    chore(|_| FLUSH_CHECK_PERIOD, flush_by_time);
+    chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), checkpoint);
+    chore(|log| period(log.retention_check_interval_ms), retain);
+    chore(|log| period(i64::from(log.producer_id_expiration_check_interval_ms)), expire_producers);
     if log.cleaner_enable {
-        chore(context, tasks, shutdown, period(log.cleaner_backoff_ms), clean);
+        chore(|log| period(log.cleaner_backoff_ms), clean);
     }
 }
 
+fn period(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1))
+}
+
+/// Does `work` again and again. The period is asked for each time, since it may be changed while the broker runs.
 fn chore(
     context: &Arc<Context>,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
-    period: Duration,
+    period: fn(&LogSettings) -> Duration,
     work: fn(&Arc<Context>),
 ) {
     let (context, shutdown) = (context.clone(), shutdown.clone());
     tasks.spawn(async move {
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let pause = period(&context.config().log);
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 () = shutdown.cancelled() => return,
             }
             let context = context.clone();
@@ -119,32 +118,48 @@ fn retain(context: &Arc<Context>) {
 
 fn expire_producers(context: &Arc<Context>) {
     let now_ms = context.now_ms();
+    let expiration_ms = i64::from(context.config().log.producer_id_expiration_ms);
     for partition in context.partitions.all() {
         // A partition that was closed meanwhile has no producers to forget.
-        drop(partition.with_log(|log| log.expire_producers(now_ms)));
+        drop(partition.with_log(|log| log.expire_producers(now_ms, expiration_ms)));
     }
 }
 
-/// Compacts what is dirty enough, one partition after another.
+/// Compacts what is dirty enough: as many partitions at a time as there are cleaner threads, which share the memory for
+/// keys as Kafka's do.
 fn clean(context: &Arc<Context>) {
     let now_ms = context.now_ms();
-    let buffer = usize::try_from(context.config().log.cleaner_dedupe_buffer_size).unwrap_or(0);
-    let compacted =
-        context.partitions.all().into_iter().filter(|partition| partition.config().cleanup_policy.compact);
-    for partition in compacted {
-        match partition.compact(now_ms, buffer) {
-            Ok(Some(stats)) if stats.applied => tracing::info!(
-                partition = %partition.name,
-                segments_before = stats.segments_before,
-                segments_after = stats.segments_after,
-                bytes_before = stats.bytes_before,
-                bytes_after = stats.bytes_after,
-                "compacted"
-            ),
-            Ok(_) | Err(PartitionError::Closed) => {}
-            Err(error) => {
-                tracing::error!(partition = %partition.name, %error, "compaction failed; the log is as it was")
-            }
+    let log = context.config().log.clone();
+    let partitions = context.partitions.all();
+    let compacted: Vec<_> =
+        partitions.iter().filter(|partition| partition.config().cleanup_policy.compact).collect();
+    let threads = usize::try_from(log.cleaner_threads).unwrap_or(0);
+    let buffer = usize::try_from(log.cleaner_dedupe_buffer_size).unwrap_or(0) / threads.max(1);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(compacted.len()) {
+            scope.spawn(|| {
+                while let Some(partition) = compacted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    clean_one(partition, now_ms, buffer);
+                }
+            });
+        }
+    });
+}
+
+fn clean_one(partition: &Partition, now_ms: i64, buffer: usize) {
+    match partition.compact(now_ms, buffer) {
+        Ok(Some(stats)) if stats.applied => tracing::info!(
+            partition = %partition.name,
+            segments_before = stats.segments_before,
+            segments_after = stats.segments_after,
+            bytes_before = stats.bytes_before,
+            bytes_after = stats.bytes_after,
+            "compacted"
+        ),
+        Ok(_) | Err(PartitionError::Closed) => {}
+        Err(error) => {
+            tracing::error!(partition = %partition.name, %error, "compaction failed; the log is as it was")
         }
     }
 }

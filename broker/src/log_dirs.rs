@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
+use firn_storage::directory::LogDirOptions;
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::error::StorageError;
 use firn_storage::identity::Identity;
@@ -49,7 +50,6 @@ pub struct Opening<'a> {
     pub node_id: i32,
     /// Ids for directories that have none yet, one each.
     pub directory_ids: Vec<TopicId>,
-    pub producer_id_expiration_ms: i64,
     pub reserve_bytes: u64,
 }
 
@@ -62,10 +62,7 @@ impl LogDirs {
                 node_id: opening.node_id,
                 directory_id: id.to_string(),
             };
-            let options = firn_storage::directory::LogDirOptions {
-                producer_id_expiration_ms: opening.producer_id_expiration_ms,
-                ..Default::default()
-            };
+            let options = LogDirOptions::default();
             let dir = LogDir::open(opening.disk.clone(), path, &identity, options)?;
             let guard = DiskGuard::new(opening.disk.clone(), path.clone(), opening.reserve_bytes);
             dirs.push(Arc::new(DataDir { dir, guard }));

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use bytes::{Buf, Bytes, BytesMut};
+use firn_model::broker_config::settings::NetworkSettings;
 use firn_storage::disk::DiskFile;
 use firn_storage::read::LogSlice;
 use tokio::io::Interest;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A part of a reply: bytes that the broker made, or batches that lie in a log's file.
 #[derive(Debug)]
@@ -21,12 +22,45 @@ pub enum Chunk {
 /// Most bytes that one `sendfile` call is asked to move, so that one connection does not hold a thread for long.
 const SENDFILE_BYTES_MAX: usize = 1 << 20;
 
+/// How sockets are set up. `None` leaves a buffer's size to the system, which fits it to the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketOptions {
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    pub send_buffer_bytes: Option<u32>,
+    pub receive_buffer_bytes: Option<u32>,
+}
+
+impl SocketOptions {
+    /// As the broker's configuration says.
+    pub fn of(network: &NetworkSettings) -> Self {
+        let bytes = |value: i32| u32::try_from(value).ok();
+        Self {
+            backlog: u32::try_from(network.socket_listen_backlog_size).unwrap_or(1),
+            send_buffer_bytes: bytes(network.socket_send_buffer_bytes),
+            receive_buffer_bytes: bytes(network.socket_receive_buffer_bytes),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Listener(TcpListener);
 
 impl Listener {
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self(TcpListener::bind(address).await?))
+    pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart must not wait until the connections of before are forgotten.
+        socket.set_reuseaddr(true)?;
+        // Connections inherit both sizes; the receiving one has to be there before they are made, for it decides how
+        // large a window they may announce.
+        if let Some(bytes) = options.send_buffer_bytes {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = options.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.bind(address)?;
+        Ok(Self(socket.listen(options.backlog)?))
     }
 
     pub fn local_address(&self) -> io::Result<SocketAddr> {
@@ -124,5 +158,36 @@ impl Stream {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes of an accepted connection's buffers (send, receive), as the kernel tells them: twice what was asked for.
+    async fn sizes(options: SocketOptions) -> (usize, usize) {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        let client = TcpStream::connect(listener.local_address().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (Stream(stream), _) = accepted.unwrap();
+        drop(client.unwrap());
+        (
+            rustix::net::sockopt::socket_send_buffer_size(&stream).unwrap(),
+            rustix::net::sockopt::socket_recv_buffer_size(&stream).unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn connections_have_the_buffers_that_were_configured() {
+        let options = SocketOptions {
+            backlog: 50,
+            send_buffer_bytes: Some(20_000),
+            receive_buffer_bytes: Some(30_000),
+        };
+        assert_eq!(sizes(options).await, (40_000, 60_000));
+        let (send, receive) =
+            sizes(SocketOptions { send_buffer_bytes: None, receive_buffer_bytes: None, ..options }).await;
+        assert!(send > 40_000 && receive > 60_000, "the system's own: {send}, {receive}");
     }
 }

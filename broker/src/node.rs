@@ -41,10 +41,11 @@ use crate::follower::Follower;
 use crate::housekeeping;
 use crate::log_dirs::{LogDirs, Opening, cluster_id_of};
 use crate::metadata_log::{MetadataError, MetadataLog};
-use crate::net::Listener;
+use crate::net::{Listener, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::request_memory::RequestMemory;
 use crate::request_metrics::RequestMetrics;
 use crate::server;
 use crate::strays;
@@ -87,7 +88,7 @@ pub struct Node {
 impl Node {
     /// Starts a broker. It serves clients when this returns.
     pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
-        let listeners = bind(&config.listeners).await?;
+        let listeners = bind(&config.listeners, SocketOptions::of(&config.network))?;
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let doors = bind_doors(config.http.as_ref()).await?;
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
@@ -115,8 +116,10 @@ impl Node {
                 }
             });
         }
+        let limits = Arc::new(server::Limits::default());
         for listener in listeners {
-            node.tasks.spawn(server::run(listener, context.clone(), node.shutdown.clone()));
+            let serving = server::run(listener, limits.clone(), context.clone(), node.shutdown.clone());
+            node.tasks.spawn(serving);
         }
         Ok(node)
     }
@@ -134,11 +137,11 @@ impl Node {
     }
 }
 
-async fn bind(configured: &[ListenerConfig]) -> Result<Vec<Listener>, StartError> {
+fn bind(configured: &[ListenerConfig], options: SocketOptions) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::with_capacity(configured.len());
     for listener in configured {
         let address = resolve(&listener.host, listener.port)?;
-        let bound = Listener::bind(address).await;
+        let bound = Listener::bind(address, options);
         listeners.push(bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?);
     }
     Ok(listeners)
@@ -190,7 +193,6 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         cluster_id: cluster_id.clone(),
         node_id: config.node_id,
         directory_ids: config.log_dirs.iter().map(|_| random_id()).collect(),
-        producer_id_expiration_ms: i64::from(config.log.producer_id_expiration_ms),
         reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
     })?);
     let between_snapshots = u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0);
@@ -198,6 +200,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
     let node_id = config.node_id;
     strays::set_aside(&log_dirs, &metadata_log, &image, node_id, random_id)?;
     let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let request_memory = RequestMemory::new(config.network.queued_max_request_bytes);
     let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
     let config = image.broker_config(&config).unwrap_or_else(|error| {
         tracing::warn!(%error, "dynamic broker configs contradict the file and are left alone");
@@ -235,6 +238,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         cluster_id,
         cold: Arc::new(cold),
         requests: RequestMetrics::new(&metrics),
+        request_memory,
         metrics,
         controller: Controller::new(metadata_log, image, follower, environment.clone()),
         environment,

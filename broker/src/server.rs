@@ -18,10 +18,15 @@ use crate::net::Listener;
 /// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections on `listener` until `shutdown`, then waits until the last one has ended.
-pub async fn run(listener: Listener, context: Arc<Context>, shutdown: CancellationToken) {
+/// Accepts connections on `listener` until `shutdown`, then waits until the last one has ended. All listeners share
+/// `limits`.
+pub async fn run(
+    listener: Listener,
+    limits: Arc<Limits>,
+    context: Arc<Context>,
+    shutdown: CancellationToken,
+) {
     let connections = TaskTracker::new();
-    let limits = Arc::new(Limits::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -70,10 +75,17 @@ async fn pause_after(error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-/// Connections that are open, in all and by address.
+/// Connections of the broker that are open, for its limits are on all listeners together.
 #[derive(Debug, Default)]
-struct Limits {
-    open: Mutex<HashMap<IpAddr, usize>>,
+pub struct Limits {
+    open: Mutex<Open>,
+}
+
+/// How many connections are open, in all and by address.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
 }
 
 /// One connection's place within the limits; dropping it frees the place.
@@ -87,17 +99,20 @@ impl Limits {
     fn admit(limits: &Arc<Limits>, address: IpAddr, context: &Context) -> Option<Admitted> {
         let config = context.config();
         let network = &config.network;
-        let name = address.to_string();
-        let here_max =
-            *network.max_connections_per_ip_overrides.get(&name).unwrap_or(&network.max_connections_per_ip);
+        let overrides = &network.max_connections_per_ip_overrides;
+        let here_max = match overrides.is_empty() {
+            true => None,
+            false => overrides.get(&address.to_string()).copied(),
+        };
+        let here_max = here_max.unwrap_or(network.max_connections_per_ip);
         let mut open = limits.open.lock();
-        let all: usize = open.values().sum();
-        let here = open.get(&address).copied().unwrap_or(0);
+        let here = open.by_address.get(&address).copied().unwrap_or(0);
         let reached = |count: usize, max: i32| count >= usize::try_from(max).unwrap_or(0);
-        if reached(all, network.max_connections) || reached(here, here_max) {
+        if reached(open.all, network.max_connections) || reached(here, here_max) {
             return None;
         }
-        *open.entry(address).or_default() += 1;
+        open.all += 1;
+        *open.by_address.entry(address).or_default() += 1;
         context.metrics.connections.inc();
         Some(Admitted { limits: limits.clone(), address, metrics: context.metrics.clone() })
     }
@@ -107,10 +122,11 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.metrics.connections.dec();
         let mut open = self.limits.open.lock();
-        if let Some(count) = open.get_mut(&self.address) {
+        open.all -= 1;
+        if let Some(count) = open.by_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.address);
+                open.by_address.remove(&self.address);
             }
         }
     }

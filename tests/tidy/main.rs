@@ -1,6 +1,7 @@
 //! What keeps the house in order and no compiler sees: the size of rooms, the direction of dependencies, the purity of
 //! the core, and documents that still say what is.
 
+mod configs;
 mod documents;
 mod rooms;
 mod walls;

@@ -1,6 +1,7 @@
 //! What groups have read: OffsetCommit, OffsetFetch, OffsetDelete.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_coordinators::error::GroupError;
 use firn_coordinators::requests::{
@@ -85,9 +86,11 @@ pub async fn commit(context: &Arc<Context>, request: Request) -> Result<Answer, 
         offsets: offsets.clone(),
     };
     let shard = shard_of(context, &commit.member.group_id);
+    let patience =
+        Duration::from_millis(u64::try_from(context.config().offsets.commit_timeout_ms).unwrap_or(0));
     let outcomes = match context
         .groups
-        .ask(shard, |group, now_ms, token| group.commit_offsets(now_ms, commit, token))
+        .ask_within(patience, shard, |group, now_ms, token| group.commit_offsets(now_ms, commit, token))
         .await
     {
         Ok(Reply::Commit(outcomes)) => outcomes,

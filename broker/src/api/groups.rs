@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use firn_coordinators::error::GroupError;
 use firn_coordinators::partitioning::partition_for;
 use firn_coordinators::requests::{
@@ -41,6 +42,11 @@ const NO_AUTHORIZED_OPERATIONS: i32 = i32::MIN;
 
 fn text(value: impl Into<String>) -> StrBytes {
     StrBytes::from_string(value.into())
+}
+
+/// Bytes that outlive their request: a slice would keep the whole frame.
+fn kept(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 fn optional(value: Option<String>) -> Option<StrBytes> {
@@ -145,7 +151,11 @@ pub async fn join(context: &Arc<Context>, peer: Peer, request: Request) -> Resul
         session_timeout_ms: asked.session_timeout_ms,
         rebalance_timeout_ms: asked.rebalance_timeout_ms,
         protocol_type: asked.protocol_type.to_string(),
-        protocols: asked.protocols.into_iter().map(|one| (one.name.to_string(), one.metadata)).collect(),
+        protocols: asked
+            .protocols
+            .into_iter()
+            .map(|one| (one.name.to_string(), kept(&one.metadata)))
+            .collect(),
         random: context.environment.random.bits(),
     };
     let shard = shard_of(context, &join.group_id);
@@ -212,7 +222,7 @@ pub async fn sync(context: &Arc<Context>, request: Request) -> Result<Answer, Ap
         assignments: asked
             .assignments
             .into_iter()
-            .map(|one| (one.member_id.to_string(), one.assignment))
+            .map(|one| (one.member_id.to_string(), kept(&one.assignment)))
             .collect(),
     };
     let shard = shard_of(context, &sync.member.group_id);

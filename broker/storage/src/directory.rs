@@ -24,13 +24,11 @@ use crate::open_files::OpenFiles;
 pub struct LogDirOptions {
     /// Segment files held open at most. Files with unsynced writes may exceed it for a while.
     pub open_files_max: usize,
-    /// `producer.id.expiration.ms`.
-    pub producer_id_expiration_ms: i64,
 }
 
 impl Default for LogDirOptions {
     fn default() -> Self {
-        Self { open_files_max: 8192, producer_id_expiration_ms: 24 * 60 * 60 * 1000 }
+        Self { open_files_max: 8192 }
     }
 }
 
@@ -48,7 +46,6 @@ pub(crate) struct Directory {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
     pub(crate) pool: OpenFiles,
-    pub(crate) options: LogDirOptions,
     checkpoints: Mutex<Checkpoints>,
     failed: OnceLock<String>,
 }
@@ -64,7 +61,6 @@ impl Directory {
             pool: OpenFiles::new(Arc::clone(&disk), options.open_files_max),
             disk,
             path: path.to_owned(),
-            options,
             checkpoints: Mutex::new(checkpoints),
             failed: OnceLock::new(),
         }

@@ -158,9 +158,9 @@ impl PartitionLog {
         &self.producers
     }
 
-    /// Forgets producers silent for `producer.id.expiration.ms`.
-    pub fn expire_producers(&mut self, now_ms: i64) {
-        self.producers.expire(now_ms, self.directory.options.producer_id_expiration_ms);
+    /// Forgets producers that have been silent for `expiration_ms` (`producer.id.expiration.ms`).
+    pub fn expire_producers(&mut self, now_ms: i64, expiration_ms: i64) {
+        self.producers.expire(now_ms, expiration_ms);
     }
 
     pub(crate) fn home(&self) -> Home<'_> {

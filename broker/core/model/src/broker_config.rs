@@ -280,4 +280,6 @@ fn scaled(synonym: &BrokerSynonym, text: &str) -> Result<ConfigValue, ConfigErro
 }
 
 #[cfg(test)]
+mod obeyed_tests;
+#[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! Every broker config that this broker obeys: Kafka's under Kafka's names, and those of its own under `firn.`.
 //!
-//! Names, types, defaults and limits are those of Kafka 4.3's `KafkaConfig`. Three defaults differ, on purpose:
+//! Names, types, defaults and limits are those of Kafka 4.3's `KafkaConfig`. Some defaults differ, on purpose:
 //! `log.flush.interval.messages` is 1 (what is acknowledged is on stable storage), `queued.max.request.bytes` is bounded
-//! (hostile clients cannot fill the memory), and `node.id` is 0 when neither it nor `broker.id` is set.
+//! (hostile clients cannot fill the memory), `socket.send.buffer.bytes` and `socket.receive.buffer.bytes` are the system's
+//! (which grow with a connection's delay), and `node.id` is 0 when neither it nor `broker.id` is set.
 //! What Kafka knows and this broker does not obey is listed in `unused.rs`.
 
 use super::unused::unused_names;
@@ -115,7 +116,6 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     unset("log.flush.interval.ms", Long, AtLeast(0), "Default of the topic config flush.ms.").cluster_wide(),
     define("log.flush.offset.checkpoint.interval.ms", Int, "60000", AtLeast(0), "How often the offsets from which a crash's recovery starts are written, in milliseconds."),
     define("log.flush.scheduler.interval.ms", Long, FOREVER, AtLeast(0), "Default of the topic config flush.ms, if log.flush.interval.ms is not set."),
-    define("log.flush.start.offset.checkpoint.interval.ms", Int, "60000", AtLeast(0), "How often the logs' start offsets are written, in milliseconds."),
     define("log.index.interval.bytes", Int, "4096", AtLeast(0), "Default of the topic config index.interval.bytes.").cluster_wide(),
     define("log.index.size.max.bytes", Int, "10485760", AtLeast(4), "Default of the topic config segment.index.bytes.").cluster_wide(),
     define("log.local.retention.bytes", Long, "-2", AtLeast(-2), "Default of the topic config local.retention.bytes.").cluster_wide(),
@@ -158,8 +158,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("process.roles", List, "broker,controller", ListOf(&["broker", "controller"]), "What this node is; broker must be among it."),
     define("producer.id.expiration.check.interval.ms", Int, "600000", AtLeast(1), "How often expired producer ids are looked for, in milliseconds."),
     define("producer.id.expiration.ms", Int, "86400000", AtLeast(1), "How long a partition remembers an idempotent producer that writes no more, in milliseconds.").cluster_wide(),
-    define("queued.max.request.bytes", Long, "268435456", AtLeast(-1), "The most bytes of requests that are held at a time; reading waits beyond it. -1, Kafka's default, is no limit."),
-    define("queued.max.requests", Int, "500", AtLeast(1), "The most requests that are worked on at a time; reading waits beyond it."),
+    define("queued.max.request.bytes", Long, "268435456", AtLeast(-1), "The most bytes of requests that are held at a time, beyond the first 4 KiB of each connection; reading waits when it is reached. -1, Kafka's default, is no limit."),
     define("remote.fetch.max.wait.ms", Int, "500", AtLeast(1), "How long a fetch waits for the object store before it answers without, in milliseconds.").cluster_wide(),
     define("remote.list.offsets.request.timeout.ms", Long, "30000", AtLeast(1), "How long ListOffsets waits for the object store, in milliseconds.").cluster_wide(),
     define("remote.log.manager.copier.thread.pool.size", Int, "10", AtLeast(1), "How many segments are uploaded at a time.").cluster_wide(),
@@ -168,8 +167,8 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("remote.log.reader.threads", Int, "10", AtLeast(1), "How many reads of the object store run at a time.").cluster_wide(),
     unset("remote.log.storage.system.enable", Boolean, Any, "Whether there is a tier; true when firn.store.url is set, unless this says false."),
     define("socket.listen.backlog.size", Int, "50", AtLeast(1), "How many connections may wait to be accepted."),
-    define("socket.receive.buffer.bytes", Int, "102400", AtLeast(-1), "SO_RCVBUF of connections, in bytes; -1 is the system's default."),
+    define("socket.receive.buffer.bytes", Int, "-1", AtLeast(-1), "SO_RCVBUF of connections, in bytes; -1, the default here, lets the system fit it to each connection. Kafka's default is 102400."),
     define("socket.request.max.bytes", Int, "104857600", AtLeast(1), "The largest request that is read, in bytes."),
-    define("socket.send.buffer.bytes", Int, "102400", AtLeast(-1), "SO_SNDBUF of connections, in bytes; -1 is the system's default."),
+    define("socket.send.buffer.bytes", Int, "-1", AtLeast(-1), "SO_SNDBUF of connections, in bytes; -1, the default here, lets the system fit it to each connection. Kafka's default is 102400."),
     define("unclean.leader.election.enable", Boolean, "false", Any, "Default of the topic config unclean.leader.election.enable.").refused(NO_UNCLEAN_ELECTIONS).cluster_wide(),
 ];

@@ -24,7 +24,6 @@ pub struct NetworkSettings {
     pub socket_request_max_bytes: i32,
     /// `None`: no limit.
     pub queued_max_request_bytes: Option<i64>,
-    pub queued_max_requests: i32,
     pub max_connections: i32,
     pub max_connections_per_ip: i32,
     pub max_connections_per_ip_overrides: BTreeMap<String, i32>,
@@ -46,7 +45,6 @@ pub struct NetworkSettings {
 pub struct LogSettings {
     pub retention_check_interval_ms: i64,
     pub flush_offset_checkpoint_interval_ms: i32,
-    pub flush_start_offset_checkpoint_interval_ms: i32,
     pub num_recovery_threads_per_data_dir: i32,
     pub cleaner_enable: bool,
     pub cleaner_threads: i32,
@@ -156,7 +154,6 @@ pub(super) fn network(layers: &ConfigLayers) -> Result<NetworkSettings, ConfigEr
     Ok(NetworkSettings {
         socket_request_max_bytes,
         queued_max_request_bytes: (queued >= 0).then_some(queued),
-        queued_max_requests: layers.int("queued.max.requests")?,
         max_connections: layers.int("max.connections")?,
         max_connections_per_ip: layers.int("max.connections.per.ip")?,
         max_connections_per_ip_overrides: per_ip_overrides(layers)?,
@@ -189,8 +186,6 @@ pub(super) fn log(layers: &ConfigLayers) -> Result<LogSettings, ConfigError> {
     Ok(LogSettings {
         retention_check_interval_ms: layers.long("log.retention.check.interval.ms")?,
         flush_offset_checkpoint_interval_ms: layers.int("log.flush.offset.checkpoint.interval.ms")?,
-        flush_start_offset_checkpoint_interval_ms: layers
-            .int("log.flush.start.offset.checkpoint.interval.ms")?,
         num_recovery_threads_per_data_dir: layers.int("num.recovery.threads.per.data.dir")?,
         cleaner_enable: layers.boolean("log.cleaner.enable")?,
         cleaner_threads: layers.int("log.cleaner.threads")?,

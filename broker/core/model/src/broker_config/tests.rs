@@ -36,6 +36,8 @@ fn types_defaults_and_what_may_change_are_kafkas() {
     let differ = [
         "log.flush.interval.messages",
         "queued.max.request.bytes",
+        "socket.receive.buffer.bytes",
+        "socket.send.buffer.bytes",
         // Kafka has no default and asks for a value; here a node is both, and has no quorum to name.
         "controller.listener.names",
         "process.roles",

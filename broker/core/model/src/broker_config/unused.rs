@@ -94,6 +94,11 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
+        "no request waits in a queue: a connection reads its next one when the last was worked on, and queued.max.request.bytes bounds the memory of all",
+        &["queued.max.requests"],
+        &[],
+    ),
+    ignored(
         "waiting requests are dropped the moment they are done, so there is nothing to purge",
         &[
             "fetch.purgatory.purge.interval.requests",
@@ -194,6 +199,11 @@ static GROUPS: &[Group] = &[
     ignored(
         "offsets are loaded in pieces of a fixed size, and acknowledged when every replica has them",
         &["offsets.load.buffer.size", "offsets.commit.required.acks"],
+        &[],
+    ),
+    ignored(
+        "a log's start is written down, durably, at the moment it moves",
+        &["log.flush.start.offset.checkpoint.interval.ms"],
         &[],
     ),
     ignored(
