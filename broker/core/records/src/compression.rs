@@ -3,12 +3,13 @@
 //! Decompression is told how much it may produce and stops there: a small batch that claims or hides gigabytes costs no
 //! more memory than the limit.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use zstd::zstd_safe::{self, zstd_sys::ZSTD_ErrorCode};
 
 use crate::batch::Codec;
-use crate::lz4::{self, HeaderChecksum, Lz4Error};
+use crate::lz4::{self, HeaderChecksum};
+use crate::pieces::{XERIAL_HEADER_LENGTH, XERIAL_MAGIC, decompress_pieces};
 
 /// Why bytes cannot be decompressed, or compressed.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +24,6 @@ pub enum CompressionError {
 /// one level here, the one that Kafka uses by default.
 pub type Level = Option<i32>;
 
-/// What a xerial ("snappy-java") stream begins with: the magic, then two versions that readers do not check.
-const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const XERIAL_HEADER_LENGTH: usize = 16;
 /// Uncompressed bytes of one block of a xerial stream, as snappy-java writes them.
 const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 /// How much room a first attempt at zstd data gets for each of its bytes, and each further one more than the last.
@@ -54,17 +52,16 @@ fn decompress_with(
     limit: usize,
     lz4_checksum: HeaderChecksum,
 ) -> Result<Vec<u8>, CompressionError> {
-    match codec {
-        Codec::None if payload.len() <= limit => Ok(payload.to_vec()),
-        Codec::None => Err(CompressionError::TooLarge { compressed: payload.len(), limit }),
-        Codec::Gzip => drain(codec, flate2::bufread::MultiGzDecoder::new(payload), payload.len(), limit),
-        Codec::Lz4 => lz4::decompress(payload, limit, lz4_checksum).map_err(|error| match error {
-            Lz4Error::TooLarge => CompressionError::TooLarge { compressed: payload.len(), limit },
-            Lz4Error::Malformed(source) => CompressionError::Malformed { codec, source },
-        }),
-        Codec::Snappy => decompress_snappy(payload, limit),
-        Codec::Zstd => decompress_zstd(payload, limit),
+    if codec == Codec::Zstd {
+        return decompress_zstd(payload, limit);
     }
+    // Memory grows with what comes out, from a guess that suits text.
+    let mut out = Vec::with_capacity(payload.len().saturating_mul(3).min(limit));
+    decompress_pieces(codec, payload, limit, lz4_checksum, &mut |piece| {
+        out.extend_from_slice(piece);
+        Ok::<_, CompressionError>(())
+    })?;
+    Ok(out)
 }
 
 /// Decompresses into growing room, so that the output is the window and no frame's header decides how much is
@@ -91,69 +88,6 @@ fn decompress_zstd(payload: &[u8], limit: usize) -> Result<Vec<u8>, CompressionE
             }
         }
     }
-}
-
-fn drain(
-    codec: Codec,
-    reader: impl Read,
-    compressed: usize,
-    limit: usize,
-) -> Result<Vec<u8>, CompressionError> {
-    // Memory grows with what comes out, from a guess that suits text, and never past the limit by more than a byte.
-    let mut out = Vec::with_capacity(compressed.saturating_mul(3).min(limit.saturating_add(1)));
-    let mut bounded = reader.take((limit as u64).saturating_add(1));
-    bounded.read_to_end(&mut out).map_err(|source| CompressionError::Malformed { codec, source })?;
-    if out.len() > limit {
-        return Err(CompressionError::TooLarge { compressed, limit });
-    }
-    Ok(out)
-}
-
-fn decompress_snappy(payload: &[u8], limit: usize) -> Result<Vec<u8>, CompressionError> {
-    if !payload.starts_with(&XERIAL_MAGIC) {
-        let mut out = Vec::new();
-        decompress_snappy_block(payload, &mut out, limit, payload.len())?;
-        return Ok(out);
-    }
-    let truncated = || CompressionError::Malformed {
-        codec: Codec::Snappy,
-        source: io::Error::new(io::ErrorKind::UnexpectedEof, "the stream is cut off"),
-    };
-    let mut blocks = payload.get(XERIAL_HEADER_LENGTH..).ok_or_else(truncated)?;
-    let mut out = Vec::new();
-    while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
-        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| truncated())?;
-        let (block, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
-        decompress_snappy_block(block, &mut out, limit, payload.len())?;
-        blocks = rest;
-    }
-    if blocks.is_empty() { Ok(out) } else { Err(truncated()) }
-}
-
-fn decompress_snappy_block(
-    block: &[u8],
-    out: &mut Vec<u8>,
-    limit: usize,
-    compressed: usize,
-) -> Result<(), CompressionError> {
-    let malformed = |source: io::Error| CompressionError::Malformed { codec: Codec::Snappy, source };
-    let size = snap::raw::decompress_len(block).map_err(|error| malformed(io::Error::other(error)))?;
-    let start = out.len();
-    if size > limit.saturating_sub(start) {
-        return Err(CompressionError::TooLarge { compressed, limit });
-    }
-    // Snappy makes at most 64 bytes out of a 3-byte copy: a block that claims more lies.
-    if size > block.len().saturating_mul(22).saturating_add(64) {
-        return Err(malformed(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a block claims more than it can hold",
-        )));
-    }
-    out.resize(start + size, 0);
-    snap::raw::Decoder::new()
-        .decompress(block, &mut out[start..])
-        .map_err(|error| malformed(io::Error::other(error)))?;
-    Ok(())
 }
 
 /// Compresses `payload`.

@@ -2,11 +2,11 @@
 //!
 //! The blocks are the library's work. The frame is read here for two reasons: message format 0 computes the frame's
 //! header checksum over the wrong bytes (KAFKA-3160), and a frame's header may ask for megabytes of buffers that its few
-//! bytes will never fill, so each block is decoded straight into what comes out.
+//! bytes will never fill, so each block is decoded by itself, into as much room as it can need.
 
+use std::hash::Hasher;
 use std::io::{self, ErrorKind, Write};
 
-use lz4_flex::block::DecompressError;
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use twox_hash::XxHash32;
 
@@ -22,10 +22,7 @@ pub(crate) enum HeaderChecksum {
 
 /// Why a frame cannot be decompressed.
 #[derive(Debug)]
-pub(crate) enum Lz4Error {
-    TooLarge,
-    Malformed(io::Error),
-}
+pub(crate) struct Lz4Error(pub(crate) io::Error);
 
 const MAGIC: [u8; 4] = 0x184d_2204u32.to_le_bytes();
 /// Bytes of a frame up to the header's checksum, when it names neither content size nor dictionary.
@@ -52,45 +49,115 @@ pub(crate) fn compress(payload: &[u8], checksum: HeaderChecksum) -> io::Result<V
     Ok(frame)
 }
 
-/// Decompresses one frame; bytes after its end mark are not looked at, as in Kafka's reader.
-pub(crate) fn decompress(
-    payload: &[u8],
-    limit: usize,
-    checksum: HeaderChecksum,
-) -> Result<Vec<u8>, Lz4Error> {
-    let mut bytes = payload;
-    let frame = read_header(&mut bytes, checksum)?;
-    if frame.content_size.is_some_and(|size| size > limit as u64) {
-        return Err(Lz4Error::TooLarge);
+/// One frame, read block by block; bytes after its end mark are not looked at, as in Kafka's reader.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    bytes: &'a [u8],
+    header: Header,
+    /// What came out so far: how much, its checksum, and its end where blocks refer back.
+    total: u64,
+    checksum: XxHash32,
+    history: Vec<u8>,
+}
+
+/// A block of a frame.
+#[derive(Debug)]
+pub(crate) struct Block<'a> {
+    bytes: &'a [u8],
+    stored: bool,
+    bytes_max: usize,
+}
+
+impl<'a> Block<'a> {
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
-    let mut out = Vec::new();
-    loop {
-        let length = u32::from_le_bytes(take(&mut bytes)?);
+
+    /// True when the bytes are the output as they are.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    /// The most that can come out of it.
+    pub(crate) fn decompressed_bytes_max(&self) -> usize {
+        self.bytes_max.min(self.bytes.len().saturating_mul(EXPANSION_MAX))
+    }
+}
+
+impl<'a> Frame<'a> {
+    pub(crate) fn open(mut bytes: &'a [u8], checksum: HeaderChecksum) -> Result<Self, Lz4Error> {
+        let header = read_header(&mut bytes, checksum)?;
+        Ok(Self { bytes, header, total: 0, checksum: XxHash32::with_seed(0), history: Vec::new() })
+    }
+
+    /// What the header says of the output, if it does.
+    pub(crate) fn content_size(&self) -> Option<u64> {
+        self.header.content_size
+    }
+
+    /// The next block; `None` at the end mark.
+    pub(crate) fn next_block(&mut self) -> Result<Option<Block<'a>>, Lz4Error> {
+        let length = u32::from_le_bytes(take(&mut self.bytes)?);
         if length == 0 {
-            break;
+            return Ok(None);
         }
-        let block = take_slice(&mut bytes, (length & !STORED) as usize)?;
-        if frame.block_checksums && XxHash32::oneshot(0, block).to_le_bytes() != take(&mut bytes)? {
+        let bytes = take_slice(&mut self.bytes, (length & !STORED) as usize)?;
+        if self.header.block_checksums && XxHash32::oneshot(0, bytes).to_le_bytes() != take(&mut self.bytes)?
+        {
             return Err(malformed("a block's checksum is wrong"));
         }
-        if length & STORED != 0 {
-            store_block(&frame, block, &mut out, limit)?;
+        let block = Block { bytes, stored: length & STORED != 0, bytes_max: self.header.block_bytes_max };
+        if block.stored && bytes.len() > block.bytes_max {
+            return Err(malformed("a block is larger than the header allows"));
+        }
+        Ok(Some(block))
+    }
+
+    /// Decompresses a block into `room`, which has its `decompressed_bytes_max`; returns how many bytes it became.
+    pub(crate) fn decompress(&self, block: &Block<'_>, room: &mut [u8]) -> Result<usize, Lz4Error> {
+        let room = room.get_mut(..block.decompressed_bytes_max()).unwrap_or_default();
+        let written = if self.header.independent {
+            lz4_flex::block::decompress_into(block.bytes, room)
         } else {
-            decompress_block(&frame, block, &mut out, limit)?;
+            lz4_flex::block::decompress_into_with_dict(block.bytes, room, &self.history)
+        };
+        written.map_err(|error| Lz4Error(io::Error::new(ErrorKind::InvalidData, error)))
+    }
+
+    /// What the next block may refer to.
+    pub(crate) fn history(&self) -> &[u8] {
+        &self.history
+    }
+
+    /// Takes note of what came out: to be called with every piece.
+    pub(crate) fn note(&mut self, piece: &[u8]) {
+        self.total += piece.len() as u64;
+        if self.header.content_checksum {
+            self.checksum.write(piece);
+        }
+        if !self.header.independent {
+            let kept = self.history.len().min(WINDOW_BYTES.saturating_sub(piece.len()));
+            self.history.drain(..self.history.len() - kept);
+            let new = piece.get(piece.len().saturating_sub(WINDOW_BYTES)..).unwrap_or_default();
+            self.history.extend_from_slice(new);
         }
     }
-    if frame.content_checksum && XxHash32::oneshot(0, &out).to_le_bytes() != take(&mut bytes)? {
-        return Err(malformed("the content's checksum is wrong"));
+
+    /// After the end mark: what the frame says of its content must be so.
+    pub(crate) fn finish(mut self) -> Result<(), Lz4Error> {
+        if self.header.content_checksum && self.checksum.finish_32().to_le_bytes() != take(&mut self.bytes)? {
+            return Err(malformed("the content's checksum is wrong"));
+        }
+        if self.header.content_size.is_some_and(|size| size != self.total) {
+            return Err(malformed("the content's size is not what the header says"));
+        }
+        Ok(())
     }
-    if frame.content_size.is_some_and(|size| size != out.len() as u64) {
-        return Err(malformed("the content's size is not what the header says"));
-    }
-    Ok(out)
 }
 
 /// What a frame's header says.
 #[derive(Debug)]
-struct Frame {
+struct Header {
     independent: bool,
     block_checksums: bool,
     content_checksum: bool,
@@ -98,7 +165,7 @@ struct Frame {
     block_bytes_max: usize,
 }
 
-fn read_header(bytes: &mut &[u8], checksum: HeaderChecksum) -> Result<Frame, Lz4Error> {
+fn read_header(bytes: &mut &[u8], checksum: HeaderChecksum) -> Result<Header, Lz4Error> {
     if take::<4>(bytes)? != MAGIC {
         return Err(malformed("there is no frame"));
     }
@@ -123,46 +190,13 @@ fn read_header(bytes: &mut &[u8], checksum: HeaderChecksum) -> Result<Frame, Lz4
     if checksum == HeaderChecksum::Standard && stored != header_checksum(descriptor) {
         return Err(malformed("the header's checksum is wrong"));
     }
-    Ok(Frame {
+    Ok(Header {
         independent: flags & 0b10_0000 != 0,
         block_checksums: flags & 0b1_0000 != 0,
         content_checksum: flags & 0b100 != 0,
         content_size,
         block_bytes_max,
     })
-}
-
-fn store_block(frame: &Frame, block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Lz4Error> {
-    if block.len() > frame.block_bytes_max {
-        return Err(malformed("a block is larger than the header allows"));
-    }
-    if block.len() > limit.saturating_sub(out.len()) {
-        return Err(Lz4Error::TooLarge);
-    }
-    out.extend_from_slice(block);
-    Ok(())
-}
-
-fn decompress_block(frame: &Frame, block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Lz4Error> {
-    let start = out.len();
-    let possible = frame.block_bytes_max.min(block.len().saturating_mul(EXPANSION_MAX));
-    let room = possible.min(limit.saturating_sub(start));
-    out.resize(start + room, 0);
-    let (before, output) = out.split_at_mut(start);
-    let result = if frame.independent {
-        lz4_flex::block::decompress_into(block, output)
-    } else {
-        let window = before.get(start.saturating_sub(WINDOW_BYTES)..).unwrap_or_default();
-        lz4_flex::block::decompress_into_with_dict(block, output, window)
-    };
-    match result {
-        Ok(written) => {
-            out.truncate(start + written);
-            Ok(())
-        }
-        Err(DecompressError::OutputTooSmall { .. }) if room < possible => Err(Lz4Error::TooLarge),
-        Err(error) => Err(Lz4Error::Malformed(io::Error::new(ErrorKind::InvalidData, error))),
-    }
 }
 
 fn header_checksum(descriptor: &[u8]) -> u8 {
@@ -182,9 +216,9 @@ fn take_slice<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Lz4Er
 }
 
 fn cut_off() -> Lz4Error {
-    Lz4Error::Malformed(io::Error::new(ErrorKind::UnexpectedEof, "the frame is cut off"))
+    Lz4Error(io::Error::new(ErrorKind::UnexpectedEof, "the frame is cut off"))
 }
 
 fn malformed(why: &'static str) -> Lz4Error {
-    Lz4Error::Malformed(io::Error::new(ErrorKind::InvalidData, why))
+    Lz4Error(io::Error::new(ErrorKind::InvalidData, why))
 }

@@ -1,9 +1,8 @@
 //! What a leader checks before it appends a client's records, and what it rewrites because the topic asks for it.
 //!
-//! The usual batch passes through: one look at the header, one CRC, one walk over the records, no copy. Records of a
-//! compressed batch are looked at only where the topic's configuration asks for something that the header does not tell
-//! (keys of a compacted topic, timestamps that may be too old, another codec). The header's own claims, its greatest
-//! timestamp among them, are then the producer's word under its CRC. (Kafka: LogValidator.)
+//! The usual batch passes through: one look at the header, one CRC, one walk over the records, no copy. A compressed batch
+//! is opened for it, piece by piece, and the pieces are forgotten: a batch that cannot be read would stop each of its
+//! consumers for ever. Only a topic that wants another codec has the whole of it decompressed. (Kafka: LogValidator.)
 
 use std::ops::RangeInclusive;
 
@@ -13,8 +12,11 @@ use firn_model::topic_config::TimestampType;
 use crate::batch::{self, BatchError, BatchHeader, Codec, HEADER_LENGTH};
 use crate::builder::{self, BatchBuilder, BatchOptions, Producer};
 use crate::compression::{self, CompressionError, Level};
+use crate::lz4::HeaderChecksum;
+use crate::pieces::decompress_pieces;
 use crate::record::{RecordError, records};
-use crate::shape::each_shape;
+use crate::shape::{Shape, each_shape};
+use crate::stream_shape::ShapeStream;
 
 /// No timestamp: what message format 0 leaves, and never too old nor too new.
 const NO_TIMESTAMP: i64 = -1;
@@ -181,13 +183,37 @@ fn too_large(size: usize, policy: &ProducePolicy) -> InvalidRecords {
     InvalidRecords::new(InvalidKind::TooLarge, message)
 }
 
-/// What a walk over a batch's records found, if one was needed.
+/// What a walk over a batch's records found.
 #[derive(Debug)]
 struct Checked {
-    /// Greatest timestamp of the records; the header's where they were not looked at.
+    /// Greatest timestamp of the records.
     max_timestamp: i64,
-    /// The records, decompressed, if they had to be.
+    /// The records, decompressed, if the batch is to be written with another codec.
     decompressed: Option<Vec<u8>>,
+}
+
+/// A batch's records, as they are to be walked.
+#[derive(Debug, Clone, Copy)]
+enum Payload<'a> {
+    Plain(&'a [u8]),
+    Compressed { codec: Codec, bytes: &'a [u8], decompressed_bytes_max: usize },
+}
+
+impl Payload<'_> {
+    /// Calls `see` with every record and its index.
+    fn each_shape(self, count: i32, mut see: impl FnMut(i32, Shape)) -> Result<(), InvalidRecords> {
+        match self {
+            Payload::Plain(bytes) => Ok(each_shape(count, bytes, see)?),
+            Payload::Compressed { codec, bytes, decompressed_bytes_max } => {
+                let mut shapes = ShapeStream::new(count)?;
+                let checksum = HeaderChecksum::Standard;
+                decompress_pieces(codec, bytes, decompressed_bytes_max, checksum, &mut |piece| {
+                    Ok::<_, InvalidRecords>(shapes.feed(piece, &mut see)?)
+                })?;
+                Ok(shapes.finish()?)
+            }
+        }
+    }
 }
 
 fn check_batch(
@@ -205,21 +231,19 @@ fn check_batch(
     if codec == Codec::Zstd && !policy.zstd_allowed {
         return Err(InvalidRecords::new(InvalidKind::Compression, "zstd needs Produce version 7 or above"));
     }
-    let decompressed = match codec {
-        Codec::None => None,
-        _ if must_see_records(codec, policy) => {
-            Some(compression::decompress(codec, &batch[HEADER_LENGTH..], policy.decompressed_bytes_max)?)
+    let bytes = &batch[HEADER_LENGTH..];
+    let decompressed_bytes_max = policy.decompressed_bytes_max;
+    let decompressed = match policy.compression {
+        Compression::Fixed(wanted, _) if wanted != codec && codec != Codec::None => {
+            Some(compression::decompress(codec, bytes, decompressed_bytes_max)?)
         }
-        _ => {
-            let times = allowed_times(policy, now_ms);
-            if !is_in_time(header.max_timestamp, &times) {
-                let message = out_of_time(header.max_timestamp, &times);
-                return Err(InvalidRecords::new(InvalidKind::Timestamp, message));
-            }
-            return Ok(Checked { max_timestamp: header.max_timestamp, decompressed: None });
-        }
+        _ => None,
     };
-    let payload = decompressed.as_deref().unwrap_or(&batch[HEADER_LENGTH..]);
+    let payload = match &decompressed {
+        Some(bytes) => Payload::Plain(bytes),
+        None if codec == Codec::None => Payload::Plain(bytes),
+        None => Payload::Compressed { codec, bytes, decompressed_bytes_max },
+    };
     let max_timestamp = check_records(header, payload, policy, now_ms)?;
     Ok(Checked { max_timestamp, decompressed })
 }
@@ -255,24 +279,17 @@ fn check_header(header: &BatchHeader, policy: &ProducePolicy) -> Result<(), Inva
     Ok(())
 }
 
-fn must_see_records(codec: Codec, policy: &ProducePolicy) -> bool {
-    let other_codec = matches!(policy.compression, Compression::Fixed(wanted, _) if wanted != codec);
-    let may_be_too_old =
-        policy.timestamp_type == TimestampType::CreateTime && policy.timestamp_before_max_ms != i64::MAX;
-    policy.compacted || other_codec || may_be_too_old
-}
-
 /// Walks all records; returns their greatest timestamp.
 fn check_records(
     header: &BatchHeader,
-    payload: &[u8],
+    payload: Payload<'_>,
     policy: &ProducePolicy,
     now_ms: i64,
 ) -> Result<i64, InvalidRecords> {
     let times = allowed_times(policy, now_ms);
     let mut max_timestamp = NO_TIMESTAMP;
     let mut sound = true;
-    each_shape(header.record_count, payload, |index, record| {
+    payload.each_shape(header.record_count, |index, record| {
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
         max_timestamp = max_timestamp.max(timestamp);
         sound &= record.offset_delta == index
@@ -286,28 +303,32 @@ fn check_records(
 #[cold]
 fn faults(
     header: &BatchHeader,
-    payload: &[u8],
+    payload: Payload<'_>,
     policy: &ProducePolicy,
     times: &RangeInclusive<i64>,
 ) -> InvalidRecords {
     let mut kind = InvalidKind::Record;
     let mut record_errors: Vec<(i32, String)> = Vec::new();
-    for (index, record) in (0i32..).zip(records(header.record_count, payload).map_while(Result::ok)) {
+    let walked = payload.each_shape(header.record_count, |index, record| {
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
         let message = if record.offset_delta != index {
             format!("its offset delta is {}, not {index}", record.offset_delta)
-        } else if policy.compacted && record.key.is_none() {
+        } else if policy.compacted && !record.has_key {
             "a compacted topic needs a key in every record".to_owned()
         } else if !is_in_time(timestamp, times) {
             // As in Kafka, one record out of time decides the code for all.
             kind = InvalidKind::Timestamp;
             out_of_time(timestamp, times)
         } else {
-            continue;
+            return;
         };
         if record_errors.len() < RECORD_ERRORS_MAX {
             record_errors.push((index, message));
         }
+    });
+    // They could be read a moment ago.
+    if let Err(error) = walked {
+        return error;
     }
     let message = match record_errors.first() {
         Some((index, message)) => format!("record {index} of the batch is refused: {message}"),

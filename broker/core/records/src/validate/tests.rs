@@ -178,3 +178,102 @@ fn a_fixed_codec_is_applied_to_what_comes_with_another() {
     let bomb = ProducePolicy { decompressed_bytes_max: 10, ..wants };
     assert_eq!(kind(batch_of(Codec::Gzip, &[(NOW, Some("a"))]), &bomb), InvalidKind::TooLarge);
 }
+
+const CODECS: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+/// A compressed batch of two records whose payload is `payload`, and whose header counts `count`.
+fn compressed(codec: Codec, count: i32, payload: &[u8]) -> Bytes {
+    let sound = batch_of(codec, &[(NOW, Some("a")), (NOW, Some("b"))]);
+    let payload = compression::compress(codec, None, payload).unwrap();
+    with_payload(&sound, count, &payload)
+}
+
+/// `batch` with these bytes after its header, as they are.
+fn with_payload(batch: &Bytes, count: i32, payload: &[u8]) -> Bytes {
+    let mut batch = [&batch[..HEADER_LENGTH], payload].concat();
+    let length = (batch.len() - batch::LOG_OVERHEAD) as i32;
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    batch[57..61].copy_from_slice(&count.to_be_bytes());
+    batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+    builder::seal(&mut batch);
+    batch.into()
+}
+
+#[test]
+fn what_a_compressed_batch_holds_must_be_what_its_header_says() {
+    let plain = batch_of(Codec::None, &[(NOW, Some("a")), (NOW, Some("b"))]);
+    let two = &plain[HEADER_LENGTH..];
+    let twice_the_first = [&two[..two.len() / 2], &two[..two.len() / 2]].concat();
+    for codec in CODECS {
+        validate(compressed(codec, 2, two), &policy(), NOW).unwrap();
+        let table: Vec<(&str, Bytes, InvalidKind)> = vec![
+            ("garbage", compressed(codec, 2, &[0x55; 300]), InvalidKind::Record),
+            ("nothing", compressed(codec, 1, &[]), InvalidKind::Record),
+            ("fewer than counted", compressed(codec, 3, two), InvalidKind::Record),
+            ("more than counted", compressed(codec, 1, two), InvalidKind::Record),
+            ("bytes behind", compressed(codec, 2, &[two, &[0; 7]].concat()), InvalidKind::Record),
+            ("cut off", compressed(codec, 2, &two[..two.len() - 1]), InvalidKind::Record),
+            ("an offset twice", compressed(codec, 2, &twice_the_first), InvalidKind::Record),
+            (
+                "no compressed data",
+                with_payload(&compressed(codec, 2, two), 2, &[0x55; 300]),
+                InvalidKind::Corrupt,
+            ),
+            (
+                "too new",
+                batch_of(codec, &[(NOW, None), (NOW + 3_600_001, None), (NOW, None)]),
+                InvalidKind::Timestamp,
+            ),
+        ];
+        for (name, bytes, expected) in table {
+            let found = validate(bytes, &policy(), NOW);
+            assert_eq!(
+                found.as_ref().map_err(|error| error.kind).err(),
+                Some(expected),
+                "{codec:?}, {name}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_compressed_batch_that_ends_too_soon_is_refused_wherever_it_is_cut() {
+    let records: Vec<_> = (0..200).map(|index| (NOW + index % 7, Some("some key"))).collect();
+    for codec in CODECS {
+        let whole = batch_of(codec, &records);
+        for cut in 1..whole.len() - HEADER_LENGTH {
+            let payload = &whole[HEADER_LENGTH..whole.len() - cut];
+            // LZ4's end mark, and gzip's sums, come after all the records.
+            let refused = validate(with_payload(&whole, 200, payload), &policy(), NOW).is_err();
+            assert!(refused, "{codec:?} without its last {cut} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_at_the_limit() {
+    let limited = ProducePolicy { decompressed_bytes_max: 1 << 20, max_message_bytes: 10 << 20, ..policy() };
+    for codec in CODECS {
+        let bomb = compressed(codec, 2, &vec![0; 2 << 20]);
+        assert!(bomb.len() < 200_000);
+        // What is in it is no record either, which is found at its first byte.
+        assert!(validate(bomb, &limited, NOW).is_err());
+        let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+        builder.push(NOW, None, Some(&vec![0; 2 << 20]), &[]);
+        assert_eq!(kind(builder.build().unwrap(), &limited), InvalidKind::TooLarge, "{codec:?}");
+        let enough = ProducePolicy { decompressed_bytes_max: 3 << 20, ..limited };
+        let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+        builder.push(NOW, None, Some(&vec![0; 2 << 20]), &[]);
+        validate(builder.build().unwrap(), &enough, NOW).unwrap();
+    }
+}
+
+#[test]
+fn a_wrong_max_timestamp_of_a_compressed_batch_is_put_right() {
+    for codec in CODECS {
+        let lying = altered(&batch_of(codec, &[(NOW, None), (NOW - 7, None)]), 35, &(NOW - 7).to_be_bytes());
+        let valid = validate(lying, &policy(), NOW).unwrap();
+        assert_eq!(valid.headers[0].max_timestamp, NOW);
+        batch::verify_crc(&valid.bytes).unwrap();
+    }
+}
