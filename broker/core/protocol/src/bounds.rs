@@ -53,7 +53,14 @@ pub struct Schema {
 pub struct Field {
     first: i16,
     last: i16,
-    kind: Kind,
+    pub kind: Kind,
+}
+
+impl Field {
+    /// Whether messages of this version have the field.
+    pub fn is_in(&self, version: i16) -> bool {
+        (self.first..=self.last).contains(&version)
+    }
 }
 
 #[derive(Debug)]
@@ -135,7 +142,7 @@ impl Walk<'_> {
     fn schema(&mut self, schema: &Schema) -> Result<(), BoundsError> {
         let flexible = schema.flexible_since.is_some_and(|since| self.version >= since);
         for field in schema.fields {
-            if (field.first..=field.last).contains(&self.version) {
+            if field.is_in(self.version) {
                 self.kind(&field.kind, flexible)?;
             }
         }

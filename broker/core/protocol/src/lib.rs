@@ -8,7 +8,7 @@ pub mod fetch_response;
 pub mod frame;
 pub mod legacy;
 pub mod response;
-mod schemas;
+pub mod schemas;
 pub mod versions;
 
 /// The library's messages, error codes and primitive types.
