@@ -70,3 +70,18 @@ fn no_package_registry_is_named_by_its_host() {
     }
     assert!(found.is_empty(), "the machine's own set-up says where packages come from: {found:#?}");
 }
+
+/// Files that may hold unsafe code: each says why.
+const UNSAFE: [&str; 1] = ["broker/tests/allocations.rs"];
+
+#[test]
+fn what_the_compiler_cannot_check_is_where_it_is_known_to_be() {
+    // Put together here, so that this file does not find itself.
+    let allowed = ["unsafe", "_code"].concat();
+    let found: Vec<String> = files(&["rs"])
+        .into_iter()
+        .filter(|path| text(path).contains(&allowed))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert_eq!(found, UNSAFE);
+}
