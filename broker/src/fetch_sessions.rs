@@ -4,6 +4,7 @@
 //! that is out of step is told so and starts anew.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::api::fetch::{Seen, Wanted};
 
@@ -11,7 +12,7 @@ use crate::api::fetch::{Seen, Wanted};
 const EVICTABLE_AFTER_MS: i64 = 120_000;
 
 /// Where a partition is in a session: by topic id where the client uses them, else by name.
-pub type PartitionKey = (String, uuid::Uuid, i32);
+pub type PartitionKey = (Arc<str>, uuid::Uuid, i32);
 
 /// One client's session.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use crate::partition::{Isolation, Offsets, Partition, PartitionError};
 /// One partition that the client wants, as the request or its session names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    pub name: String,
+    pub name: Arc<str>,
     pub topic_id: Uuid,
     pub partition: i32,
     pub fetch_offset: i64,
@@ -117,7 +117,8 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
         .forgotten_topics_data
         .iter()
         .flat_map(|topic| {
-            topic.partitions.iter().map(|index| (topic.topic.to_string(), topic.topic_id, *index))
+            let name: Arc<str> = Arc::from(topic.topic.as_str());
+            topic.partitions.iter().map(move |index| (name.clone(), topic.topic_id, *index))
         })
         .collect();
     let asked = wanted(&fetch);
@@ -137,7 +138,7 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let mut fetched = gather(context, &all, bounds, wait).await;
     if let Some(format) = old_format(header.api_version) {
         let limit = usize::try_from(context.config().network.batch_decompressed_max_bytes).unwrap_or(0);
-        fetched = downconverted(&all, fetched, format, limit).await;
+        fetched = downconverted(context, &all, fetched, bounds, OldClient { format, limit }).await;
     }
     Ok(Answer::Now(reply(context, session, &all, fetched, bounds, &header)))
 }
@@ -151,35 +152,70 @@ fn old_format(version: i16) -> Option<MessageFormat> {
     }
 }
 
-/// The same records in an old format. Reads, decompresses and compresses, so it runs where that may take its time.
-async fn downconverted(
-    wanted: &[Wanted],
-    all: Vec<Fetched>,
+/// What a client before batches reads, and how much one batch may hold once decompressed.
+#[derive(Debug, Clone, Copy)]
+struct OldClient {
     format: MessageFormat,
     limit: usize,
+}
+
+/// The same records in an old format.
+async fn downconverted(
+    context: &Context,
+    wanted: &[Wanted],
+    all: Vec<Fetched>,
+    bounds: Bounds,
+    client: OldClient,
 ) -> Vec<Fetched> {
-    let from: Vec<i64> = wanted.iter().map(|wanted| wanted.fetch_offset).collect();
-    blocking::run(move || {
-        let one = |(fetched, from): (Fetched, i64)| {
-            let (offsets, found) = fetched?;
+    let mut converted = Vec::with_capacity(all.len());
+    for (wanted, fetched) in wanted.iter().zip(all) {
+        converted.push(match fetched {
+            Ok((offsets, found)) => downconvert_one(context, wanted, offsets, found, bounds, client).await,
+            Err(failure) => Err(failure),
+        });
+    }
+    converted
+}
+
+/// One partition's records in an old format. Where the client can see none of what was found (the markers of
+/// transactions alone), it would ask for the same offset for ever: so more is read on its behalf.
+async fn downconvert_one(
+    context: &Context,
+    wanted: &Wanted,
+    mut offsets: Offsets,
+    mut found: Found,
+    bounds: Bounds,
+    OldClient { format, limit }: OldClient,
+) -> Fetched {
+    let mut wanted = wanted.clone();
+    loop {
+        let from = wanted.fetch_offset;
+        // It reads, decompresses and compresses, so it runs where that may take its time.
+        let converted = blocking::run(move || {
             let bytes = found.bytes()?;
             // The last batch may be cut short, as new clients expect; an old one gets whole messages.
             let whole: usize =
                 batch::batches(&bytes).map_while(Result::ok).map(|(_, batch)| batch.len()).sum();
-            let converted = legacy::downconvert(&bytes[..whole], format, from, limit)?;
-            Ok((offsets, Found::Bytes(converted.messages)))
-        };
-        all.into_iter().zip(from).map(one).collect()
-    })
-    .await
+            legacy::downconvert(&bytes[..whole], format, from, limit).map_err(Failure::from)
+        })
+        .await?;
+        match converted.next_offset {
+            Some(next) if converted.messages.is_empty() && next > from => wanted.fetch_offset = next,
+            _ => return Ok((offsets, Found::Bytes(converted.messages))),
+        }
+        let partition = locate(context, &wanted, bounds.version)?;
+        let budget = Budget { bytes: wanted.max_bytes, at_least_one: true };
+        (offsets, found) = read_one(context, &partition, &wanted, bounds, budget).await?;
+    }
 }
 
 fn wanted(fetch: &FetchRequest) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for topic in &fetch.topics {
+        let name: Arc<str> = Arc::from(topic.topic.as_str());
         for partition in &topic.partitions {
             wanted.push(Wanted {
-                name: topic.topic.to_string(),
+                name: name.clone(),
                 topic_id: topic.topic_id,
                 partition: partition.partition,
                 fetch_offset: partition.fetch_offset,
@@ -229,11 +265,11 @@ fn reply(
         }
         found.push(records);
         match reply.topics.last_mut() {
-            Some(topic) if topic.name == wanted.name && topic.id == wanted.topic_id => {
+            Some(topic) if topic.name == *wanted.name && topic.id == wanted.topic_id => {
                 topic.partitions.push(part)
             }
             _ => reply.topics.push(FetchedTopic {
-                name: wanted.name.clone(),
+                name: wanted.name.to_string(),
                 id: wanted.topic_id,
                 partitions: vec![part],
             }),
