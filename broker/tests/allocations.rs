@@ -218,6 +218,18 @@ fn produce(records: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// ListOffsets version 7 for the topic's partition.
+fn list_offsets(timestamp: i64) -> Vec<u8> {
+    let mut frame = vec![0, 2, 0, 7, 0, 0, 0, 1, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0, 2];
+    frame.push(TOPIC.len() as u8 + 1);
+    frame.extend_from_slice(TOPIC.as_bytes());
+    frame.push(2);
+    frame.extend_from_slice(&[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    frame.extend_from_slice(&timestamp.to_be_bytes());
+    frame.extend_from_slice(&[0, 0, 0]);
+    frame
+}
+
 /// Batches that hold a great deal: records of zeros, and zeros that are no records.
 fn bombs() -> Vec<(String, Bytes)> {
     let zeros = vec![0; 16 * MIB];
@@ -302,6 +314,11 @@ async fn nothing_that_is_sent_makes_the_broker_take_more_than_its_share() {
         let frame = produce(&batch);
         assert!(frame.len() < MIB, "{name} would be refused for its size");
         world.send(&|| name.clone(), &frame).await;
+    }
+    // Looking into what was stored takes no more.
+    for (what, timestamp) in [("by time", 1_700_000_000_000i64), ("the greatest time", -3)] {
+        world.send(&|| format!("an offset {what}"), &list_offsets(timestamp)).await;
+        assert!(world.hostile.is_some(), "an answer, not a close");
     }
     world.end().await;
 }

@@ -9,6 +9,7 @@ mod expand;
 pub mod legacy;
 pub mod lookup;
 mod lz4;
+mod payload;
 mod pieces;
 pub mod record;
 mod shape;

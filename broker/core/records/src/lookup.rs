@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use crate::batch::{BatchError, BatchHeader, Codec, HEADER_LENGTH};
 use crate::compression::{self, CompressionError};
-use crate::record::{RecordError, records};
+use crate::payload::Payload;
+use crate::record::RecordError;
 
 /// Why a stored batch cannot be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -72,10 +73,9 @@ fn find(
     decompressed_bytes_max: usize,
     is_better: impl Fn(Option<TimedOffset>, TimedOffset) -> bool,
 ) -> Result<Option<TimedOffset>, LookupError> {
-    let payload = payload(header, batch, decompressed_bytes_max)?;
+    let payload = Payload::of(header, batch, decompressed_bytes_max)?;
     let mut found = None;
-    for record in records(header.record_count, &payload) {
-        let record = record?;
+    payload.each_shape::<LookupError>(header.record_count, |_, record| {
         let record = TimedOffset {
             offset: header.base_offset.saturating_add(record.offset_delta.into()),
             timestamp: header.record_timestamp(record.timestamp_delta),
@@ -83,7 +83,7 @@ fn find(
         if is_better(found, record) {
             found = Some(record);
         }
-    }
+    })?;
     Ok(found)
 }
 

@@ -12,11 +12,8 @@ use firn_model::topic_config::TimestampType;
 use crate::batch::{self, BatchError, BatchHeader, Codec, HEADER_LENGTH};
 use crate::builder::{self, BatchBuilder, BatchOptions, Producer};
 use crate::compression::{self, CompressionError, Level};
-use crate::lz4::HeaderChecksum;
-use crate::pieces::decompress_pieces;
+use crate::payload::Payload;
 use crate::record::{RecordError, records};
-use crate::shape::{Shape, each_shape};
-use crate::stream_shape::ShapeStream;
 
 /// No timestamp: what message format 0 leaves, and never too old nor too new.
 const NO_TIMESTAMP: i64 = -1;
@@ -192,30 +189,6 @@ struct Checked {
     decompressed: Option<Vec<u8>>,
 }
 
-/// A batch's records, as they are to be walked.
-#[derive(Debug, Clone, Copy)]
-enum Payload<'a> {
-    Plain(&'a [u8]),
-    Compressed { codec: Codec, bytes: &'a [u8], decompressed_bytes_max: usize },
-}
-
-impl Payload<'_> {
-    /// Calls `see` with every record and its index.
-    fn each_shape(self, count: i32, mut see: impl FnMut(i32, Shape)) -> Result<(), InvalidRecords> {
-        match self {
-            Payload::Plain(bytes) => Ok(each_shape(count, bytes, see)?),
-            Payload::Compressed { codec, bytes, decompressed_bytes_max } => {
-                let mut shapes = ShapeStream::new(count)?;
-                let checksum = HeaderChecksum::Standard;
-                decompress_pieces(codec, bytes, decompressed_bytes_max, checksum, &mut |piece| {
-                    Ok::<_, InvalidRecords>(shapes.feed(piece, &mut see)?)
-                })?;
-                Ok(shapes.finish()?)
-            }
-        }
-    }
-}
-
 fn check_batch(
     header: &BatchHeader,
     batch: &[u8],
@@ -231,18 +204,15 @@ fn check_batch(
     if codec == Codec::Zstd && !policy.zstd_allowed {
         return Err(InvalidRecords::new(InvalidKind::Compression, "zstd needs Produce version 7 or above"));
     }
-    let bytes = &batch[HEADER_LENGTH..];
-    let decompressed_bytes_max = policy.decompressed_bytes_max;
     let decompressed = match policy.compression {
         Compression::Fixed(wanted, _) if wanted != codec && codec != Codec::None => {
-            Some(compression::decompress(codec, bytes, decompressed_bytes_max)?)
+            Some(compression::decompress(codec, &batch[HEADER_LENGTH..], policy.decompressed_bytes_max)?)
         }
         _ => None,
     };
     let payload = match &decompressed {
         Some(bytes) => Payload::Plain(bytes),
-        None if codec == Codec::None => Payload::Plain(bytes),
-        None => Payload::Compressed { codec, bytes, decompressed_bytes_max },
+        None => Payload::of(header, batch, policy.decompressed_bytes_max)?,
     };
     let max_timestamp = check_records(header, payload, policy, now_ms)?;
     Ok(Checked { max_timestamp, decompressed })
@@ -289,7 +259,7 @@ fn check_records(
     let times = allowed_times(policy, now_ms);
     let mut max_timestamp = NO_TIMESTAMP;
     let mut sound = true;
-    payload.each_shape(header.record_count, |index, record| {
+    payload.each_shape::<InvalidRecords>(header.record_count, |index, record| {
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
         max_timestamp = max_timestamp.max(timestamp);
         sound &= record.offset_delta == index
@@ -309,7 +279,7 @@ fn faults(
 ) -> InvalidRecords {
     let mut kind = InvalidKind::Record;
     let mut record_errors: Vec<(i32, String)> = Vec::new();
-    let walked = payload.each_shape(header.record_count, |index, record| {
+    let walked: Result<(), InvalidRecords> = payload.each_shape(header.record_count, |index, record| {
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
         let message = if record.offset_delta != index {
             format!("its offset delta is {}, not {index}", record.offset_delta)
