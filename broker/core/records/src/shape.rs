@@ -25,28 +25,38 @@ pub(crate) fn each_shape(
     }
     let mut bytes = payload;
     for index in 0..count {
-        see(index, read_shape(&mut bytes).ok_or(RecordError::Malformed { index })?);
+        let shape = match read_common(bytes) {
+            Some((shape, rest)) => {
+                bytes = rest;
+                shape
+            }
+            None => read_any(&mut bytes).ok_or(RecordError::Malformed { index })?,
+        };
+        see(index, shape);
     }
     if bytes.is_empty() { Ok(()) } else { Err(RecordError::TrailingBytes { bytes: bytes.len() }) }
 }
 
-/// Reads the record that `bytes` begin with, and moves past it; `None`, and nothing moves, if it is cut off or malformed.
+/// Reads the record that `bytes` begin with; what follows it comes with it. `None` if it is cut off or malformed.
 #[inline(always)]
-pub(crate) fn read_shape(bytes: &mut &[u8]) -> Option<Shape> {
-    let (shape, rest) = read_common(bytes).or_else(|| read_any(bytes))?;
-    *bytes = rest;
-    Some(shape)
+pub(crate) fn read_shape(bytes: &[u8]) -> Option<(Shape, &[u8])> {
+    match read_common(bytes) {
+        Some(read) => Some(read),
+        None => {
+            let mut rest = bytes;
+            Some((read_any(&mut rest)?, rest))
+        }
+    }
 }
 
 #[inline(never)]
-fn read_any(mut bytes: &[u8]) -> Option<(Shape, &[u8])> {
-    let record = read_record(&mut bytes)?;
-    let shape = Shape {
+fn read_any(bytes: &mut &[u8]) -> Option<Shape> {
+    let record = read_record(bytes)?;
+    Some(Shape {
         offset_delta: record.offset_delta,
         timestamp_delta: record.timestamp_delta,
         has_key: record.key.is_some(),
-    };
-    Some((shape, bytes))
+    })
 }
 
 /// A record of the common kind: no headers, at least eight bytes, deltas and key length in few bytes. `None` says

@@ -94,25 +94,29 @@ impl ShapeStream {
     /// Records that lie in the piece as a whole; keeps the beginning of one that does not.
     #[inline]
     fn feed_small(&mut self, piece: &mut &[u8], see: &mut impl FnMut(i32, Shape)) -> Result<(), RecordError> {
-        while self.index < self.count {
-            if let Some(shape) = read_shape(piece) {
-                see(self.index, shape);
-                self.index += 1;
-                continue;
+        let (mut bytes, mut index) = (*piece, self.index);
+        while index < self.count
+            && let Some((shape, rest)) = read_shape(bytes)
+        {
+            see(index, shape);
+            index += 1;
+            bytes = rest;
+        }
+        (*piece, self.index) = (bytes, index);
+        if index >= self.count {
+            return Ok(());
+        }
+        let mut body = bytes;
+        match self.length_of(&mut body)? {
+            Some(length) if length <= body.len() => return Err(self.malformed()),
+            Some(length) if length > WHOLE_BYTES_MAX => {
+                *piece = body;
+                self.begin_large(length);
             }
-            let mut body = *piece;
-            match self.length_of(&mut body)? {
-                Some(length) if length <= body.len() => return Err(self.malformed()),
-                Some(length) if length > WHOLE_BYTES_MAX => {
-                    *piece = body;
-                    self.begin_large(length);
-                }
-                _ => {
-                    self.kept.extend_from_slice(piece);
-                    *piece = &[];
-                }
+            _ => {
+                self.kept.extend_from_slice(bytes);
+                *piece = &[];
             }
-            break;
         }
         Ok(())
     }
@@ -135,7 +139,7 @@ impl ShapeStream {
         *piece = rest;
         let mut body = self.kept.as_slice();
         if self.length_of(&mut body)?.is_some_and(|length| length <= body.len()) {
-            let shape = read_shape(&mut self.kept.as_slice()).ok_or_else(|| self.malformed())?;
+            let (shape, _) = read_shape(&self.kept).ok_or_else(|| self.malformed())?;
             self.kept.clear();
             see(self.index, shape);
             self.index += 1;
