@@ -141,7 +141,8 @@ async fn a_commit_that_takes_too_long_is_to_be_tried_again() {
     let node = Node::start(parsed.config, environment).await.unwrap();
     let client =
         Connection::connect(&node.addresses[0].to_string(), ConnectionOptions::default()).await.unwrap();
-    let wanted = CreatableTopic::default().with_name(topic()).with_num_partitions(1).with_replication_factor(1);
+    let wanted =
+        CreatableTopic::default().with_name(topic()).with_num_partitions(1).with_replication_factor(1);
     client.call(&CreateTopicsRequest::default().with_topics(vec![wanted])).await.unwrap();
     let coordinator =
         FindCoordinatorRequest::default().with_coordinator_keys(vec![StrBytes::from_static_str("g")]);
