@@ -94,7 +94,7 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "no request waits in a queue: a connection reads its next one when the last was worked on, and queued.max.request.bytes bounds the memory of all",
+        "no request waits in a queue, since a connection reads its next one when the last was worked on; queued.max.request.bytes bounds the memory of all",
         &["queued.max.requests"],
         &[],
     ),
