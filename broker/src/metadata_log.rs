@@ -15,10 +15,10 @@ use firn_metadata::image::Image;
 use firn_metadata::record::{MetadataRecord, RecordError};
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
-use firn_records::batch::{self, BatchError, HEADER_LENGTH};
+use firn_records::batch::{self, BatchError, BatchHeader, HEADER_LENGTH};
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::compression::CompressionError;
-use firn_records::record::{RecordError as BadRecord, records};
+use firn_records::record::records;
 use firn_records::validate::ValidatedBatches;
 use firn_storage::error::{AppendError, ReadError, StorageError};
 use firn_storage::log_dir::LogDir;
@@ -45,8 +45,6 @@ pub enum MetadataError {
     Append(#[from] AppendError),
     #[error("metadata log: {0}")]
     Read(#[from] ReadError),
-    #[error("metadata log, offset {offset}: {source}")]
-    Record { offset: i64, source: RecordError },
     #[error("metadata log, batch at offset {offset}: {reason}")]
     Batch { offset: i64, reason: String },
     #[error(
@@ -172,7 +170,7 @@ fn replay(log: &PartitionLog, mut offset: i64, mut image: Image) -> Result<Image
             let bad = |reason: String| MetadataError::Batch { offset, reason };
             let (header, batch) = found.map_err(|error: BatchError| bad(error.to_string()))?;
             batch::verify_crc(batch).map_err(|error| bad(error.to_string()))?;
-            let decoded = decode(header.record_count, &batch[HEADER_LENGTH..], offset)?;
+            let decoded = decode(&header, batch).map_err(bad)?;
             image.apply_all(&decoded).map_err(|error| bad(error.to_string()))?;
             offset = header.next_offset();
         }
@@ -180,14 +178,14 @@ fn replay(log: &PartitionLog, mut offset: i64, mut image: Image) -> Result<Image
     Ok(image)
 }
 
-fn decode(count: i32, payload: &[u8], offset: i64) -> Result<Vec<MetadataRecord>, MetadataError> {
-    let bad = |error: BadRecord| MetadataError::Batch { offset, reason: error.to_string() };
+/// The records of one batch, of the log or of a snapshot. The error says what is wrong with them.
+pub fn decode(header: &BatchHeader, batch: &[u8]) -> Result<Vec<MetadataRecord>, String> {
+    let payload = batch.get(HEADER_LENGTH..).unwrap_or_default();
     let mut decoded = Vec::new();
-    for record in records(count, payload) {
-        let value = record.map_err(bad)?.value.unwrap_or_default();
-        let record =
-            MetadataRecord::decode(value).map_err(|source| MetadataError::Record { offset, source })?;
-        decoded.push(record);
+    for record in records(header.record_count, payload) {
+        let record = record.map_err(|error| error.to_string())?;
+        let value = record.value.unwrap_or_default();
+        decoded.push(MetadataRecord::decode(value).map_err(|error| error.to_string())?);
     }
     Ok(decoded)
 }

@@ -5,13 +5,12 @@
 //! nothing is missing. Without the last one, or with a batch that is damaged, it is no snapshot.
 
 use firn_metadata::image::Image;
-use firn_metadata::record::MetadataRecord;
 use firn_records::batch::{self, BatchHeader, HEADER_LENGTH};
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::control::ControlType;
 use firn_records::record::records;
 
-use crate::metadata_log::MetadataError;
+use crate::metadata_log::{self, MetadataError};
 
 /// Ends the names of snapshots.
 pub const CHECKPOINT: &str = ".checkpoint";
@@ -106,7 +105,7 @@ pub fn decode(bytes: &[u8]) -> Result<Image, String> {
             return Err(bad("something follows the footer".to_owned()));
         }
         if control.is_none() {
-            let decoded = data_records(&header, batch).map_err(bad)?;
+            let decoded = metadata_log::decode(&header, batch).map_err(bad)?;
             image.apply_all(&decoded).map_err(|error| bad(error.to_string()))?;
         }
         last = control;
@@ -129,18 +128,9 @@ fn control_type(header: &BatchHeader, batch: &[u8]) -> Result<Option<ControlType
     kind.map(Some).ok_or_else(|| "a control batch without a type".to_owned())
 }
 
-fn data_records(header: &BatchHeader, batch: &[u8]) -> Result<Vec<MetadataRecord>, String> {
-    let payload = batch.get(HEADER_LENGTH..).unwrap_or_default();
-    let decode = |record: Result<firn_records::record::Record<'_>, _>| {
-        let record = record.map_err(|error: firn_records::record::RecordError| error.to_string())?;
-        MetadataRecord::decode(record.value.unwrap_or_default()).map_err(|error| error.to_string())
-    };
-    records(header.record_count, payload).map(decode).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use firn_metadata::record::{FeatureRecord, TopicRecord};
+    use firn_metadata::record::{FeatureRecord, MetadataRecord, TopicRecord};
     use firn_model::ids::TopicId;
     use uuid::Uuid;
 

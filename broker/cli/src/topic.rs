@@ -185,7 +185,7 @@ fn listed(output: Output, topics: &[Topic]) -> Result<String, Failure> {
                 partitions: topic.partitions.len(),
             })
             .collect();
-        return Ok(serde_json::to_string(&rows)? + "\n");
+        return json(&rows);
     }
     let rows: Vec<_> =
         topics.iter().map(|topic| vec![topic.name.clone(), topic.partitions.len().to_string()]).collect();
@@ -205,7 +205,7 @@ fn described(output: Output, topics: &[Topic]) -> Result<String, Failure> {
                 in_sync: &partition.in_sync,
             })
             .collect();
-        return Ok(serde_json::to_string(&rows)? + "\n");
+        return json(&rows);
     }
     let rows: Vec<_> = partitions
         .map(|(topic, partition)| {

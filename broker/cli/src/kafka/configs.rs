@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use firn_client::cluster::Cluster;
 use firn_client::configs::{self, Config, Resource};
+use firn_client::error::Error;
 use firn_client::topics;
 
+use super::exceptions::UNKNOWN_TOPIC;
 use crate::command::{Failure, cluster};
 
 #[derive(Debug, Clone, Args)]
@@ -172,7 +174,7 @@ async fn describe(
             _ => cluster.any().await?,
         };
         let found = match configs::describe(&connection, &resource).await {
-            Err(error) if unknown(&error) => {
+            Err(Error::Refused { code: UNKNOWN_TOPIC, .. }) => {
                 if let Resource::Topic(name) = &resource {
                     writeln!(said, "The topic '{name}' doesn't exist and doesn't have dynamic config.")?;
                 }
@@ -183,10 +185,6 @@ async fn describe(
         said.push_str(&described(&resource, &found, all)?);
     }
     Ok(said)
-}
-
-fn unknown(error: &firn_client::error::Error) -> bool {
-    matches!(error, firn_client::error::Error::Refused { code: 3, .. })
 }
 
 fn described(resource: &Resource, configs: &[Config], all: bool) -> Result<String, Failure> {

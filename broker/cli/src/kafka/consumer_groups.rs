@@ -5,7 +5,7 @@
 mod describe;
 mod reset;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -244,6 +244,14 @@ async fn delete_offsets(cluster: &Cluster, named: &[String], topics: &[String]) 
         said.push_str(&format!("{topic:<width$} {partition:<10} {status:<15}\n"));
     }
     Ok(said)
+}
+
+fn by_topic<'a>(places: impl IntoIterator<Item = &'a (String, i32)>) -> BTreeMap<&'a str, Vec<i32>> {
+    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for (topic, partition) in places {
+        topics.entry(topic).or_default().push(*partition);
+    }
+    topics
 }
 
 /// Says something beside the answer, on standard error; where that is closed, nobody reads it.

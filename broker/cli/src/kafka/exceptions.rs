@@ -2,20 +2,27 @@
 
 use firn_client::error::Error;
 
-/// Class and message of the errors that Kafka's tools show to people.
-const KNOWN: [(i16, &str, &str); 9] = [
+pub(super) const UNKNOWN_TOPIC: i16 = 3;
+pub(super) const TOPIC_EXISTS: i16 = 36;
+pub(super) const GROUP_NOT_FOUND: i16 = 69;
+
+/// Code, class and message.
+type Known = (i16, &'static str, &'static str);
+
+/// The errors that Kafka's tools show to people.
+const KNOWN: [Known; 9] = [
     (
         1,
         "OffsetOutOfRange",
         "The requested offset is not within the range of offsets maintained by the server.",
     ),
-    (3, "UnknownTopicOrPartition", "This server does not host this topic-partition."),
+    (UNKNOWN_TOPIC, "UnknownTopicOrPartition", "This server does not host this topic-partition."),
     (15, "CoordinatorNotAvailable", "The coordinator is not available."),
     (16, "NotCoordinator", "This is not the correct coordinator."),
     (25, "UnknownMemberId", "The coordinator is not aware of this member."),
     (40, "InvalidConfiguration", "Configuration is invalid."),
     (68, "GroupNotEmpty", "The group is not empty."),
-    (69, "GroupIdNotFound", "The group id does not exist."),
+    (GROUP_NOT_FOUND, "GroupIdNotFound", "The group id does not exist."),
     (
         86,
         "GroupSubscribedToTopic",
@@ -25,11 +32,9 @@ const KNOWN: [(i16, &str, &str); 9] = [
 
 /// As Java prints the exception of this error: class and message.
 pub(super) fn exception(error: &Error) -> String {
-    let Error::Refused { code, message, .. } = error else { return error.to_string() };
-    match KNOWN.iter().find(|(known, ..)| known == code) {
-        Some((_, name, standard)) => {
-            let message = message.as_deref().unwrap_or(standard);
-            format!("org.apache.kafka.common.errors.{name}Exception: {message}")
+    match known(error) {
+        Some((_, name, _)) => {
+            format!("org.apache.kafka.common.errors.{name}Exception: {}", message(error))
         }
         None => error.to_string(),
     }
@@ -37,9 +42,14 @@ pub(super) fn exception(error: &Error) -> String {
 
 /// The message alone.
 pub(super) fn message(error: &Error) -> String {
-    let Error::Refused { code, message, .. } = error else { return error.to_string() };
-    let standard = KNOWN.iter().find(|(known, ..)| known == code).map(|(.., standard)| *standard);
+    let Error::Refused { message, .. } = error else { return error.to_string() };
+    let standard = known(error).map(|(.., standard)| *standard);
     message.as_deref().or(standard).map_or_else(|| error.to_string(), str::to_owned)
+}
+
+fn known(error: &Error) -> Option<&'static Known> {
+    let Error::Refused { code, .. } = error else { return None };
+    KNOWN.iter().find(|(known, ..)| known == code)
 }
 
 /// Whether the cluster understood and refused: such an error is part of a tool's answer.

@@ -9,13 +9,10 @@ use firn_client::configs::{self, Config, Resource};
 use firn_client::error::Error;
 use firn_client::topics::{self, NewTopic, Partition, Topic};
 
-use super::exceptions::message;
+use super::exceptions::{TOPIC_EXISTS, message};
 use super::patterns::TopicPattern;
 use crate::command::{Failure, ToldOnOutput, cluster, key_value};
 use crate::output::ids;
-
-/// TOPIC_ALREADY_EXISTS.
-const EXISTS: i16 = 36;
 
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("action").required(true).args(["create", "list", "describe", "delete", "alter"]))]
@@ -153,7 +150,7 @@ async fn create(cluster: &Cluster, arguments: &Arguments) -> Result<String, Fail
         configs: arguments.configs.iter().cloned().collect(),
     };
     match topics::create(&*cluster.any().await?, &topic).await {
-        Err(Error::Refused { code: EXISTS, .. }) if arguments.if_not_exists => return Ok(said),
+        Err(Error::Refused { code: TOPIC_EXISTS, .. }) if arguments.if_not_exists => return Ok(said),
         created => created?,
     }
     writeln!(said, "Created topic {}.", topic.name)?;

@@ -114,7 +114,7 @@ fn sample(api: ApiKey, version: i16) -> Sample {
         body.downgrade(api, version);
     }
     let start = header.len();
-    lengths.extend(body.lengths.iter().map(|length| length.moved(|at| Some(at + start))).map(Option::unwrap));
+    lengths.extend(body.lengths.iter().filter_map(|length| length.moved(|at| Some(at + start))));
     Sample { api, version, frame: [header, body.out].concat(), lengths }
 }
 

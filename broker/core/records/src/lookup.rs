@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::batch::{BatchError, BatchHeader, Codec, HEADER_LENGTH};
+use crate::batch::{BatchError, BatchHeader};
 use crate::compression::{self, CompressionError};
 use crate::payload::Payload;
 use crate::record::RecordError;
@@ -31,12 +31,11 @@ pub fn payload<'a>(
     batch: &'a [u8],
     decompressed_bytes_max: usize,
 ) -> Result<Cow<'a, [u8]>, LookupError> {
-    let payload = batch
-        .get(HEADER_LENGTH..header.size_in_bytes())
-        .ok_or(BatchError::TooShort { needed: header.size_in_bytes(), have: batch.len() })?;
-    Ok(match header.codec()? {
-        Codec::None => Cow::Borrowed(payload),
-        codec => Cow::Owned(compression::decompress(codec, payload, decompressed_bytes_max)?),
+    Ok(match Payload::of(header, batch, decompressed_bytes_max)? {
+        Payload::Plain(bytes) => Cow::Borrowed(bytes),
+        Payload::Compressed { codec, bytes, decompressed_bytes_max } => {
+            Cow::Owned(compression::decompress(codec, bytes, decompressed_bytes_max)?)
+        }
     })
 }
 
@@ -90,6 +89,7 @@ fn find(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::Codec;
     use crate::builder::{BatchBuilder, BatchOptions};
 
     const LIMIT: usize = 1 << 20;

@@ -6,7 +6,7 @@ use firn_client::cluster::{Broker, Cluster};
 use firn_client::consumer::{self, Start};
 use firn_client::groups::{self, Committed, Group, Member};
 
-use super::{NAME, remark};
+use super::{NAME, by_topic, remark};
 use crate::command::Failure;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,18 +70,14 @@ async fn ends(
 ) -> Result<BTreeMap<Place, i64>, Failure> {
     let assigned = group.members.iter().flat_map(|member| &member.assigned);
     let places: BTreeSet<&Place> = committed.keys().chain(assigned).collect();
-    let mut wanted: BTreeMap<&String, Vec<i32>> = BTreeMap::new();
-    for (topic, partition) in places {
-        wanted.entry(topic).or_default().push(*partition);
-    }
     let mut ends = BTreeMap::new();
-    for (topic, partitions) in wanted {
+    for (topic, partitions) in by_topic(places) {
         // A topic that was deleted has no end, and its offsets stay.
         if cluster.find(topic, false).await.is_err() {
             continue;
         }
         let found = consumer::offsets(cluster, topic, &partitions, Start::Latest).await?;
-        ends.extend(found.into_iter().map(|(partition, end)| ((topic.clone(), partition), end)));
+        ends.extend(found.into_iter().map(|(partition, end)| ((topic.to_owned(), partition), end)));
     }
     Ok(ends)
 }

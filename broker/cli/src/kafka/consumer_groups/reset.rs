@@ -13,8 +13,9 @@ use firn_client::error::Error;
 use firn_client::groups::{self, Offsets};
 
 use super::describe::layout;
-use super::{NAME, remark};
+use super::{NAME, by_topic, remark};
 use crate::command::Failure;
+use crate::kafka::exceptions::GROUP_NOT_FOUND;
 
 const DAY_MS: f64 = 86_400_000.0;
 
@@ -133,7 +134,7 @@ pub(super) async fn run(
     for group in named {
         let state = match groups::describe(cluster, group).await {
             Ok(found) => found.state,
-            Err(Error::Refused { code: 69, .. }) => "Dead".to_owned(),
+            Err(Error::Refused { code: GROUP_NOT_FOUND, .. }) => "Dead".to_owned(),
             Err(error) => return Err(error.into()),
         };
         if !matches!(state.as_str(), "Empty" | "Dead") {
@@ -182,7 +183,6 @@ async fn plan(
         return within_logs(cluster, from_csv(&text, group)?).await;
     }
     let committed = groups::offsets(cluster, group).await?;
-    let mut places: BTreeMap<String, Vec<i32>> = BTreeMap::new();
     let named = match scope {
         None => committed.keys().cloned().collect(),
         Some(topics) => {
@@ -193,13 +193,10 @@ async fn plan(
             named
         }
     };
-    for (topic, partition) in named {
-        places.entry(topic).or_default().push(partition);
-    }
     let mut planned = Offsets::new();
-    for (topic, partitions) in places {
-        let found = place(cluster, (&topic, &partitions), &committed, wanted, said).await?;
-        planned.extend(found.into_iter().map(|(partition, offset)| ((topic.clone(), partition), offset)));
+    for (topic, partitions) in by_topic(&named) {
+        let found = place(cluster, (topic, &partitions), &committed, wanted, said).await?;
+        planned.extend(found.into_iter().map(|(partition, offset)| ((topic.to_owned(), partition), offset)));
     }
     match wanted.to_offset.is_some() || wanted.shift_by.is_some() {
         true => within_logs(cluster, planned).await,
@@ -256,22 +253,19 @@ async fn place(
 }
 
 /// Offsets beyond either end of a log are moved to that end.
-async fn within_logs(cluster: &Cluster, mut offsets: Offsets) -> Result<Offsets, Failure> {
-    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-    for (topic, partition) in offsets.keys() {
-        topics.entry(topic.clone()).or_default().push(*partition);
-    }
-    for (topic, partitions) in topics {
-        let first = consumer::offsets(cluster, &topic, &partitions, Start::Earliest).await?;
-        let end = consumer::offsets(cluster, &topic, &partitions, Start::Latest).await?;
+async fn within_logs(cluster: &Cluster, offsets: Offsets) -> Result<Offsets, Failure> {
+    let mut within = offsets.clone();
+    for (topic, partitions) in by_topic(offsets.keys()) {
+        let first = consumer::offsets(cluster, topic, &partitions, Start::Earliest).await?;
+        let end = consumer::offsets(cluster, topic, &partitions, Start::Latest).await?;
         for partition in partitions {
-            if let Some(offset) = offsets.get_mut(&(topic.clone(), partition)) {
+            if let Some(offset) = within.get_mut(&(topic.to_owned(), partition)) {
                 let bound = |of: &BTreeMap<i32, i64>| of.get(&partition).copied();
                 *offset = (*offset).min(bound(&end).unwrap_or(i64::MAX)).max(bound(&first).unwrap_or(0));
             }
         }
     }
-    Ok(offsets)
+    Ok(within)
 }
 
 /// `topic,partition,offset` in each line, with the group's name before it where there are several.

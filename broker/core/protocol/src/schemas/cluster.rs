@@ -77,7 +77,8 @@ const DESCRIBE_TOPIC_PARTITIONS_TOPIC_REQUEST: Schema = Schema {
     tagged: &[],
 };
 
-const DESCRIBE_TOPIC_PARTITIONS_CURSOR: Schema = Schema {
+/// Requests and responses have the same.
+pub(crate) const DESCRIBE_TOPIC_PARTITIONS_CURSOR: Schema = Schema {
     flexible_since: Some(0),
     fields: &[
         every().is(String),   // topic_name

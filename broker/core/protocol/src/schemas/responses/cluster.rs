@@ -7,6 +7,9 @@ use kafka_protocol::messages::{
 
 use crate::bounds::Kind::{self, Fixed, String, Struct};
 use crate::bounds::{Array, Schema, between, every, since};
+use crate::schemas::cluster::DESCRIBE_TOPIC_PARTITIONS_CURSOR;
+
+const BROKER_IDS: Kind = Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() });
 
 const API_VERSIONS_API_VERSION: Schema = Schema {
     flexible_since: Some(3),
@@ -82,13 +85,13 @@ const METADATA_BROKER: Schema = Schema {
 const METADATA_PARTITION: Schema = Schema {
     flexible_since: Some(9),
     fields: &[
-        every().is(Fixed(2)),  // error_code
-        every().is(Fixed(4)),  // partition_index
-        every().is(Fixed(4)),  // leader_id
-        since(7).is(Fixed(4)), // leader_epoch
-        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // replica_nodes
-        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // isr_nodes
-        since(5).is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // offline_replicas
+        every().is(Fixed(2)),    // error_code
+        every().is(Fixed(4)),    // partition_index
+        every().is(Fixed(4)),    // leader_id
+        since(7).is(Fixed(4)),   // leader_epoch
+        every().is(BROKER_IDS),  // replica_nodes
+        every().is(BROKER_IDS),  // isr_nodes
+        since(5).is(BROKER_IDS), // offline_replicas
     ],
     tagged: &[],
 };
@@ -183,15 +186,15 @@ pub const DESCRIBE_LOG_DIRS_RESPONSE: Schema = Schema {
 const DESCRIBE_TOPIC_PARTITIONS_PARTITION: Schema = Schema {
     flexible_since: Some(0),
     fields: &[
-        every().is(Fixed(2)), // error_code
-        every().is(Fixed(4)), // partition_index
-        every().is(Fixed(4)), // leader_id
-        every().is(Fixed(4)), // leader_epoch
-        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // replica_nodes
-        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // isr_nodes
-        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // eligible_leader_replicas
-        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // last_known_elr
-        every().is(Kind::Array(&Array { element: Fixed(4), size: size_of::<BrokerId>() })), // offline_replicas
+        every().is(Fixed(2)),   // error_code
+        every().is(Fixed(4)),   // partition_index
+        every().is(Fixed(4)),   // leader_id
+        every().is(Fixed(4)),   // leader_epoch
+        every().is(BROKER_IDS), // replica_nodes
+        every().is(BROKER_IDS), // isr_nodes
+        every().is(BROKER_IDS), // eligible_leader_replicas
+        every().is(BROKER_IDS), // last_known_elr
+        every().is(BROKER_IDS), // offline_replicas
     ],
     tagged: &[],
 };
@@ -208,15 +211,6 @@ const DESCRIBE_TOPIC_PARTITIONS_TOPIC: Schema = Schema {
             size: size_of::<describe_topic_partitions_response::DescribeTopicPartitionsResponsePartition>(),
         })), // partitions
         every().is(Fixed(4)),  // topic_authorized_operations
-    ],
-    tagged: &[],
-};
-
-const DESCRIBE_TOPIC_PARTITIONS_CURSOR: Schema = Schema {
-    flexible_since: Some(0),
-    fields: &[
-        every().is(String),   // topic_name
-        every().is(Fixed(4)), // partition_index
     ],
     tagged: &[],
 };
