@@ -27,6 +27,7 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
     chore(|_| FREE_SPACE_PERIOD, watch_free_space);
     chore(|_| FLUSH_CHECK_PERIOD, flush_by_time);
     chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), checkpoint);
+    chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), count_strays);
     chore(|log| period(log.retention_check_interval_ms), retain);
     chore(|log| period(i64::from(log.producer_id_expiration_check_interval_ms)), expire_producers);
     if log.cleaner_enable {
@@ -74,9 +75,13 @@ fn flush_by_time(context: &Arc<Context>) {
     }
 }
 
+/// An operator may have removed some.
+fn count_strays(context: &Arc<Context>) {
+    context.log_dirs.count_strays();
+}
+
 /// Writes the recovery points and log starts down, so that a restart after a crash checks little.
 fn checkpoint(context: &Arc<Context>) {
-    context.log_dirs.count_strays();
     let partitions = context.partitions.all();
     for dir in context.log_dirs.all() {
         let mut offsets = Vec::new();

@@ -125,7 +125,7 @@ impl LogDirs {
         self.strays.load(Ordering::Relaxed)
     }
 
-    /// Counts them anew: an operator may have removed some. A directory that cannot be listed counts as empty.
+    /// Counts them anew. A directory that cannot be listed counts as empty.
     pub fn count_strays(&self) {
         let count = self.dirs.iter().map(|dir| dir.dir.strays().unwrap_or(0)).sum();
         self.strays.store(count, Ordering::Relaxed);

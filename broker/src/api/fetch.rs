@@ -187,6 +187,9 @@ async fn downconvert_one(
     bounds: Bounds,
     OldClient { format, limit }: OldClient,
 ) -> Fetched {
+    if found.len() == 0 {
+        return Ok((offsets, found));
+    }
     let mut wanted = wanted.clone();
     loop {
         let from = wanted.fetch_offset;
