@@ -56,7 +56,7 @@ fn fill(broker: &Broker, bytes: u64) {
         "remote.storage.enable=true",
         "segment.bytes=134217728",
         "local.retention.bytes=1",
-        "flush.messages=9223372036854775807",
+        Flush::KafkasDefault.topic_config(),
     ];
     pair::create_topic(broker, TOPIC, PARTITIONS, &configs);
     let load = Load { size: 1024, codec: "none", partitions: PARTITIONS, flush: Flush::KafkasDefault, bytes };

@@ -1,6 +1,5 @@
 //! What the figures were measured on.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::report;
@@ -50,8 +49,8 @@ pub struct OwnMemory {
 
 impl OwnMemory {
     pub fn hold() -> OwnMemory {
-        let before = std::fs::read_to_string(reporting_order()).ok();
-        let before = before.filter(|_| std::fs::write(reporting_order(), "10").is_ok());
+        let before = std::fs::read_to_string(REPORTING_ORDER).ok();
+        let before = before.filter(|_| std::fs::write(REPORTING_ORDER, "10").is_ok());
         let available = memory_available_bytes().saturating_sub(MEMORY_LEFT_BYTES);
         eprintln!("   touching {:.1} GB of memory", available as f64 / 1e9);
         let mut pages: Vec<u8> = Vec::with_capacity(available);
@@ -64,7 +63,7 @@ impl OwnMemory {
 impl Drop for OwnMemory {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            std::fs::write(reporting_order(), before).ok();
+            std::fs::write(REPORTING_ORDER, before).ok();
         }
     }
 }
@@ -72,9 +71,8 @@ impl Drop for OwnMemory {
 /// For everything else that runs while the memory is touched.
 const MEMORY_LEFT_BYTES: usize = 2 << 30;
 
-fn reporting_order() -> PathBuf {
-    PathBuf::from("/sys/module/page_reporting/parameters/page_reporting_order")
-}
+/// The smallest blocks, as a power of two of pages, that are reported.
+const REPORTING_ORDER: &str = "/sys/module/page_reporting/parameters/page_reporting_order";
 
 fn memory_available_bytes() -> usize {
     let text = first_field("/proc/meminfo", "MemAvailable");

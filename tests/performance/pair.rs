@@ -21,7 +21,7 @@ pub enum Flush {
 impl Flush {
     pub const BOTH: [Flush; 2] = [Flush::KafkasDefault, Flush::EachMessage];
 
-    fn topic_config(self) -> &'static str {
+    pub fn topic_config(self) -> &'static str {
         match self {
             Flush::KafkasDefault => "flush.messages=9223372036854775807",
             Flush::EachMessage => "flush.messages=1",
