@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
-use crate::cold::Cold;
+use crate::cold::{Cold, remote_deletes};
 use crate::context::Context;
 use crate::controller::{Controller, ProposeError};
 use crate::coordinator_runtime::CoordinatorRuntime;
@@ -88,11 +88,20 @@ pub struct Node {
 impl Node {
     /// Starts a broker. It serves clients when this returns.
     pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
+        let tier = open_tier(&config.tier).await?;
+        Self::start_with_tier(config, environment, tier).await
+    }
+
+    /// The same over an object store that the caller opened.
+    pub async fn start_with_tier(
+        config: BrokerConfig,
+        environment: Environment,
+        tier: Option<Tier>,
+    ) -> Result<Node, StartError> {
         let listeners = bind(&config.listeners, SocketOptions::of(&config.network))?;
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let doors = bind_doors(config.http.as_ref()).await?;
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
-        let tier = open_tier(&config.tier).await?;
         let context = Arc::new(blocking::run(move || open(config, environment, tier)).await?);
         register(&context, &listeners).await?;
         let node = Node {
@@ -103,9 +112,7 @@ impl Node {
             tasks: TaskTracker::new(),
         };
         housekeeping::start(&context, &node.tasks, &node.shutdown);
-        let cooling =
-            Duration::from_millis(u64::try_from(context.config().tier.task_interval_ms).unwrap_or(1).max(1));
-        node.tasks.spawn(context.cold.clone().run(cooling, node.shutdown.clone()));
+        node.start_cooling();
         node.tasks.spawn(context.groups.clone().run_timers(node.shutdown.clone()));
         if let Some(listener) = doors {
             let shutdown = node.shutdown.clone();
@@ -122,6 +129,15 @@ impl Node {
             node.tasks.spawn(serving);
         }
         Ok(node)
+    }
+
+    fn start_cooling(&self) {
+        let tier = self.context.config().tier.clone();
+        let period = Duration::from_millis(u64::try_from(tier.task_interval_ms).unwrap_or(1).max(1));
+        let at_once = usize::try_from(tier.copier_threads).unwrap_or(1).max(1);
+        let (context, shutdown) = (&self.context, &self.shutdown);
+        self.tasks.spawn(context.cold.clone().run(period, at_once, shutdown.clone()));
+        self.tasks.spawn(remote_deletes::run(context.clone(), period, shutdown.clone()));
     }
 
     /// Stops cleanly: what was acknowledged is on disk, and the next start reads no batch.
@@ -231,7 +247,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         cluster_id.clone(),
         partitions.clone(),
         environment.clone(),
-        broker_config.read().tier.garbage_grace_ms,
+        &broker_config.read().tier,
     );
     Ok(Context {
         node_id,

@@ -69,7 +69,13 @@ impl From<LegacyError> for Failure {
 
 impl From<PartitionError> for Failure {
     fn from(error: PartitionError) -> Self {
-        let code = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&PartitionError> for Failure {
+    fn from(error: &PartitionError) -> Self {
+        let code = match error {
             PartitionError::Closed => ResponseError::NotLeaderOrFollower,
             // Clients retry it, and the disk may have room by then.
             PartitionError::DiskFull(_) => ResponseError::KafkaStorageError,
@@ -107,8 +113,15 @@ fn storage_code(error: &StorageError) -> ResponseError {
 
 impl From<ColdError> for Failure {
     fn from(error: ColdError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&ColdError> for Failure {
+    fn from(error: &ColdError) -> Self {
         match error {
             ColdError::Partition(error) => error.into(),
+            ColdError::TooSlow => Self::new(ResponseError::RequestTimedOut, error.to_string()),
             // Clients retry it, and the store may answer by then.
             error => Self::new(ResponseError::KafkaStorageError, error.to_string()),
         }

@@ -14,7 +14,6 @@ use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::{ApiKey, FetchRequest};
 use firn_records::batch;
 use firn_records::legacy::{self, MessageFormat};
-use firn_storage::error::ReadError;
 use firn_storage::read::LogSlice;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,7 +25,10 @@ use crate::blocking;
 use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
 use crate::net::Chunk;
-use crate::partition::{Isolation, Offsets, Partition, PartitionError};
+use crate::partition::{Isolation, Offsets, Partition};
+
+mod reading;
+use reading::{Budget, Read, read_all, read_one};
 
 /// One partition that the client wants, as the request or its session names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,10 +338,11 @@ async fn wait_for_enough(
     let wake = Arc::new(Notify::new());
     let mut watches = Vec::new();
     loop {
-        let fetched = read_all(context, wanted, partitions, bounds).await;
+        let Read { fetched, some_on_their_way } = read_all(context, wanted, partitions, bounds).await;
         let size: usize = fetched.iter().flatten().map(|(_, found)| found.len()).sum();
         let failed = fetched.iter().any(Result::is_err);
-        if size >= bounds.min_bytes || failed || Instant::now() >= deadline {
+        // What is on its way from the store has been waited for: the client asks again and finds it there.
+        if size >= bounds.min_bytes || failed || some_on_their_way || Instant::now() >= deadline {
             return fetched;
         }
         if watches.is_empty() && !partitions.is_empty() {
@@ -348,63 +351,8 @@ async fn wait_for_enough(
             continue;
         }
         if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {
-            return read_all(context, wanted, partitions, bounds).await;
+            return read_all(context, wanted, partitions, bounds).await.fetched;
         }
-    }
-}
-
-/// Reads every partition once, in order, within the bounds of the whole request. The first partition that has
-/// anything gives at least one batch, however large, so that a consumer always gets on (KIP-74).
-async fn read_all(
-    context: &Context,
-    wanted: &[Wanted],
-    partitions: &[Result<Arc<Partition>, Failure>],
-    bounds: Bounds,
-) -> Vec<Fetched> {
-    let mut left = bounds.max_bytes;
-    let mut nothing_yet = true;
-    let mut all = Vec::with_capacity(wanted.len());
-    for (wanted, partition) in wanted.iter().zip(partitions) {
-        let budget = Budget { bytes: wanted.max_bytes.min(left), at_least_one: nothing_yet };
-        let fetched = match partition {
-            Ok(partition) => read_one(context, partition, wanted, bounds, budget).await,
-            Err(failure) => Err(failure.clone()),
-        };
-        if let Ok((_, found)) = &fetched {
-            left = left.saturating_sub(found.len());
-            nothing_yet &= found.len() == 0;
-        }
-        all.push(fetched);
-    }
-    all
-}
-
-/// What one partition may give.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    bytes: usize,
-    at_least_one: bool,
-}
-
-async fn read_one(
-    context: &Context,
-    partition: &Arc<Partition>,
-    wanted: &Wanted,
-    bounds: Bounds,
-    budget: Budget,
-) -> Fetched {
-    check_leader_epoch(partition, wanted.current_leader_epoch)?;
-    let read = partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one);
-    match read {
-        Ok((offsets, slice)) => Ok((offsets, Found::Local(slice))),
-        Err(PartitionError::Read(ReadError::BelowLocalStart { .. })) => {
-            let patience = u64::try_from(context.config().tier.fetch_max_wait_ms).unwrap_or(0);
-            let patience = Duration::from_millis(patience);
-            let (from, bytes) = (wanted.fetch_offset, budget.bytes);
-            let batches = context.cold.read(partition, from, bytes, budget.at_least_one, patience).await?;
-            Ok((partition.offsets()?, Found::Bytes(batches)))
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

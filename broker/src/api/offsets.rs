@@ -1,6 +1,7 @@
 //! Where records are: ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_protocol::frame::Request;
 use firn_protocol::library::error::ResponseError;
@@ -18,6 +19,7 @@ use firn_protocol::library::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 use firn_protocol::response;
+use tokio::time::Instant;
 
 use crate::api::errors::Failure;
 use crate::api::fetch::check_leader_epoch;
@@ -48,13 +50,14 @@ const NOWHERE: Located = Located { offset: -1, timestamp: -1, leader_epoch: -1 }
 pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let list: ListOffsetsRequest = request.decode(ApiKey::ListOffsets)?;
     let read_committed = list.isolation_level == 1;
+    let deadline = Instant::now() + patience(context, &list, request.header.api_version);
     let mut topics = Vec::with_capacity(list.topics.len());
     for topic in list.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let found = match context.partitions.by_name(&topic.name, asked.partition_index) {
                 Ok(partition) => match check_leader_epoch(&partition, asked.current_leader_epoch) {
-                    Ok(()) => locate(context, partition, asked.timestamp, read_committed).await,
+                    Ok(()) => locate(context, partition, asked.timestamp, read_committed, deadline).await,
                     Err(failure) => Err(failure),
                 },
                 Err(missing) => Err(missing.into()),
@@ -79,12 +82,20 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
     Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
 }
 
+/// How long a look-up may wait for the store: what the client says if it can (KIP-1075), else what the config says.
+fn patience(context: &Context, list: &ListOffsetsRequest, version: i16) -> Duration {
+    let asked = if version >= 10 { i64::from(list.timeout_ms) } else { 0 };
+    let ms = if asked > 0 { asked } else { context.config().tier.list_offsets_timeout_ms };
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
 /// Looking a timestamp up reads index and log, so it runs where reads may block.
 async fn locate(
     context: &Context,
     partition: Arc<Partition>,
     timestamp: i64,
     read_committed: bool,
+    deadline: Instant,
 ) -> Result<Located, Failure> {
     let offsets = partition.offsets()?;
     let end = if read_committed { offsets.last_stable } else { offsets.high_watermark };
@@ -94,12 +105,13 @@ async fn locate(
         EARLIEST_LOCAL => at(&partition, offsets.local_start),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => tiered(&partition, offsets, timestamp),
         MAX_TIMESTAMP => {
-            let cold = cold_by_time(context, &partition, offsets, None).await?;
+            let cold = cold_by_time(context, &partition, offsets, None, deadline).await?;
             let local = blocking::run(move || by_time(&partition, None, end)).await?;
-            Ok(if cold.timestamp > local.timestamp { cold } else { local })
+            // Of two records with the greatest timestamp the first is meant.
+            Ok(if cold.timestamp >= local.timestamp { cold } else { local })
         }
         _ if timestamp >= 0 => {
-            let cold = cold_by_time(context, &partition, offsets, Some(timestamp)).await?;
+            let cold = cold_by_time(context, &partition, offsets, Some(timestamp), deadline).await?;
             if cold != NOWHERE {
                 return Ok(cold);
             }
@@ -134,13 +146,14 @@ async fn cold_by_time(
     partition: &Arc<Partition>,
     offsets: Offsets,
     timestamp: Option<i64>,
+    deadline: Instant,
 ) -> Result<Located, Failure> {
     if offsets.log_start >= offsets.local_start {
         return Ok(NOWHERE);
     }
     let found = match timestamp {
-        Some(timestamp) => context.cold.offset_for_timestamp(partition, timestamp).await?,
-        None => context.cold.max_timestamp(partition).await?,
+        Some(timestamp) => context.cold.offset_for_timestamp(partition, timestamp, deadline).await?,
+        None => context.cold.max_timestamp(partition, deadline).await?,
     };
     match found.filter(|(offset, _)| (offsets.log_start..offsets.local_start).contains(offset)) {
         None => Ok(NOWHERE),

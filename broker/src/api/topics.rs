@@ -25,7 +25,6 @@ use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
 use crate::controller::ProposeError;
 use crate::net::Chunk;
-use crate::partitions::Topic;
 
 pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let create: CreateTopicsRequest = request.decode(ApiKey::CreateTopics)?;
@@ -153,15 +152,13 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let by_name = delete.topic_names.iter().map(|name| TopicSelector::Name(name.to_string()));
     let selectors: Vec<TopicSelector> = by_state.chain(by_name).collect();
     let config = context.config();
-    // What the topics were, for what is to go with them.
-    let before = context.partitions.topics();
     let decided = context.controller.propose(|image| Ok(decide_deletion(image, &selectors, &config))).await;
     let results: Vec<DeletableTopicResult> = match decided {
         Ok(deletions) => {
-            let gone: BTreeSet<TopicId> =
-                deletions.iter().filter_map(|one| one.outcome.as_ref().ok()).map(|(_, id)| *id).collect();
-            let gone = before.into_iter().filter(|topic| gone.contains(&topic.id)).collect();
-            tokio::spawn(forget_topics(context.clone(), gone));
+            let gone = deletions.iter().filter_map(|one| one.outcome.as_ref().ok());
+            let names = gone.map(|(name, _)| name.to_string()).collect();
+            tokio::spawn(forget_topics(context.clone(), names));
+            context.cold.topics_were_deleted();
             deletions.into_iter().map(deleted_result).collect()
         }
         Err(error) => {
@@ -174,18 +171,14 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
 }
 
-/// Takes away what other parts of the broker keep of deleted topics: committed offsets, and objects in the store.
-async fn forget_topics(context: Arc<Context>, gone: Vec<Topic>) {
-    let names: BTreeSet<String> = gone.iter().map(|topic| topic.name.to_string()).collect();
+/// Takes away what the groups keep of deleted topics: their committed offsets.
+async fn forget_topics(context: Arc<Context>, names: BTreeSet<String>) {
     for shard in context.groups.led() {
         if let Err(error) =
             context.groups.ask(shard, |group, _, token| group.topics_deleted(&names, token)).await
         {
             tracing::warn!(shard, %error, "offsets of deleted topics stay until they expire");
         }
-    }
-    for topic in gone {
-        context.cold.delete_topic(&topic).await;
     }
 }
 

@@ -151,4 +151,9 @@ impl PartitionLog {
     pub fn set_tiered_end_offset(&mut self, offset: i64) {
         self.tiered_end_offset = self.tiered_end_offset.max(offset);
     }
+
+    /// The tier is to be emptied: local retention must not rely on it from here on.
+    pub fn forget_tiered(&mut self) {
+        self.tiered_end_offset = 0;
+    }
 }

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use firn_tier::names::{Found, ObjectName, classify};
+use firn_model::ids::TopicId;
+use firn_tier::names::{Found, ObjectName, classify, is_partition_folder, topic_folder};
 use firn_tier::select::Garbage;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use object_store::path::Path;
 
+use crate::bucket::Bucket;
 use crate::cache::Piece;
 use crate::error::TierError;
 use crate::partition::{Inner, Listing, PartitionView, TieredPartition};
+use crate::tier::Tier;
 
 /// What a collection did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,7 +57,7 @@ impl TieredPartition {
             let epoch = self.inner.selection().newer.first().map_or(-1, |name| name.leader_epoch);
             return Err(TierError::Deposed { epoch });
         }
-        let left_behind = self.inner.left_behind_streams().await;
+        let left_behind = left_behind_streams(&self.inner.shared.bucket, &self.inner.directory).await;
         let (due, by_file_name) = {
             let mut state = self.inner.state.lock();
             let by_file_name: BTreeMap<String, ObjectName> =
@@ -68,7 +73,9 @@ impl TieredPartition {
         for file_name in due {
             match by_file_name.get(&file_name) {
                 Some(name) => self.inner.delete_object(name).await?,
-                None => self.inner.delete_leftover(&file_name).await?,
+                None => {
+                    delete_leftover(&self.inner.shared.bucket, &self.inner.directory, &file_name).await?;
+                }
             }
             let mut state = self.inner.state.lock();
             state.graveyard.buried(&file_name);
@@ -83,19 +90,7 @@ impl TieredPartition {
     /// an upload still under way may land after it, so the caller repeats this once their deadlines have passed.
     /// Returns how many objects went.
     pub async fn delete_all(&self) -> Result<usize, TierError> {
-        let listed = self.inner.shared.bucket.list(&self.inner.directory).await?;
-        let mut deleted = 0;
-        for meta in listed {
-            let file_name = meta.location.filename().unwrap_or_default();
-            if classify(file_name) != Found::Foreign {
-                self.inner.shared.bucket.delete(&meta.location).await?;
-                deleted += 1;
-            }
-        }
-        for file_name in self.inner.left_behind_streams().await {
-            self.inner.delete_leftover(&file_name).await?;
-            deleted += 1;
-        }
+        let deleted = delete_folder(&self.inner.shared.bucket, &self.inner.directory).await?;
         let mut state = self.inner.state.lock();
         state.facts.clear();
         state.objects.clear();
@@ -103,6 +98,62 @@ impl TieredPartition {
         state.reselect();
         Ok(deleted)
     }
+}
+
+/// Deletes all that is ours in a partition's folder.
+async fn delete_folder(bucket: &Bucket, folder: &Path) -> Result<usize, TierError> {
+    let listed = bucket.list(folder).await?.into_iter().map(|meta| meta.location);
+    let ours = listed.filter(|path| match below(path, folder).as_slice() {
+        [file] => classify(file) != Found::Foreign,
+        _ => false,
+    });
+    let objects = delete_objects(bucket, ours.collect()).await?;
+    let mut streams = 0;
+    for file_name in left_behind_streams(bucket, folder).await {
+        delete_leftover(bucket, folder, &file_name).await?;
+        streams += 1;
+    }
+    Ok(objects + streams)
+}
+
+impl Tier {
+    /// Deletes all that is ours in a topic's folder, whatever its partitions; what others put there stays. For a topic
+    /// that is deleted: an upload still under way may land after it, so the caller comes again. Returns how many
+    /// objects went.
+    pub async fn delete_topic(
+        &self,
+        cluster_id: &str,
+        topic: &str,
+        topic_id: TopicId,
+    ) -> Result<usize, TierError> {
+        let bucket = &self.shared.bucket;
+        let folder = bucket.store.below_prefix(&topic_folder(cluster_id, topic, topic_id));
+        let listed = bucket.list(&folder).await?.into_iter().map(|meta| meta.location);
+        let ours = listed.filter(|path| match below(path, &folder).as_slice() {
+            [partition, file] => is_partition_folder(partition) && classify(file) != Found::Foreign,
+            _ => false,
+        });
+        let mut deleted = delete_objects(bucket, ours.collect()).await?;
+        for partition in local_partitions(bucket, &folder).await {
+            deleted += delete_folder(bucket, &folder.clone().join(partition)).await?;
+        }
+        Ok(deleted)
+    }
+}
+
+/// The parts of a path below a folder; none if it is not below it.
+fn below(path: &Path, folder: &Path) -> Vec<String> {
+    let parts = path.prefix_match(folder).into_iter().flatten();
+    parts.map(|part| part.as_ref().to_owned()).collect()
+}
+
+/// Deletes objects, several at a time.
+async fn delete_objects(bucket: &Bucket, paths: Vec<Path>) -> Result<usize, TierError> {
+    let count = paths.len();
+    let deletes = paths.into_iter().map(|path| async move { bucket.delete(&path).await });
+    stream::iter(deletes).buffer_unordered(bucket.options.admin_max).try_collect::<()>().await?;
+    bucket.metrics.collected_objects.add(count as u64);
+    Ok(count)
 }
 
 /// What object_store puts between a name and a number while it streams to a local directory.
@@ -118,37 +169,49 @@ impl Inner {
         state.reselect();
         Ok(())
     }
+}
 
-    async fn delete_leftover(&self, file_name: &str) -> Result<(), TierError> {
-        match (&self.shared.bucket.store.directory, file_name.contains(STREAM_MARK)) {
-            (Some(root), true) => {
-                let file = root.join(self.directory.as_ref()).join(file_name);
-                let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
-                match removed {
-                    Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                        Err(TierError::LocalRead(std::sync::Arc::new(error)))
-                    }
-                    _ => Ok(()),
+async fn delete_leftover(bucket: &Bucket, folder: &Path, file_name: &str) -> Result<(), TierError> {
+    match (&bucket.store.directory, file_name.contains(STREAM_MARK)) {
+        (Some(root), true) => {
+            let file = root.join(folder.as_ref()).join(file_name);
+            let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
+            match removed {
+                Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(TierError::LocalRead(std::sync::Arc::new(error)))
                 }
+                _ => Ok(()),
             }
-            _ => Ok(self.shared.bucket.delete(&self.object_path(file_name)).await?),
         }
+        _ => Ok(bucket.delete(&folder.clone().join(file_name)).await?),
     }
+}
 
-    /// Streams to a local directory that were cut off: files which the store's listing leaves out.
-    async fn left_behind_streams(&self) -> Vec<String> {
-        let Some(root) = &self.shared.bucket.store.directory else { return Vec::new() };
-        let folder = root.join(self.directory.as_ref());
-        let read = move || {
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-            let ours = names.filter(|name| {
-                name.split_once(STREAM_MARK).is_some_and(|(staged, number)| {
-                    classify(staged) == Found::Staged && number.bytes().all(|b| b.is_ascii_digit())
-                })
-            });
-            ours.collect::<Vec<_>>()
-        };
-        tokio::task::spawn_blocking(read).await.unwrap_or_default()
-    }
+/// Streams to a local directory that were cut off: files which the store's listing leaves out.
+async fn left_behind_streams(bucket: &Bucket, folder: &Path) -> Vec<String> {
+    let mut names = local_names(bucket, folder).await;
+    names.retain(|name| {
+        name.split_once(STREAM_MARK).is_some_and(|(staged, number)| {
+            classify(staged) == Found::Staged && number.bytes().all(|b| b.is_ascii_digit())
+        })
+    });
+    names
+}
+
+/// Folders of partitions below a topic's, in a local directory: even those in which the store lists nothing.
+async fn local_partitions(bucket: &Bucket, folder: &Path) -> Vec<String> {
+    let mut names = local_names(bucket, folder).await;
+    names.retain(|name| is_partition_folder(name));
+    names
+}
+
+/// What a folder of a local directory holds; nothing of any other store.
+async fn local_names(bucket: &Bucket, folder: &Path) -> Vec<String> {
+    let Some(root) = &bucket.store.directory else { return Vec::new() };
+    let folder = root.join(folder.as_ref());
+    let read = move || {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }

@@ -32,6 +32,8 @@ pub struct FaultPlan {
     pub stall: Duration,
     /// Every call fails at once.
     pub outage: bool,
+    /// Calls on paths that contain this hang.
+    pub hung: Option<&'static str>,
 }
 
 impl FaultPlan {
@@ -41,6 +43,7 @@ impl FaultPlan {
         latency_max: Duration::ZERO,
         stall: Duration::from_secs(3600),
         outage: false,
+        hung: None,
     };
 }
 
@@ -130,8 +133,14 @@ impl FaultyStore {
     }
 
     /// Waits out the latency, draws a fault, and hangs or fails if that is what it is.
-    async fn before(&self) -> Result<Fault> {
+    async fn before(&self, path: Option<&Path>) -> Result<Fault> {
         let plan = *self.shared.plan.lock();
+        if let (Some(hung), Some(path)) = (plan.hung, path)
+            && path.as_ref().contains(hung)
+        {
+            tokio::time::sleep(plan.stall).await;
+            return Err(failure("hung"));
+        }
         let latency = self.draw(plan.latency_max.as_micros() as u64 + 1);
         if latency > 0 {
             tokio::time::sleep(Duration::from_micros(latency)).await;
@@ -195,7 +204,7 @@ impl std::fmt::Display for FaultyStore {
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(location)).await?;
         if let Fault::Special(_) = fault
             && options.mode == PutMode::Create
         {
@@ -213,14 +222,14 @@ impl ObjectStore for FaultyStore {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(location)).await?;
         let inner = self.shared.objects.put_multipart_opts(location, options).await?;
         let upload: Box<dyn MultipartUpload> = Box::new(FaultyUpload { store: self.clone(), inner });
         self.after(fault, upload).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(location)).await?;
         let head = options.head;
         let result = self.shared.objects.get_opts(location, options).await?;
         if head || fault == Fault::None {
@@ -250,7 +259,7 @@ impl ObjectStore for FaultyStore {
         let delete = move |location: Path| {
             let this = this.clone();
             async move {
-                let fault = this.before().await?;
+                let fault = this.before(Some(&location)).await?;
                 let one = stream::iter([Ok(location.clone())]).boxed();
                 let done = this.shared.objects.delete_stream(one).try_next().await?.unwrap_or(location);
                 this.after(fault, done).await
@@ -272,13 +281,13 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let fault = self.before().await?;
+        let fault = self.before(prefix).await?;
         let done = self.shared.objects.list_with_delimiter(prefix).await?;
         self.after(fault, done).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(to)).await?;
         self.shared.objects.copy_opts(from, to, options).await?;
         self.after(fault, ()).await
     }
@@ -311,7 +320,7 @@ impl FaultyStore {
         offset: Option<Path>,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         let list = async move {
-            let fault = self.before().await?;
+            let fault = self.before(prefix.as_ref()).await?;
             let inner = match &offset {
                 Some(offset) => self.shared.objects.list_with_offset(prefix.as_ref(), offset),
                 None => self.shared.objects.list(prefix.as_ref()),
@@ -336,7 +345,7 @@ impl FaultyStore {
 #[async_trait]
 impl MultipartStore for FaultyStore {
     async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(path)).await?;
         let done = self.parts()?.create_multipart(path).await?;
         self.after(fault, done).await
     }
@@ -348,7 +357,7 @@ impl MultipartStore for FaultyStore {
         part_idx: usize,
         data: PutPayload,
     ) -> Result<PartId> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(path)).await?;
         let done = self.parts()?.put_part(path, id, part_idx, data).await?;
         self.after(fault, done).await
     }
@@ -359,13 +368,13 @@ impl MultipartStore for FaultyStore {
         id: &MultipartId,
         parts: Vec<PartId>,
     ) -> Result<PutResult> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(path)).await?;
         let done = self.parts()?.complete_multipart(path, id, parts).await?;
         self.after(fault, done).await
     }
 
     async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
-        let fault = self.before().await?;
+        let fault = self.before(Some(path)).await?;
         self.parts()?.abort_multipart(path, id).await?;
         self.after(fault, ()).await
     }
@@ -382,14 +391,14 @@ impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let (store, part) = (self.store.clone(), self.inner.put_part(data));
         Box::pin(async move {
-            let fault = store.before().await?;
+            let fault = store.before(None).await?;
             part.await?;
             store.after(fault, ()).await
         })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let fault = self.store.before().await?;
+        let fault = self.store.before(None).await?;
         let done = self.inner.complete().await?;
         self.store.after(fault, done).await
     }

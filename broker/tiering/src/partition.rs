@@ -145,8 +145,7 @@ impl Inner {
 
 impl TieredPartition {
     pub(crate) fn new(shared: Arc<Shared>, path: PartitionPath) -> Self {
-        let prefix = shared.bucket.store.prefix.clone();
-        let directory = path.to_string().split('/').fold(prefix, |directory, part| directory.join(part));
+        let directory = shared.bucket.store.below_prefix(&path.to_string());
         let handle = shared.next_handle();
         let state = State {
             view: PartitionView { log_end_offset: i64::MAX, ..PartitionView::default() },

@@ -108,6 +108,11 @@ impl Store {
         }
     }
 
+    /// The path of a folder or key that is written with slashes, below the prefix.
+    pub(crate) fn below_prefix(&self, key: &str) -> Path {
+        key.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
     /// A store that lives as long as this value and its clones.
     pub fn memory() -> Self {
         let memory = Arc::new(InMemory::new());

@@ -37,7 +37,7 @@ impl Shared {
 /// The tier of one broker. Cheap to clone. Must be used within a tokio runtime that has time enabled.
 #[derive(Debug, Clone)]
 pub struct Tier {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Tier {

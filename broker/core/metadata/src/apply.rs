@@ -10,7 +10,7 @@ use firn_model::ids::{TopicId, collision_key, validate_topic_name};
 use crate::image::{Broker, Image, NO_LEADER, Partition, Topic};
 use crate::record::{
     BrokerRecord, ConfigRecord, ConfigResource, FeatureRecord, MetadataRecord, PartitionChangeRecord,
-    PartitionRecord, ProducerIdsRecord, ResourceKind, TopicRecord,
+    PartitionRecord, ProducerIdsRecord, RemoteDeleteRecord, RemoteDeleteState, ResourceKind, TopicRecord,
 };
 
 /// Why a record cannot be applied.
@@ -24,6 +24,8 @@ pub enum ApplyError {
     InvalidTopic { name: String, reason: String },
     #[error("there is no topic with id {topic_id}")]
     UnknownTopicId { topic_id: TopicId },
+    #[error("the objects of topic {topic_id} cannot be deleted: {reason}")]
+    InvalidRemoteDelete { topic_id: TopicId, reason: &'static str },
     #[error("there is no topic '{name}' to configure")]
     UnknownTopic { name: String },
     #[error("topic {topic_id} has {existing} partitions, so partition {partition} cannot be its next")]
@@ -52,6 +54,7 @@ impl Image {
             MetadataRecord::Partition(record) => self.apply_partition(record),
             MetadataRecord::PartitionChange(record) => self.apply_partition_change(record),
             MetadataRecord::RemoveTopic(record) => self.apply_remove_topic(record.topic_id),
+            MetadataRecord::RemoteDelete(record) => self.apply_remote_delete(record),
             MetadataRecord::Config(record) => self.apply_config(record),
             MetadataRecord::ProducerIds(record) => self.apply_producer_ids(record),
             MetadataRecord::Feature(record) => {
@@ -118,7 +121,7 @@ impl Image {
         if self.topic_ids.contains_key(record.name.as_str()) {
             return Err(ApplyError::DuplicateTopic { name: record.name.clone() });
         }
-        if self.topics.contains_key(&record.topic_id) {
+        if self.topics.contains_key(&record.topic_id) || self.remote_deletes.contains_key(&record.topic_id) {
             return Err(ApplyError::DuplicateTopicId { topic_id: record.topic_id });
         }
         let topic =
@@ -187,6 +190,30 @@ impl Image {
         self.configs.remove_mut(&ConfigResource::topic(&*topic.name));
         self.partition_count -= topic.partitions.len();
         Ok(())
+    }
+
+    fn apply_remote_delete(&mut self, record: &RemoteDeleteRecord) -> Result<(), ApplyError> {
+        let topic_id = record.topic_id;
+        let refuse = |reason| Err(ApplyError::InvalidRemoteDelete { topic_id, reason });
+        if self.topics.contains_key(&topic_id) {
+            return refuse("the topic exists");
+        }
+        if validate_topic_name(&record.topic).is_err() {
+            return refuse("no topic can have this name");
+        }
+        let marked = self.remote_deletes.contains_key(&topic_id);
+        match record.state {
+            RemoteDeleteState::Marked if marked => refuse("they are being deleted already"),
+            RemoteDeleteState::Finished if !marked => refuse("they were not to be deleted"),
+            RemoteDeleteState::Marked => {
+                self.remote_deletes.insert_mut(topic_id, Arc::from(record.topic.as_str()));
+                Ok(())
+            }
+            RemoteDeleteState::Finished => {
+                self.remote_deletes.remove_mut(&topic_id);
+                Ok(())
+            }
+        }
     }
 
     fn apply_config(&mut self, record: &ConfigRecord) -> Result<(), ApplyError> {

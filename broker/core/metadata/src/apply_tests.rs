@@ -13,7 +13,7 @@ use crate::decide::configs::{
 };
 use crate::decide::create_partitions::{MorePartitions, create_partitions};
 use crate::decide::create_topics::create_topics;
-use crate::decide::delete_topics::{TopicSelector, delete_topics};
+use crate::decide::delete_topics::{TopicSelector, delete_topics, finish_remote_deletes};
 use crate::decide::producer_ids::allocate_producer_ids;
 use crate::decide::testing::{apply, code, config, create, ids, image_of, image_with, registration, topic};
 use crate::invariants;
@@ -200,6 +200,7 @@ enum Command {
     Unregister(i32),
     Create(String, i32, i16),
     Delete(String),
+    FinishRemoteDeletes,
     Grow(String, i32),
     Configure(String, &'static str, Option<String>),
     ConfigureBrokers(&'static str, Option<String>),
@@ -215,6 +216,7 @@ fn commands() -> impl Strategy<Value = Command> {
         (name.clone(), -1..6i32, -1..4i16).prop_map(|(name, n, rf)| Command::Create(name, n, rf)),
         (name.clone(), 1..6i32, Just(1i16)).prop_map(|(name, n, rf)| Command::Create(name, n, rf)),
         name.clone().prop_map(Command::Delete),
+        Just(Command::FinishRemoteDeletes),
         (name.clone(), 0..9i32).prop_map(|(name, count)| Command::Grow(name, count)),
         (name, prop_oneof![Just("retention.ms"), Just("segment.bytes"), Just("nonsense")], value.clone())
             .prop_map(|(name, key, value)| Command::Configure(name, key, value)),
@@ -248,7 +250,14 @@ fn run(image: &Image, command: &Command, next_id: &mut dyn FnMut() -> TopicId) -
         Command::Create(name, partitions, factor) => {
             create_topics(image, &[topic(name, *partitions, *factor)], false, &broker, next_id).records
         }
-        Command::Delete(name) => delete_topics(image, &[TopicSelector::Name(name.clone())], &broker).records,
+        Command::Delete(name) => {
+            let with_store = config(&[("firn.store.url", "memory://")]);
+            delete_topics(image, &[TopicSelector::Name(name.clone())], &with_store).records
+        }
+        Command::FinishRemoteDeletes => {
+            let oldest: Vec<_> = image.remote_deletes().map(|(id, _)| id).take(1).collect();
+            finish_remote_deletes(image, &oldest).records
+        }
         Command::Grow(name, count) => {
             let wish = MorePartitions { name: name.clone(), count: *count, assignments: None };
             create_partitions(image, &[wish], false, &broker).records

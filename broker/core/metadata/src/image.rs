@@ -13,7 +13,7 @@ use rpds::RedBlackTreeMapSync;
 
 use crate::record::{
     BrokerRecord, ConfigRecord, ConfigResource, Endpoint, FeatureRecord, MetadataRecord, Overrides,
-    PartitionRecord, ProducerIdsRecord, TopicRecord,
+    PartitionRecord, ProducerIdsRecord, RemoteDeleteRecord, RemoteDeleteState, TopicRecord,
 };
 
 /// No leader.
@@ -62,6 +62,8 @@ pub struct Image {
     /// Topics by what their names must not share.
     pub(crate) collision_keys: RedBlackTreeMapSync<String, TopicName>,
     pub(crate) configs: RedBlackTreeMapSync<ConfigResource, Arc<Overrides>>,
+    /// Deleted topics whose objects may still be in the store.
+    pub(crate) remote_deletes: RedBlackTreeMapSync<TopicId, TopicName>,
     pub(crate) next_producer_id: i64,
     pub(crate) partition_count: usize,
 }
@@ -77,6 +79,7 @@ impl Default for Image {
             topic_ids: RedBlackTreeMapSync::new_sync(),
             collision_keys: RedBlackTreeMapSync::new_sync(),
             configs: RedBlackTreeMapSync::new_sync(),
+            remote_deletes: RedBlackTreeMapSync::new_sync(),
             next_producer_id: 0,
             partition_count: 0,
         }
@@ -90,6 +93,7 @@ impl PartialEq for Image {
             && self.features == other.features
             && self.topics == other.topics
             && self.configs == other.configs
+            && self.remote_deletes == other.remote_deletes
             && self.next_producer_id == other.next_producer_id
     }
 }
@@ -151,6 +155,16 @@ impl Image {
         from_file.with_dynamic(self.overrides(&ConfigResource::cluster_default()), self.overrides(&own))
     }
 
+    /// Deleted topics whose objects may still be in the store.
+    pub fn remote_deletes(&self) -> impl Iterator<Item = (TopicId, &TopicName)> {
+        self.remote_deletes.iter().map(|(id, name)| (*id, name))
+    }
+
+    /// Whether the objects of this deleted topic may still be in the store.
+    pub fn has_remote_delete(&self, id: TopicId) -> bool {
+        self.remote_deletes.contains_key(&id)
+    }
+
     /// The first producer id that no broker was given.
     pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id
@@ -181,6 +195,13 @@ impl Image {
                 })
             }));
         }
+        records.extend(self.remote_deletes().map(|(topic_id, name)| {
+            MetadataRecord::RemoteDelete(RemoteDeleteRecord {
+                topic_id,
+                topic: name.to_string(),
+                state: RemoteDeleteState::Marked,
+            })
+        }));
         if self.next_producer_id > 0 {
             let next_producer_id = self.next_producer_id;
             records.push(MetadataRecord::ProducerIds(ProducerIdsRecord {

@@ -7,9 +7,15 @@ use crate::record::ResourceKind;
 
 /// The first invariant that does not hold, in words.
 pub fn violated(image: &Image) -> Option<String> {
-    [names_and_ids_agree, partitions_are_sound, configs_belong_to_something, brokers_are_themselves]
-        .iter()
-        .find_map(|invariant| invariant(image))
+    [
+        names_and_ids_agree,
+        partitions_are_sound,
+        configs_belong_to_something,
+        brokers_are_themselves,
+        no_living_topic_loses_its_objects,
+    ]
+    .iter()
+    .find_map(|invariant| invariant(image))
 }
 
 /// Each topic is found by its name and by its id, and is the same; the count of partitions is right.
@@ -47,6 +53,13 @@ fn configs_belong_to_something(image: &Image) -> Option<String> {
             resource.kind == ResourceKind::Topic && !image.topic_ids.contains_key(resource.name.as_str());
         (orphan || overrides.is_empty()).then(|| format!("{resource:?} is left over"))
     })
+}
+
+/// Objects are deleted of deleted topics alone.
+fn no_living_topic_loses_its_objects(image: &Image) -> Option<String> {
+    let mut marked = image.remote_deletes();
+    let (id, name) = marked.find(|(id, _)| image.topics.contains_key(id))?;
+    Some(format!("topic '{name}' exists, and its objects are to be deleted under its id {id}"))
 }
 
 /// Brokers are kept under their own ids.

@@ -29,6 +29,7 @@ pub enum MetadataRecord {
     Partition(PartitionRecord),
     PartitionChange(PartitionChangeRecord),
     RemoveTopic(RemoveTopicRecord),
+    RemoteDelete(RemoteDeleteRecord),
     Config(ConfigRecord),
     ProducerIds(ProducerIdsRecord),
     Feature(FeatureRecord),
@@ -105,6 +106,24 @@ pub struct PartitionChangeRecord {
 pub struct RemoveTopicRecord {
     #[serde(with = "topic_id")]
     pub topic_id: TopicId,
+}
+
+/// What the object store holds of a deleted topic is to go, or has gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteDeleteRecord {
+    #[serde(with = "topic_id")]
+    pub topic_id: TopicId,
+    /// The topic's name: it is part of its objects' keys.
+    pub topic: String,
+    pub state: RemoteDeleteState,
+}
+
+/// How far the deletion of a topic's objects is (the first and the last of KIP-405's states).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoteDeleteState {
+    Marked,
+    Finished,
 }
 
 /// A config of a topic or a broker is set, or, with no value, deleted.

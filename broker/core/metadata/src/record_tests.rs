@@ -20,6 +20,22 @@ fn golden() -> Vec<(MetadataRecord, &'static str)> {
             r#"{"v":1,"record":{"remove_topic":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ"}}}"#,
         ),
         (
+            MetadataRecord::RemoteDelete(RemoteDeleteRecord {
+                topic_id: id(),
+                topic: "my-topic".to_owned(),
+                state: RemoteDeleteState::Marked,
+            }),
+            r#"{"v":1,"record":{"remote_delete":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","topic":"my-topic","state":"marked"}}}"#,
+        ),
+        (
+            MetadataRecord::RemoteDelete(RemoteDeleteRecord {
+                topic_id: id(),
+                topic: "my-topic".to_owned(),
+                state: RemoteDeleteState::Finished,
+            }),
+            r#"{"v":1,"record":{"remote_delete":{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","topic":"my-topic","state":"finished"}}}"#,
+        ),
+        (
             MetadataRecord::Config(ConfigRecord {
                 resource: ConfigResource::topic("my-topic"),
                 name: "retention.ms".to_owned(),

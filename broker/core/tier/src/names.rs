@@ -47,8 +47,19 @@ impl PartitionPath {
 impl fmt::Display for PartitionPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cluster_id, topic_partition, topic_id } = self;
-        write!(f, "{cluster_id}/topics/{}.{topic_id}/{}", topic_partition.topic, topic_partition.partition)
+        let folder = topic_folder(cluster_id, &topic_partition.topic, *topic_id);
+        write!(f, "{folder}/{}", topic_partition.partition)
     }
+}
+
+/// Where all partitions of a topic live.
+pub fn topic_folder(cluster_id: &str, topic: &str, topic_id: TopicId) -> String {
+    format!("{cluster_id}/topics/{topic}.{topic_id}")
+}
+
+/// True if a folder's name, below a topic's, is a partition's.
+pub fn is_partition_folder(name: &str) -> bool {
+    digits(name).is_some_and(|partition| i32::try_from(partition).is_ok())
 }
 
 /// What an object's name says. Two objects of one name hold the same log, because a record's offset and leader epoch

@@ -17,6 +17,7 @@ const TEN_PERCENT: FaultPlan = FaultPlan {
     latency_max: Duration::from_millis(20),
     stall: Duration::from_secs(3600),
     outage: false,
+    hung: None,
 };
 
 /// A small cache, so that most reads reach the store.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use firn_model::ids::TopicId;
 use firn_records::batch::Codec;
+use futures_util::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::fixture::{Segment, epochs, partition, small, view};
 use super::reads::TempDirectory;
@@ -126,6 +128,47 @@ async fn garbage_goes_after_its_grace_and_strangers_stay() {
         assert_eq!((collected.deleted, collected.waiting), (leftovers, 0));
         let listing = partition.refresh(ours).await.unwrap();
         assert_eq!((listing.segments, listing.garbage, listing.staged, listing.foreign), (1, 0, 0, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_topic_leaves_nothing_but_strangers() {
+    let directory = TempDirectory::new();
+    for store in [Store::memory(), Store::directory(&directory.0).unwrap()] {
+        let tier = Tier::with_store(store.clone(), small());
+        let epochs = epochs(&[(0, 0)]);
+        for base in [0, 50] {
+            let segment = Segment::of(base, 10, 5, 50, Codec::None).to_upload(&epochs);
+            partition(&tier).upload(segment).await.unwrap();
+        }
+        let topic = FOLDER.rsplit_once('/').unwrap().0;
+        let segment = "00000000000000000000-00000000000000000049-0-1490-77.seg";
+        let staged = format!("{segment}.0123456789abcdef.part");
+        let other_topic = "cluster/topics/cold.topic.AAAAAAAAAAAAAAAAAAAAAQ";
+        let ours = [format!("{topic}/11/{segment}"), format!("{topic}/11/{staged}")];
+        let strangers = [
+            format!("{topic}/README.txt"),
+            format!("{topic}/11/README.txt"),
+            format!("{topic}/notes/{segment}"),
+            format!("{other_topic}/3/{segment}"),
+        ];
+        for key in ours.iter().chain(&strangers) {
+            store.objects.put(&Path::from(key.as_str()), PutPayload::from_static(b"x")).await.unwrap();
+        }
+        if let Some(root) = &store.directory {
+            std::fs::create_dir_all(root.join(topic).join("12")).unwrap();
+            std::fs::write(root.join(topic).join("12").join(format!("{staged}#1")), b"cut off").unwrap();
+        }
+        let expected = 4 + usize::from(store.directory.is_some());
+        let id = TopicId::ZERO;
+        assert_eq!(tier.delete_topic("cluster", "cold.topic", id).await.unwrap(), expected);
+        assert_eq!(tier.delete_topic("cluster", "cold.topic", id).await.unwrap(), 0);
+        let left: Vec<_> = store.objects.list(None).try_collect().await.unwrap();
+        let mut left: Vec<_> = left.into_iter().map(|meta| meta.location.to_string()).collect();
+        left.sort();
+        let mut expected = strangers.to_vec();
+        expected.sort();
+        assert_eq!(left, expected);
     }
 }
 

@@ -7,7 +7,7 @@ use firn_model::ids::{TopicId, TopicName, is_internal_topic};
 
 use super::{Decision, DecisionError};
 use crate::image::{Image, Topic};
-use crate::record::{MetadataRecord, RemoveTopicRecord};
+use crate::record::{MetadataRecord, RemoteDeleteRecord, RemoteDeleteState, RemoveTopicRecord};
 
 /// Which topic a request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,38 @@ pub fn delete_topics(
                 return Err(DecisionError::InvalidRequest(twice));
             }
             decision.records.push(MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: topic.id }));
+            if may_have_objects(image, topic, broker) {
+                decision.records.push(MetadataRecord::RemoteDelete(RemoteDeleteRecord {
+                    topic_id: topic.id,
+                    topic: topic.name.to_string(),
+                    state: RemoteDeleteState::Marked,
+                }));
+            }
             Ok((topic.name.clone(), topic.id))
         });
         decision.reply.push(Deletion { selector: selector.clone(), outcome });
     }
     decision
+}
+
+/// Whether the topic is tiered, or may have been: what it left in the store does not show in its configs.
+fn may_have_objects(image: &Image, topic: &Topic, broker: &BrokerConfig) -> bool {
+    let has_store = broker.tier.enabled && broker.tier.store_url.is_some();
+    let tiered = image.topic_overrides(&topic.name).get("remote.storage.enable").map(String::as_str);
+    has_store || tiered == Some("true")
+}
+
+/// Decides that the objects of these deleted topics have gone. What is not waited for any more is passed over.
+pub fn finish_remote_deletes(image: &Image, gone: &[TopicId]) -> Decision<()> {
+    let gone: BTreeSet<TopicId> = gone.iter().copied().collect();
+    let finished = image.remote_deletes().filter(|(id, _)| gone.contains(id)).map(|(topic_id, name)| {
+        MetadataRecord::RemoteDelete(RemoteDeleteRecord {
+            topic_id,
+            topic: name.to_string(),
+            state: RemoteDeleteState::Finished,
+        })
+    });
+    Decision { records: finished.collect(), reply: () }
 }
 
 fn find<'a>(image: &'a Image, selector: &TopicSelector) -> Result<&'a Topic, DecisionError> {

@@ -39,3 +39,26 @@ fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
     assert_eq!(code(refused.reply[0].outcome.as_ref().unwrap_err()), "TopicDeletionDisabled");
     assert!(refused.records.is_empty());
 }
+
+#[test]
+fn what_the_store_may_hold_of_a_deleted_topic_is_remembered_until_it_has_gone() {
+    let mut image = image_with(&[("a", 2), ("b", 1)]);
+    let (a, b) = (image.topic("a").unwrap().id, image.topic("b").unwrap().id);
+    let with_store = config(&[("firn.store.url", "memory://")]);
+    let decision = delete_topics(&image, &[named("a")], &with_store);
+    apply(&mut image, &decision);
+    assert_eq!(image.remote_deletes().collect::<Vec<_>>(), [(a, &TopicName::from("a"))]);
+    let mut replayed = Image::default();
+    replayed.apply_all(&image.to_records()).unwrap();
+    assert!(replayed.has_remote_delete(a), "a snapshot remembers it too");
+
+    let without = delete_topics(&image, &[named("b")], &BrokerConfig::default());
+    assert_eq!(without.records.len(), 1, "without a store, and never tiered, there is nothing to remember");
+    let decision = finish_remote_deletes(&image, &[b]);
+    apply(&mut image, &decision);
+    assert!(image.has_remote_delete(a), "another topic's objects have gone");
+    let decision = finish_remote_deletes(&image, &[a]);
+    apply(&mut image, &decision);
+    assert_eq!(image.remote_deletes().count(), 0);
+    assert!(finish_remote_deletes(&image, &[a]).records.is_empty(), "once is enough");
+}

@@ -1,0 +1,132 @@
+//! One look at every partition of a fetch: what the page cache has at once, what the store has as soon as it comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use firn_storage::error::ReadError;
+use tokio::time::Instant;
+
+use super::{Bounds, Fetched, Found, Wanted, check_leader_epoch};
+use crate::api::errors::Failure;
+use crate::cold::reads::ColdRead;
+use crate::context::Context;
+use crate::partition::{Offsets, Partition, PartitionError};
+
+/// How long records of the page cache wait for those of the store that the same request asks for.
+const HOT_WAITS_FOR_COLD: Duration = Duration::from_millis(20);
+
+/// What one partition may give.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub bytes: usize,
+    pub at_least_one: bool,
+}
+
+/// What a look at every partition brought.
+pub(super) struct Read {
+    pub fetched: Vec<Fetched>,
+    /// Cold records that did not come in time: their partitions have given nothing.
+    pub some_on_their_way: bool,
+}
+
+/// A partition's part of a fetch.
+enum Part {
+    Here(Fetched),
+    Cold(Offsets, ColdRead),
+}
+
+/// Reads every partition once, in order, within the bounds of the whole request. The first partition that has
+/// anything gives at least one batch, however large, so that a consumer always gets on (KIP-74); so does the first
+/// whose records are cold, since nobody knows yet whether these come in time. Cold records are read side by side, for at
+/// most `remote.fetch.max.wait.ms` in all.
+pub(super) async fn read_all(
+    context: &Context,
+    wanted: &[Wanted],
+    partitions: &[Result<Arc<Partition>, Failure>],
+    bounds: Bounds,
+) -> Read {
+    let mut left = bounds.max_bytes;
+    let (mut nothing_here, mut nothing_cold) = (true, true);
+    let mut parts = Vec::with_capacity(wanted.len());
+    for (wanted, partition) in wanted.iter().zip(partitions) {
+        let budget = Budget { bytes: wanted.max_bytes.min(left), at_least_one: nothing_here };
+        let part = match partition {
+            Ok(partition) => begin(context, partition, wanted, bounds, budget, nothing_cold),
+            Err(failure) => Part::Here(Err(failure.clone())),
+        };
+        match &part {
+            Part::Here(Ok((_, found))) => {
+                left = left.saturating_sub(found.len());
+                nothing_here &= found.len() == 0;
+            }
+            Part::Here(Err(_)) => {}
+            Part::Cold(..) => {
+                left = left.saturating_sub(budget.bytes);
+                nothing_cold = false;
+            }
+        }
+        parts.push(part);
+    }
+    let patience = patience(context);
+    let deadline = Instant::now() + if nothing_here { patience } else { patience.min(HOT_WAITS_FOR_COLD) };
+    let mut read = Read { fetched: Vec::with_capacity(parts.len()), some_on_their_way: false };
+    for part in parts {
+        let (fetched, in_time) = finish(part, deadline).await;
+        read.fetched.push(fetched);
+        read.some_on_their_way |= !in_time;
+    }
+    read
+}
+
+/// Reads one partition, wherever its records are.
+pub(super) async fn read_one(
+    context: &Context,
+    partition: &Arc<Partition>,
+    wanted: &Wanted,
+    bounds: Bounds,
+    budget: Budget,
+) -> Fetched {
+    let part = begin(context, partition, wanted, bounds, budget, budget.at_least_one);
+    finish(part, Instant::now() + patience(context)).await.0
+}
+
+fn patience(context: &Context) -> Duration {
+    Duration::from_millis(u64::try_from(context.config().tier.fetch_max_wait_ms).unwrap_or(0))
+}
+
+fn begin(
+    context: &Context,
+    partition: &Arc<Partition>,
+    wanted: &Wanted,
+    bounds: Bounds,
+    budget: Budget,
+    at_least_one_cold: bool,
+) -> Part {
+    if let Err(failure) = check_leader_epoch(partition, wanted.current_leader_epoch) {
+        return Part::Here(Err(failure));
+    }
+    let read = partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one);
+    match read {
+        Ok((offsets, slice)) => Part::Here(Ok((offsets, Found::Local(slice)))),
+        Err(PartitionError::Read(ReadError::BelowLocalStart { .. })) => {
+            let (from, bytes) = (wanted.fetch_offset, budget.bytes);
+            let begun = partition.offsets().map_err(Failure::from).and_then(|offsets| {
+                Ok(Part::Cold(offsets, context.cold.read(partition, from, bytes, at_least_one_cold)?))
+            });
+            begun.unwrap_or_else(|failure| Part::Here(Err(failure)))
+        }
+        Err(error) => Part::Here(Err(error.into())),
+    }
+}
+
+/// What the part came to, and whether it came in time.
+async fn finish(part: Part, deadline: Instant) -> (Fetched, bool) {
+    match part {
+        Part::Here(fetched) => (fetched, true),
+        Part::Cold(offsets, read) => match read.wait_until(deadline).await {
+            Ok(Some(batches)) => (Ok((offsets, Found::Bytes(batches))), true),
+            Ok(None) => (Ok((offsets, Found::Bytes(bytes::Bytes::new()))), false),
+            Err(error) => (Err(Failure::from(&*error)), true),
+        },
+    }
+}

@@ -1,0 +1,243 @@
+//! Cooling: sealed segments go to the store, and what is past its retention goes for good.
+//!
+//! Order: list the partition's folder (once) → upload the sealed segments that are committed, oldest first, each listed
+//! and read back → tell the log up to where the store has it, a plain number → local retention deletes below that. A
+//! crash anywhere leaves a segment on the disk, an object that the next attempt finds, or both. Partitions are cooled
+//! side by side, so that one whose uploads are slow holds up no other.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use firn_storage::disk::DiskFile;
+use firn_storage::tier_handover::SealedSegment;
+use firn_tier::retention::{Retention, retained_start};
+use firn_tiering::partition::TieredPartition;
+use firn_tiering::segment::{SegmentSource, SegmentToUpload};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
+
+use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, PartitionKey, key, view};
+use crate::blocking;
+use crate::partition::{Partition, PartitionError};
+
+impl Cold {
+    /// Cools every partition that wants it, again and again, until `shutdown`: at most `at_once` at a time
+    /// (`remote.log.manager.copier.thread.pool.size`), and each at most once at a time.
+    pub async fn run(self: Arc<Self>, period: Duration, at_once: usize, shutdown: CancellationToken) {
+        if self.tier.is_none() {
+            return;
+        }
+        let permits = Arc::new(Semaphore::new(at_once));
+        let mut under_way: JoinMap<PartitionKey, ()> = JoinMap::new();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(period) => {}
+                () = shutdown.cancelled() => break,
+            }
+            for partition in self.partitions.all() {
+                while under_way.try_join_next().is_some() {}
+                let key = key(&partition);
+                if under_way.contains_key(&key) || !self.wants_cooling(&partition) {
+                    continue;
+                }
+                let permit = tokio::select! {
+                    permit = permits.clone().acquire_owned() => permit,
+                    () = shutdown.cancelled() => break,
+                };
+                let cold = self.clone();
+                under_way.spawn(key, async move {
+                    match cold.cool(&partition).await {
+                        Ok(()) | Err(ColdError::Partition(PartitionError::Closed)) => {}
+                        Err(error) => {
+                            tracing::warn!(partition = %partition.name, %error, "cooling failed; it is tried again");
+                        }
+                    }
+                    drop(permit);
+                });
+            }
+        }
+        // What was on its way is done again after the next start.
+        under_way.shutdown().await;
+    }
+
+    fn wants_cooling(&self, partition: &Partition) -> bool {
+        let config = partition.config();
+        let has_cold = || partition.offsets().is_ok_and(|offsets| offsets.log_start < offsets.local_start);
+        config.remote_storage_enable
+            || has_cold()
+            || (config.remote_log_delete_on_disable && !self.is_emptied(&key(partition)))
+    }
+
+    async fn cool(&self, partition: &Arc<Partition>) -> Result<(), ColdError> {
+        let config = partition.config();
+        let key = key(partition);
+        if !config.remote_storage_enable && config.remote_log_delete_on_disable {
+            return if self.is_emptied(&key) { Ok(()) } else { self.empty(partition).await };
+        }
+        self.emptied.lock().remove(&key);
+        let tiered = self.listed(partition).await?;
+        if config.remote_storage_enable && !config.remote_log_copy_disable {
+            self.upload(partition, &tiered).await?;
+        }
+        self.retain(partition, &tiered).await?;
+        self.collect(partition, &tiered).await
+    }
+
+    fn is_emptied(&self, key: &PartitionKey) -> bool {
+        self.emptied.lock().contains(key)
+    }
+
+    /// `remote.log.delete.on.disable`: the log begins where the disk does, and what the store has goes (KIP-950).
+    ///
+    /// The log forgets what was tiered before anything is deleted, so that it never drops a segment of which the store
+    /// has no copy. Once in the life of a process a partition is listed for it even if it has nothing cold: an earlier
+    /// process may have stopped half way.
+    async fn empty(&self, partition: &Arc<Partition>) -> Result<(), ColdError> {
+        let handle = self.handle(&partition.name, partition.topic_id)?;
+        let raised = {
+            let partition = partition.clone();
+            let raise = move || {
+                partition.with_log(|log| {
+                    log.forget_tiered();
+                    log.set_log_start_offset(log.local_start_offset())
+                })
+            };
+            blocking::run(raise).await?.map_err(PartitionError::from)
+        };
+        raised?;
+        let deleted = handle.tiered.delete_all().await?;
+        self.emptied.lock().insert(key(partition));
+        if deleted > 0 {
+            let objects = deleted;
+            tracing::info!(partition = %partition.name, objects, "deleted the cold segments: remote.storage.enable is off");
+        }
+        Ok(())
+    }
+
+    /// Lists the partition's folder and deletes what has been garbage for long enough. A listing is a request to the
+    /// store for each partition, so it comes a few times in a grace period, not with every cooling.
+    async fn collect(&self, partition: &Arc<Partition>, tiered: &TieredPartition) -> Result<(), ColdError> {
+        let now_ms = self.environment.clock.now_ms();
+        let pause_ms = (self.garbage_grace_ms / COLLECTIONS_PER_GRACE).max(0);
+        {
+            let mut collected = self.collected.lock();
+            let last = collected.entry(key(partition)).or_insert(now_ms);
+            if now_ms.saturating_sub(*last) < pause_ms {
+                return Ok(());
+            }
+            *last = now_ms;
+        }
+        let collected = tiered.collect_garbage(view(partition)?, now_ms, self.garbage_grace_ms).await?;
+        if collected.deleted > 0 {
+            let objects = collected.deleted;
+            tracing::info!(partition = %partition.name, objects, "collected garbage from the store");
+        }
+        Ok(())
+    }
+
+    /// Uploads what is sealed, flushed and committed, and not in the store yet.
+    async fn upload(&self, partition: &Arc<Partition>, tiered: &TieredPartition) -> Result<(), ColdError> {
+        let offsets = partition.offsets()?;
+        let from = tiered.verified_end(offsets.local_start);
+        let sealed = {
+            let partition = partition.clone();
+            let find = move || {
+                partition
+                    .with_log(|log| log.sealed_segments(from, offsets.last_stable.min(log.flushed_offset())))
+            };
+            blocking::run(find).await?.map_err(PartitionError::from)?
+        };
+        for metadata in sealed {
+            let segment = {
+                let partition = partition.clone();
+                let open = move || partition.with_log(|log| log.sealed_segment(metadata.base_offset));
+                blocking::run(open).await?.map_err(PartitionError::from)?
+            };
+            // Retention may have taken it meanwhile.
+            let Some(segment) = segment else { continue };
+            tiered.follow(view(partition)?);
+            let uploaded = tiered.upload(to_upload(partition, segment)?).await?;
+            let end = tiered.verified_end(offsets.local_start);
+            partition.with_log(|log| log.set_tiered_end_offset(end))?;
+            tracing::info!(
+                partition = %partition.name,
+                object = %uploaded.name,
+                bytes = uploaded.object_bytes,
+                created = uploaded.created,
+                "a segment is cold"
+            );
+        }
+        Ok(())
+    }
+
+    /// Moves the log start by the topic's retention, and deletes the objects below it.
+    async fn retain(&self, partition: &Arc<Partition>, tiered: &TieredPartition) -> Result<(), ColdError> {
+        let config = partition.config();
+        let offsets = partition.offsets()?;
+        if config.cleanup_policy.delete {
+            let local_bytes = partition.with_log(|log| log.size_bytes())?;
+            let chain: Vec<_> =
+                tiered.chain().into_iter().filter(|link| link.to <= offsets.local_start).collect();
+            let retention =
+                Retention { retention_ms: config.retention_ms, retention_bytes: config.retention_bytes };
+            let now_ms = self.environment.clock.now_ms();
+            if let Some(start) = retained_start(&chain, local_bytes, &retention, now_ms) {
+                let partition = partition.clone();
+                let raise = move || partition.with_log(|log| log.set_log_start_offset(start));
+                blocking::run(raise).await?.map_err(PartitionError::from)?;
+            }
+        }
+        // DeleteRecords may have moved it, too.
+        let deleted = tiered.delete_below(partition.offsets()?.log_start).await?;
+        if deleted > 0 {
+            tracing::info!(partition = %partition.name, objects = deleted, "deleted cold segments past their retention");
+        }
+        Ok(())
+    }
+}
+
+fn to_upload(partition: &Partition, segment: SealedSegment) -> Result<SegmentToUpload, PartitionError> {
+    Ok(SegmentToUpload {
+        base_offset: segment.metadata.base_offset,
+        last_offset: segment.metadata.last_offset,
+        max_timestamp: segment.metadata.max_timestamp,
+        compacted_to: -1,
+        uploader_epoch: partition.leader_epoch(),
+        leader_epochs: view(partition)?.leader_epochs,
+        log: Arc::new(SegmentFile { file: segment.log, bytes: segment.metadata.bytes }),
+        offset_index: segment.offset_index,
+        time_index: segment.time_index,
+        transaction_index: segment.transaction_index,
+        producer_snapshot: segment.producer_snapshot,
+    })
+}
+
+/// A sealed segment's log as the tier reads it.
+#[derive(Debug)]
+struct SegmentFile {
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+}
+
+impl SegmentSource for SegmentFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.bytes)
+    }
+
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let mut buffer = BytesMut::zeroed(length);
+        let mut filled = 0;
+        while filled < length {
+            match self.file.read_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(buffer.freeze())
+    }
+}

@@ -1,0 +1,135 @@
+//! Reads of cold records, each a task of its own: who waited in vain finds it done, or under way, when it asks again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firn_model::ids::TopicId;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use super::{Cold, ColdError};
+use crate::partition::Partition;
+
+/// What makes two reads the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct ReadKey {
+    topic: TopicId,
+    partition: i32,
+    from: i64,
+    max_bytes: usize,
+    at_least_one: bool,
+}
+
+type Outcome = Result<Bytes, Arc<ColdError>>;
+
+/// The reads under way, and how many there may be.
+#[derive(Debug)]
+pub(super) struct Reads {
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+    under_way: Mutex<HashMap<ReadKey, watch::Receiver<Option<Outcome>>>>,
+}
+
+impl Reads {
+    pub(super) fn new(slots_max: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(slots_max)), slots_max, under_way: Mutex::default() }
+    }
+}
+
+/// A read under way.
+#[derive(Debug)]
+pub struct ColdRead(watch::Receiver<Option<Outcome>>);
+
+impl ColdRead {
+    /// What it brought; `None` if that takes longer than until `deadline`. The read goes on nevertheless.
+    pub async fn wait_until(mut self, deadline: Instant) -> Result<Option<Bytes>, Arc<ColdError>> {
+        match tokio::time::timeout_at(deadline, self.0.wait_for(Option::is_some)).await {
+            Err(_) => Ok(None),
+            Ok(Ok(outcome)) => outcome.clone().transpose(),
+            // The task ended without an outcome: the broker is stopping.
+            Ok(Err(_)) => Err(Arc::new(ColdError::Stopping)),
+        }
+    }
+}
+
+/// Takes a read off the list, whichever way its task ends.
+struct Listed {
+    cold: Arc<Cold>,
+    key: ReadKey,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.cold.reads.under_way.lock().remove(&self.key);
+    }
+}
+
+impl Cold {
+    /// Starts to read batches from the one that holds `from` on, which lies below what is on the disk; or joins the
+    /// same read if it is under way. Refused if there are too many (`remote.log.reader.max.pending.tasks`).
+    pub fn read(
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        from: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ColdRead, ColdError> {
+        let (topic, index) = (partition.topic_id, partition.name.partition);
+        let key = ReadKey { topic, partition: index, from, max_bytes, at_least_one };
+        let mut under_way = self.reads.under_way.lock();
+        if let Some(read) = under_way.get(&key) {
+            return Ok(ColdRead(read.clone()));
+        }
+        let slot = self.reads.slots.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| ColdError::Busy { reads: self.reads.slots_max })?;
+        let (done, read) = watch::channel(None);
+        under_way.insert(key, read.clone());
+        let listed = Listed { cold: self.clone(), key };
+        let partition = partition.clone();
+        tokio::spawn(async move {
+            let outcome = async {
+                let tiered = listed.cold.listed(&partition).await?;
+                Ok(tiered.read(from, max_bytes, at_least_one).await?)
+            };
+            let outcome: Outcome = outcome.await.map_err(Arc::new);
+            // Off the list first: who finds it there gets an outcome that is not older than its question.
+            drop(listed);
+            drop(slot);
+            done.send_replace(Some(outcome));
+        });
+        Ok(ColdRead(read))
+    }
+
+    /// The first cold record at or after `timestamp`: offset and timestamp.
+    pub async fn offset_for_timestamp(
+        &self,
+        partition: &Arc<Partition>,
+        timestamp: i64,
+        deadline: Instant,
+    ) -> Result<Option<(i64, i64)>, ColdError> {
+        let found = async { Ok(self.listed(partition).await?.offset_for_timestamp(timestamp).await?) };
+        self.look_up(found, deadline).await
+    }
+
+    /// The first cold record that has the greatest timestamp of them: offset and timestamp.
+    pub async fn max_timestamp(
+        &self,
+        partition: &Arc<Partition>,
+        deadline: Instant,
+    ) -> Result<Option<(i64, i64)>, ColdError> {
+        let found = async { Ok(self.listed(partition).await?.max_timestamp().await?) };
+        self.look_up(found, deadline).await
+    }
+
+    async fn look_up<T>(
+        &self,
+        look_up: impl Future<Output = Result<T, ColdError>>,
+        deadline: Instant,
+    ) -> Result<T, ColdError> {
+        let _slot =
+            self.reads.slots.try_acquire().map_err(|_| ColdError::Busy { reads: self.reads.slots_max })?;
+        tokio::time::timeout_at(deadline, look_up).await.unwrap_or(Err(ColdError::TooSlow))
+    }
+}
