@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 
 use crate::error::{ReadError, TierError};
 use crate::footers::FooterOutcome;
-use crate::read_ahead::ReadAhead;
 use crate::tier::Shared;
 
 /// What the broker knows of the partition's log, and the bucket does not.
@@ -121,7 +120,6 @@ pub(crate) struct Inner {
     pub handle: u64,
     pub directory: Path,
     pub state: Mutex<State>,
-    pub read_ahead: Mutex<ReadAhead>,
     refreshing: tokio::sync::Mutex<()>,
 }
 
@@ -156,7 +154,6 @@ impl TieredPartition {
             handle,
             directory,
             state: Mutex::new(state),
-            read_ahead: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_tier::names::PartitionPath;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::bucket::Bucket;
@@ -13,6 +14,7 @@ use crate::error::TierError;
 use crate::metrics::{TierMetrics, TierSnapshot};
 use crate::options::TierOptions;
 use crate::partition::TieredPartition;
+use crate::read_ahead::ReadAhead;
 use crate::store::{Store, StoreUrl};
 
 /// What partitions share.
@@ -25,6 +27,7 @@ pub(crate) struct Shared {
     pub copies: Semaphore,
     /// GETs that run ahead of readers at once.
     pub read_ahead: Arc<Semaphore>,
+    pub readers: Mutex<ReadAhead>,
     handles: AtomicU64,
 }
 
@@ -53,9 +56,10 @@ impl Tier {
         let metrics = Arc::new(TierMetrics::default());
         Tier {
             shared: Arc::new(Shared {
-                cache: PieceCache::new(options.cache_bytes_max, options.chunk_bytes, metrics.clone()),
+                cache: PieceCache::new(options.cache_bytes_max, metrics.clone()),
                 copies: Semaphore::new(options.copies_max.max(1)),
                 read_ahead: Arc::new(Semaphore::new(options.read_ahead_fetches_max)),
+                readers: Mutex::default(),
                 bucket: Bucket::new(store, options, metrics.clone()),
                 metrics,
                 handles: AtomicU64::new(0),

@@ -165,3 +165,40 @@ async fn the_cache_stays_within_its_bytes_and_reads_ahead() {
     assert!(metrics.read_ahead_chunks > 5, "{metrics:?}");
     assert!(metrics.cache_hits > metrics.cache_misses, "{metrics:?}");
 }
+
+/// Readers side by side, each a quarter of a chunk at a time, with a cache for four chunks each: the proportions of
+/// one broker's defaults and four partitions.
+#[tokio::test]
+async fn sequential_readers_side_by_side_fetch_little_more_than_they_read() {
+    const READERS: i64 = 4;
+    let options = TierOptions {
+        cache_bytes_max: 272 << 10,
+        chunk_bytes: 16 << 10,
+        read_ahead_bytes_max: 128 << 10,
+        ..small()
+    };
+    let store = Store::memory();
+    let tier = Tier::with_store(store, options);
+    let partition = partition(&tier);
+    let epochs = epochs(&[(0, 0)]);
+    let mut log_bytes = 0;
+    for reader in 0..READERS {
+        let segment = Segment::of(reader * 2_000, 200, 10, 400, Codec::None);
+        log_bytes += segment.log.len() as u64;
+        partition.upload(segment.to_upload(&epochs)).await.unwrap();
+    }
+    let before = tier.metrics().remote_fetch_bytes;
+    let mut offsets: Vec<i64> = (0..READERS).map(|reader| reader * 2_000).collect();
+    for _ in 0..400 {
+        for (reader, offset) in (0..READERS).zip(&mut offsets) {
+            if *offset < (reader + 1) * 2_000 {
+                let bytes = partition.read(*offset, 4_400, true).await.unwrap();
+                *offset = firn_records::batch::batches(&bytes).last().unwrap().unwrap().0.next_offset();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(offsets, (1..=READERS).map(|end| end * 2_000).collect::<Vec<_>>(), "all were read");
+    let fetched = tier.metrics().remote_fetch_bytes - before;
+    assert!(fetched * 10 <= log_bytes * 11, "{fetched} bytes fetched for {log_bytes}");
+}

@@ -90,7 +90,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("firn.log.format", Text, "human", OneOf(&["human", "json"]), "How the broker's own log is written."),
     define("firn.partitions.per.request.max", Int, "10000", AtLeast(1), "The most partitions that one request may create."),
     define("firn.remote.storage.enable", Boolean, "false", Any, "Default of the topic config remote.storage.enable.").cluster_wide(),
-    define("firn.store.cache.bytes", Long, "67108864", AtLeast(1 << 20), "How much memory holds chunks read from the object store, in bytes."),
+    define("firn.store.cache.bytes", Long, "134217728", AtLeast(1 << 20), "How much memory holds chunks read from the object store, in bytes."),
     define("firn.store.garbage.grace.ms", Long, "3600000", AtLeast(0), "How old an object that nothing needs must be before it is deleted, in milliseconds."),
     define("firn.store.request.timeout.ms", Long, "30000", AtLeast(1), "The deadline of one operation of the object store, retries included, in milliseconds."),
     unset("firn.store.url", Text, Any, "The object store that cold segments go to: s3://bucket/prefix or file:///path. None: there is no tier."),
