@@ -26,8 +26,10 @@ pub struct TierOptions {
     pub read_ahead_bytes_max: u64,
     /// Bytes of one part of a large upload. Smaller objects are written by one PUT.
     pub part_bytes: u32,
-    /// Parts of one upload that are on their way at once: with `part_bytes` and `copies_max` the memory for uploads.
+    /// Parts of one upload that are on their way at once.
     pub parts_in_flight_max: usize,
+    /// Parts of all uploads that are in memory at once: with `part_bytes` the memory for uploads.
+    pub parts_max: usize,
     /// Uploads at once.
     pub copies_max: usize,
     /// GETs at once that readers wait for.
@@ -62,6 +64,7 @@ impl Default for TierOptions {
             read_ahead_bytes_max: 32 << 20,
             part_bytes: 8 << 20,
             parts_in_flight_max: 4,
+            parts_max: 8,
             copies_max: 4,
             fetches_max: 32,
             read_ahead_fetches_max: 16,

@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub metrics: Arc<TierMetrics>,
     /// Uploads at once.
     pub copies: Semaphore,
+    /// Parts of uploads in memory at once.
+    pub parts: Semaphore,
     /// GETs that run ahead of readers at once.
     pub read_ahead: Arc<Semaphore>,
     pub readers: Mutex<ReadAhead>,
@@ -58,6 +60,7 @@ impl Tier {
             shared: Arc::new(Shared {
                 cache: PieceCache::new(options.cache_bytes_max, metrics.clone()),
                 copies: Semaphore::new(options.copies_max.max(1)),
+                parts: Semaphore::new(options.parts_max.max(1)),
                 read_ahead: Arc::new(Semaphore::new(options.read_ahead_fetches_max)),
                 readers: Mutex::default(),
                 bucket: Bucket::new(store, options, metrics.clone()),

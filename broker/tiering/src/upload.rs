@@ -9,7 +9,8 @@
 //! after the grace period), or the parts of a multipart upload, which S3 shows in no listing: the bucket's lifecycle
 //! rule `AbortIncompleteMultipartUpload` removes those.
 //!
-//! Memory: one upload holds at most `parts_in_flight_max` parts, whatever the segment's size.
+//! Memory: one upload holds at most `parts_in_flight_max` parts, whatever the segment's size, and all uploads together
+//! at most `parts_max`.
 
 use std::sync::Arc;
 
@@ -135,6 +136,7 @@ impl Inner {
         let part_bytes = u64::from(self.shared.bucket.options.part_bytes);
         let path = self.path_of(&plan.name);
         if plan.log_bytes <= part_bytes {
+            let _room = self.shared.parts.acquire().await;
             let (payload, footer) = plan.whole().await?;
             return Ok(match self.shared.bucket.create(&path, &payload).await {
                 Ok(()) => Written::Created(footer),
@@ -186,15 +188,24 @@ impl Inner {
         let mut reader = LogReader::new(plan);
         let outcome: Result<Footer, TierError> = async {
             for index in 0.. {
+                // Whoever waits for room while it has parts under way sees to those first: nobody else would.
+                let room = loop {
+                    match self.shared.parts.try_acquire() {
+                        _ if under_way.len() >= bucket.options.parts_in_flight_max.max(1) => {}
+                        Ok(room) => break Ok(room),
+                        Err(_) if under_way.is_empty() => break self.shared.parts.acquire().await,
+                        Err(_) => {}
+                    }
+                    parts.extend(under_way.next().await.transpose()?);
+                };
                 let Some(payload) = reader.next_part(bucket.options.part_bytes).await? else { break };
                 let id = &id;
                 under_way.push(async move {
                     let put = || async { Ok(store.put_part(path, id, index, payload.clone()).await?) };
-                    Ok::<_, StoreError>((index, bucket.call(Operation::PutPart, path, put).await?))
+                    let part = bucket.call(Operation::PutPart, path, put).await?;
+                    drop(room);
+                    Ok::<_, StoreError>((index, part))
                 });
-                while under_way.len() >= bucket.options.parts_in_flight_max.max(1) {
-                    parts.extend(under_way.next().await.transpose()?);
-                }
             }
             while let Some(part) = under_way.next().await {
                 parts.push(part?);
@@ -242,7 +253,9 @@ impl Inner {
             .await?;
         let mut reader = LogReader::new(plan);
         let outcome: Result<Footer, TierError> = async {
-            while let Some(payload) = reader.next_part(bucket.options.part_bytes).await? {
+            loop {
+                let _room = self.shared.parts.acquire().await;
+                let Some(payload) = reader.next_part(bucket.options.part_bytes).await? else { break };
                 let mut part = Some(upload.put_part(payload));
                 let put = || {
                     let part = part.take();
