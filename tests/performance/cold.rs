@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firn_tests::cluster::{Broker, BrokerOptions, System};
+use firn_tests::librdkafka;
 use firn_tests::process::wait_for;
 use firn_tests::store::Minio;
 
@@ -30,24 +31,34 @@ pub fn measure(plan: &Plan, report: &mut Report) {
     wait_until_cold(&broker.data());
 
     let (mut cold, mut plain, mut share) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut reader_cpu, mut broker_cpu, mut store_cpu) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.runs {
         // A restart forgets every cached chunk.
         broker.stop();
         broker.start_again();
-        let speed = pair::consume_from(&broker, TOPIC, PARTITIONS, bytes / 1024).mb_per_second;
+        let before = minio.process().cpu_seconds();
+        let read = pair::consume_from(&broker, TOPIC, PARTITIONS, bytes / 1024);
+        store_cpu.push((minio.process().cpu_seconds() - before) / (bytes as f64 / 1e9));
+        reader_cpu.push(read.client_cpu_per_gb);
+        broker_cpu.push(read.broker_cpu_per_gb);
         let ranged = minio.ranged_read_mb_per_second();
-        cold.push(speed);
+        cold.push(read.mb_per_second);
         plain.push(ranged);
-        share.push(speed / ranged);
+        share.push(read.mb_per_second / ranged);
     }
     let rows = [
         ("cold read, 1 KiB records, 4 partitions, MinIO", "MB/s", cold, Goal::NONE),
         ("a plain ranged read of the same objects", "MB/s", plain, Goal::NONE),
         ("Firn's share of the plain read", "of 1", share, Goal::at_least(0.8)),
+        ("CPU of the broker for a cold GB", "s/GB", broker_cpu, Goal::NONE),
+        ("CPU of the store for it", "s/GB", store_cpu, Goal::NONE),
+        ("CPU of the consumer for it", "s/GB", reader_cpu, Goal::NONE),
     ];
     for (name, unit, firn, goal) in rows {
         report.add(Figure { section: SECTION, name: name.to_owned(), unit, firn, kafka: Vec::new(), goal });
     }
+    // They stand for other machines.
+    minio.process().give_way();
     beside_a_hot_producer(plan, report, &mut broker, bytes);
 }
 
@@ -74,7 +85,8 @@ fn wait_until_cold(data: &std::path::Path) {
     });
 }
 
-/// p99 of a paced producer and consumer on a hot topic: alone, and while another client reads the cold one.
+/// p99 of a paced producer and consumer on a hot topic: alone, and while another client reads the cold one. That
+/// client and the store get the processors when nobody else wants them, as if they had their own.
 fn beside_a_hot_producer(plan: &Plan, report: &mut Report, broker: &mut Broker, bytes: u64) {
     let seconds = if plan.quick { 5 } else { 20 };
     let load = Load { size: 100, codec: "none", partitions: 1, flush: Flush::KafkasDefault, bytes: 0 };
@@ -86,7 +98,17 @@ fn beside_a_hot_producer(plan: &Plan, report: &mut Report, broker: &mut Broker, 
         let quiet = paced(broker, &hot, 1_000, seconds, 0).p99_ms;
         let busy = std::thread::scope(|scope| {
             let broker = &*broker;
-            let reader = scope.spawn(move || pair::consume_from(broker, TOPIC, PARTITIONS, bytes / 1024));
+            let count = (bytes / 1024).to_string();
+            let reader = scope.spawn(move || {
+                let arguments = ["--count", &count, "-X", "queued.min.messages=1000000"];
+                librdkafka::figures_in_the_background(
+                    "consume",
+                    &broker.address(),
+                    TOPIC,
+                    PARTITIONS,
+                    &arguments,
+                )
+            });
             let busy = paced(broker, &hot, 1_000, seconds, 0).p99_ms;
             reader.join().expect("the cold reader ends");
             busy
@@ -97,7 +119,12 @@ fn beside_a_hot_producer(plan: &Plan, report: &mut Report, broker: &mut Broker, 
     }
     let rows = [
         ("hot p99, 1,000 a second, nothing else", "ms", alone, Goal::NONE),
-        ("hot p99 while a consumer reads cold on the same two cores", "ms", beside, Goal::NONE),
+        (
+            "hot p99 while a consumer reads cold, it and the store on the same two cores, idle class",
+            "ms",
+            beside,
+            Goal::NONE,
+        ),
         ("change", "%", change, Goal::at_most(10.0)),
     ];
     for (name, unit, firn, goal) in rows {
