@@ -6,10 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use firn::api::{self, Answer};
+use firn::connection::Peer;
 use firn::environment::Environment;
 use firn::node::Node;
+use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
+use firn_protocol::library::messages::create_topics_request::CreatableTopic;
+use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use firn_protocol::library::messages::{CreateTopicsRequest, ProduceRequest, TopicName};
+use firn_protocol::library::protocol::{Encodable, StrBytes};
+use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::simulated::SimulatedDisk;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -105,7 +114,11 @@ async fn who_stops_in_the_middle_goes_when_others_wait() {
         write_some(&mut stream, &frame[..frame.len() / 5]).await;
         silent.push(stream);
     }
-    assert!(node.context.request_memory.is_short());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !node.context.request_memory.is_short() {
+        assert!(tokio::time::Instant::now() < deadline, "the broker has read what was sent");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let mut good = TcpStream::connect(address).await.unwrap();
     let answer = async {
         good.write_all(&frame).await.unwrap();
@@ -113,5 +126,42 @@ async fn who_stops_in_the_middle_goes_when_others_wait() {
     };
     // The silent ones hold all there is, and nobody else's patience.
     assert_eq!(tokio::time::timeout(Duration::from_secs(100), answer).await.expect("an answer"), 9);
+    node.stop().await;
+}
+
+/// Produce version 9, acks=all, of one batch to partition 0 of `topic`.
+fn produce_frame(topic: &'static str) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.push(1, None, Some(&vec![7; MIB / 2]), &[]);
+    let data = PartitionProduceData::default().with_records(Some(builder.build().unwrap()));
+    let topic = TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_static_str(topic)))
+        .with_partition_data(vec![data]);
+    let produce =
+        ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+    let mut frame = BytesMut::new();
+    // Api key, version, correlation, no client's name, no tags.
+    frame.extend_from_slice(&[0, 0, 0, 9, 0, 0, 0, 5, 0xff, 0xff, 0]);
+    produce.encode(&mut frame, 9).unwrap();
+    frame.freeze()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_that_waits_for_the_disk_holds_nothing_of_its_request() {
+    let node = start().await;
+    let address = node.addresses[0];
+    let client = Connection::connect(&address.to_string(), ConnectionOptions::default()).await.unwrap();
+    let topic = CreatableTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str("slow")))
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let created = client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
+    assert_eq!(created.topics[0].error_code, 0);
+    let frame = produce_frame("slow");
+    let kept = frame.clone();
+    let answer = api::handle(&node.context, Peer { address }, frame).await.unwrap();
+    let Answer::Later(reply) = answer else { panic!("acks=all waits for the disk") };
+    assert!(kept.is_unique(), "its memory is for the next request");
+    reply.await.unwrap();
     node.stop().await;
 }

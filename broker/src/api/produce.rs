@@ -15,7 +15,7 @@ use firn_protocol::library::messages::produce_request::PartitionProduceData;
 use firn_protocol::library::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use firn_protocol::library::messages::{ApiKey, ProduceRequest, ProduceResponse};
+use firn_protocol::library::messages::{ApiKey, ProduceRequest, ProduceResponse, TopicName};
 use firn_protocol::library::protocol::StrBytes;
 use firn_protocol::response;
 use firn_records::batch::BatchHeader;
@@ -57,7 +57,9 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
                     .unwrap_or_else(|failure| refused(index, failure))
             })
             .collect();
-        topics.push((topic.name, topic.topic_id, outcomes));
+        // What was decoded are slices of the frame. The reply may wait for a disk, and the frame's memory must not.
+        let name = TopicName(StrBytes::from_string(topic.name.to_string()));
+        topics.push((name, topic.topic_id, outcomes));
     }
     if acks == 0 {
         // The client awaits no reply: that records were refused is told by closing the connection, as Kafka does.
