@@ -1,0 +1,7 @@
+//! Reads footers and names out of any bytes: `cargo +nightly fuzz run object_footer`.
+#![no_main]
+
+#[path = "../exercise.rs"]
+mod exercise;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| exercise::object_footer(data));
