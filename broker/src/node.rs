@@ -24,7 +24,7 @@ use firn_telemetry::http;
 use firn_telemetry::metrics::{Metrics, MetricsError};
 use firn_tiering::error::TierError;
 use firn_tiering::options::TierOptions;
-use firn_tiering::store::StoreUrl;
+use firn_tiering::store::{StoreUrl, StoreVariables};
 use firn_tiering::tier::Tier;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -192,7 +192,7 @@ async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> 
         call_deadline: deadline,
         ..TierOptions::default()
     };
-    Ok(Some(Tier::open(&StoreUrl::parse(url)?, options).await?))
+    Ok(Some(Tier::open(&StoreUrl::parse(url)?, &StoreVariables::of_process(), options).await?))
 }
 
 /// Opens everything that lies on disk.

@@ -7,3 +7,4 @@ mod kill;
 mod ledger;
 mod one_owner;
 mod power_cut;
+mod two_writers;

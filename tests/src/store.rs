@@ -77,6 +77,13 @@ impl Minio {
         found
     }
 
+    /// Multipart uploads that were neither completed nor aborted.
+    pub fn unfinished_uploads(&self) -> usize {
+        let uploads = self.work.path().join("drive/.minio.sys/multipart");
+        let folders = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+        folders(&uploads).map(|object| folders(&object.path()).count()).sum()
+    }
+
     /// Copies every segment object into `work`, as `<number>-<file name>`.
     pub fn download(&self, work: &Path) {
         let objects = self.objects().into_iter().filter(|name| name.ends_with(".seg"));

@@ -1,9 +1,10 @@
 //! Which store a URL names, and how an object is put there without ever replacing one.
 
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
@@ -66,6 +67,36 @@ impl std::fmt::Display for StoreUrl {
     }
 }
 
+/// What a store takes from outside its URL: the `AWS_*` variables, by name.
+#[derive(Clone, Default)]
+pub struct StoreVariables(BTreeMap<String, String>);
+
+impl StoreVariables {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        variables.collect()
+    }
+
+    fn is_true(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+}
+
+impl FromIterator<(String, String)> for StoreVariables {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().filter(|(name, _)| name.starts_with("AWS_")).collect())
+    }
+}
+
+/// The values may be secrets.
+impl std::fmt::Debug for StoreVariables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// How a large upload gets its final name.
 #[derive(Clone)]
 pub enum LargeUpload {
@@ -100,11 +131,15 @@ pub struct Store {
 
 impl Store {
     /// Opens what `url` names. Makes the directory of a file URL; sends nothing to S3 yet.
-    pub fn open(url: &StoreUrl, options: &TierOptions) -> Result<Self, TierError> {
+    pub fn open(
+        url: &StoreUrl,
+        variables: &StoreVariables,
+        options: &TierOptions,
+    ) -> Result<Self, TierError> {
         match url {
             StoreUrl::Memory => Ok(Self::memory()),
             StoreUrl::File(path) => Self::directory(path),
-            StoreUrl::S3 { bucket, prefix } => Self::s3(url, bucket, prefix, options),
+            StoreUrl::S3 { bucket, prefix } => Self::s3(url, (bucket, prefix), variables, options),
         }
     }
 
@@ -141,16 +176,26 @@ impl Store {
     /// Credentials, region and endpoint come from `AWS_*` variables, else from the instance or web identity, as
     /// object_store finds them. Retries and deadlines are ours, so the client's own are off; the store checks each
     /// body against the checksum sent with it.
-    fn s3(url: &StoreUrl, bucket: &str, prefix: &str, options: &TierOptions) -> Result<Self, TierError> {
+    fn s3(
+        url: &StoreUrl,
+        (bucket, prefix): (&str, &str),
+        variables: &StoreVariables,
+        options: &TierOptions,
+    ) -> Result<Self, TierError> {
         let refuse = |reason: String| TierError::InvalidUrl { url: url.to_string(), reason };
         let no_retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        let allow_http =
-            std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         let client = ClientOptions::new()
-            .with_allow_http(allow_http)
+            .with_allow_http(variables.is_true("AWS_ALLOW_HTTP"))
             .with_timeout(options.attempt_timeout)
             .with_connect_timeout(options.attempt_timeout.min(std::time::Duration::from_secs(5)));
-        let s3 = AmazonS3Builder::from_env()
+        let mut s3 = AmazonS3Builder::new();
+        for (name, value) in &variables.0 {
+            // What is not known here is for other programs.
+            if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+                s3 = s3.with_config(key, value);
+            }
+        }
+        let s3 = s3
             .with_bucket_name(bucket)
             .with_client_options(client)
             .with_retry(no_retry)

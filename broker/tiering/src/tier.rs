@@ -15,7 +15,7 @@ use crate::metrics::{TierMetrics, TierSnapshot};
 use crate::options::TierOptions;
 use crate::partition::TieredPartition;
 use crate::read_ahead::ReadAhead;
-use crate::store::{Store, StoreUrl};
+use crate::store::{Store, StoreUrl, StoreVariables};
 
 /// What partitions share.
 #[derive(Debug)]
@@ -47,8 +47,12 @@ pub struct Tier {
 
 impl Tier {
     /// Opens the store that `url` names and lists it once, so that a store which cannot be used is known at start.
-    pub async fn open(url: &StoreUrl, options: TierOptions) -> Result<Tier, TierError> {
-        let tier = Self::with_store(Store::open(url, &options)?, options);
+    pub async fn open(
+        url: &StoreUrl,
+        variables: &StoreVariables,
+        options: TierOptions,
+    ) -> Result<Tier, TierError> {
+        let tier = Self::with_store(Store::open(url, variables, &options)?, options);
         tier.probe().await?;
         Ok(tier)
     }

@@ -13,7 +13,7 @@ use super::fixture::{Segment, epochs, partition, small, view};
 use super::reads::TempDirectory;
 use crate::error::{ReadError, TierError};
 use crate::partition::PartitionView;
-use crate::store::{Store, StoreUrl};
+use crate::store::{Store, StoreUrl, StoreVariables};
 use crate::tier::Tier;
 
 const FOLDER: &str = "cluster/topics/cold.topic.AAAAAAAAAAAAAAAAAAAAAA/3";
@@ -192,7 +192,7 @@ async fn a_deposed_leader_neither_uploads_nor_collects() {
 async fn the_log_of_an_object_is_its_first_bytes() {
     let directory = TempDirectory::new();
     let url = StoreUrl::parse(&format!("file://{}", directory.0.display())).unwrap();
-    let tier = Tier::open(&url, small()).await.unwrap();
+    let tier = Tier::open(&url, &StoreVariables::default(), small()).await.unwrap();
     let segment = large();
     let tiered = partition(&tier).upload(segment.to_upload(&epochs(&[(0, 0)]))).await.unwrap();
     let file = std::fs::read(directory.0.join(FOLDER).join(tiered.name.to_string())).unwrap();
