@@ -91,7 +91,8 @@ impl LogDirs {
     }
 
     /// Renames the directories for which `why_stray` has a reason, each with an id from `unique`, and notes where the
-    /// others are.
+    /// others are. A partition that lies in two data directories is an error: nobody knows which of the two logs is the
+    /// one that was written last.
     pub fn set_aside(
         &self,
         why_stray: impl Fn(&FoundLog) -> Option<&'static str>,
@@ -101,7 +102,7 @@ impl LogDirs {
             let (mut strays, mut reasons) = (Vec::new(), Vec::new());
             for log in partitions(dir)? {
                 match why_stray(&log) {
-                    None => drop(self.found.lock().insert(log.topic_partition, index)),
+                    None => self.note(log.topic_partition, index)?,
                     Some(reason) => {
                         strays.push((log.topic_partition, unique()));
                         reasons.push(reason);
@@ -118,6 +119,16 @@ impl LogDirs {
         }
         self.count_strays();
         Ok(())
+    }
+
+    fn note(&self, partition: TopicPartition, index: usize) -> Result<(), StorageError> {
+        let Some(other) = self.found.lock().insert(partition.clone(), index) else { return Ok(()) };
+        let path = |index: usize| self.dirs[index].dir.path().join(partition.to_string());
+        let reason = format!(
+            "the partition lies in {} too, and a broker has one log of a partition: move one of the two away, that of the directory which failed last if one did",
+            path(other).display()
+        );
+        Err(StorageError::corrupt(&path(index), reason))
     }
 
     /// Directories that were set aside and still lie there, as last counted.

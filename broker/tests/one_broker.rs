@@ -44,9 +44,15 @@ struct World {
 }
 
 async fn try_start_on(disk: SimulatedDisk) -> Result<Node, StartError> {
-    let text = "node.id=3\nlisteners=PLAINTEXT://127.0.0.1:0\nlog.dirs=/data\nfirn.http.port=-1\n\
-                offsets.topic.num.partitions=1\noffsets.topic.replication.factor=1\nfirn.disk.reserve.bytes=0\n";
-    let parsed = BrokerConfig::from_properties(&properties::parse(text).unwrap()).unwrap();
+    try_start_in("/data", disk).await
+}
+
+async fn try_start_in(log_dirs: &str, disk: SimulatedDisk) -> Result<Node, StartError> {
+    let text = format!(
+        "node.id=3\nlisteners=PLAINTEXT://127.0.0.1:0\nlog.dirs={log_dirs}\nfirn.http.port=-1\n\
+         offsets.topic.num.partitions=1\noffsets.topic.replication.factor=1\nfirn.disk.reserve.bytes=0\n"
+    );
+    let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
     assert_eq!(parsed.warnings, Vec::<String>::new());
     let environment = Environment { disk: Arc::new(disk), ..Environment::system() };
     Node::start(parsed.config, environment).await
@@ -322,6 +328,26 @@ async fn a_topic_that_is_deleted_under_load_takes_nothing_else_with_it() {
     }
     assert_eq!(world.produce(batch_of(Producer::NONE, &["kept"])).await.error_code, 0);
     world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_in_two_data_directories_is_refused_and_neither_is_touched() {
+    let world = World::start().await;
+    assert_eq!(world.produce(batch_of(Producer::NONE, &["kept"])).await.error_code, 0);
+    let disk = world.disk.clone();
+    world.node.stop().await;
+    drop(world.client);
+    try_start_in("/data,/more", disk.clone()).await.unwrap().stop().await;
+    disk.create_dir(Path::new("/more/ledger-0")).unwrap();
+    let files = disk.files(Path::new("/data/ledger-0")).unwrap();
+    for file in &files {
+        let copy = Path::new("/more/ledger-0").join(file.file_name().unwrap());
+        let bytes = disk.contents(file).unwrap();
+        disk.open(&copy, OpenMode::Create).unwrap().write_vectored_at(&[IoSlice::new(&bytes)], 0).unwrap();
+    }
+    let refused = try_start_in("/data,/more", disk.clone()).await.unwrap_err().to_string();
+    assert!(refused.contains("/more/ledger-0") && refused.contains("/data/ledger-0"), "{refused}");
+    assert_eq!(disk.files(Path::new("/data/ledger-0")).unwrap(), files);
 }
 
 const DELETED_TOPIC: &str = "deleted";

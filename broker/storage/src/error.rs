@@ -30,7 +30,7 @@ impl StorageError {
         matches!(self, StorageError::DiskFull { .. })
     }
 
-    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
+    pub fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
         StorageError::Corrupt { path: path.to_owned(), reason: reason.into() }
     }
 }
