@@ -45,6 +45,9 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Dev {
+    /// How many brokers: one, until replication is there
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    brokers: u16,
     /// Port to listen on, on the loopback address alone; 0 takes any free one
     #[arg(long, default_value_t = 9092)]
     port: u16,
@@ -74,6 +77,8 @@ enum CommandError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("--brokers {0}: one broker is all that can run until replication is there")]
+    Brokers(u16),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -152,6 +157,9 @@ fn complete(shell: Shell) -> ExitCode {
 
 impl Dev {
     fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
+        if self.brokers != 1 {
+            return Err(CommandError::Brokers(self.brokers));
+        }
         let store = match &self.store {
             Some(url) => url.clone(),
             None => {

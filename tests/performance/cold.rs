@@ -29,9 +29,11 @@ pub fn measure(plan: &Plan, report: &mut Report) {
     let bytes = plan.amount(10_000_000_000);
     fill(&broker, bytes);
     wait_until_cold(&broker.data());
+    let uploading_mb = broker.process().peak_rss_bytes() as f64 / 1e6;
 
     let (mut cold, mut plain, mut share) = (Vec::new(), Vec::new(), Vec::new());
     let (mut reader_cpu, mut broker_cpu, mut store_cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let mut reading_mb = Vec::new();
     for _ in 0..plan.runs {
         // A restart forgets every cached chunk.
         broker.stop();
@@ -41,6 +43,7 @@ pub fn measure(plan: &Plan, report: &mut Report) {
         store_cpu.push((minio.process().cpu_seconds() - before) / (bytes as f64 / 1e9));
         reader_cpu.push(read.client_cpu_per_gb);
         broker_cpu.push(read.broker_cpu_per_gb);
+        reading_mb.push(broker.process().peak_rss_bytes() as f64 / 1e6);
         let ranged = minio.ranged_read_mb_per_second();
         cold.push(read.mb_per_second);
         plain.push(ranged);
@@ -53,6 +56,8 @@ pub fn measure(plan: &Plan, report: &mut Report) {
         ("CPU of the broker for a cold GB", "s/GB", broker_cpu, Goal::NONE),
         ("CPU of the store for it", "s/GB", store_cpu, Goal::NONE),
         ("CPU of the consumer for it", "s/GB", reader_cpu, Goal::NONE),
+        ("most memory of the broker, taking and cooling it", "MB", vec![uploading_mb], Goal::NONE),
+        ("most memory of the broker, reading it cold", "MB", reading_mb, Goal::NONE),
     ];
     for (name, unit, firn, goal) in rows {
         report.add(Figure { section: SECTION, name: name.to_owned(), unit, firn, kafka: Vec::new(), goal });

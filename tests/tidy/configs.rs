@@ -35,7 +35,7 @@ fn every_setting_is_read_by_what_obeys_it() {
             unread.push(format!("{name}.{field}"));
         }
     }
-    assert_eq!(unread, [String::new(); 0], "refuse the config with a reason, or obey it");
+    assert_eq!(unread, Vec::<String>::new(), "refuse the config with a reason, or obey it");
 }
 
 fn fields() -> Vec<(&'static str, &'static str, String)> {

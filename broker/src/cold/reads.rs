@@ -110,7 +110,7 @@ impl Cold {
         deadline: Instant,
     ) -> Result<Option<(i64, i64)>, ColdError> {
         let found = async { Ok(self.listed(partition).await?.offset_for_timestamp(timestamp).await?) };
-        self.look_up(found, deadline).await
+        self.look_up(Box::pin(found), deadline).await
     }
 
     /// The first cold record that has the greatest timestamp of them: offset and timestamp.
@@ -120,7 +120,7 @@ impl Cold {
         deadline: Instant,
     ) -> Result<Option<(i64, i64)>, ColdError> {
         let found = async { Ok(self.listed(partition).await?.max_timestamp().await?) };
-        self.look_up(found, deadline).await
+        self.look_up(Box::pin(found), deadline).await
     }
 
     async fn look_up<T>(
