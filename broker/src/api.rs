@@ -66,7 +66,7 @@ pub fn may_overlap(frame: &[u8]) -> bool {
 }
 
 /// Serves one request.
-pub async fn handle(context: &Arc<Context>, peer: Peer, bytes: Bytes) -> Result<Answer, ApiError> {
+pub async fn handle(context: &Arc<Context>, peer: &Peer, bytes: Bytes) -> Result<Answer, ApiError> {
     let cut_off = FrameError::CutOff(bytes.len());
     let (key, version) = frame::api_of(&bytes).ok_or(cut_off)?;
     let Some(api) = versions::served(key, version) else {
@@ -86,7 +86,7 @@ pub async fn handle(context: &Arc<Context>, peer: Peer, bytes: Bytes) -> Result<
 
 async fn dispatch(
     context: &Arc<Context>,
-    peer: Peer,
+    peer: &Peer,
     api: ApiKey,
     request: Request,
 ) -> Result<Answer, ApiError> {
@@ -97,8 +97,8 @@ async fn dispatch(
         ApiKey::OffsetForLeaderEpoch => offsets::offset_for_leader_epoch(context, request).await,
         ApiKey::DeleteRecords => offsets::delete_records(context, request).await,
         ApiKey::ApiVersions => cluster::api_versions(request),
-        ApiKey::Metadata => cluster::metadata(context, request).await,
-        ApiKey::DescribeCluster => cluster::describe_cluster(context, request),
+        ApiKey::Metadata => cluster::metadata(context, peer, request).await,
+        ApiKey::DescribeCluster => cluster::describe_cluster(context, peer, request),
         ApiKey::DescribeTopicPartitions => cluster::describe_topic_partitions(context, request),
         ApiKey::DescribeLogDirs => cluster::describe_log_dirs(context, request),
         ApiKey::InitProducerId => cluster::init_producer_id(context, request).await,
@@ -108,7 +108,7 @@ async fn dispatch(
         ApiKey::DescribeConfigs => configs::describe(context, request),
         ApiKey::AlterConfigs => configs::alter(context, request).await,
         ApiKey::IncrementalAlterConfigs => configs::incremental_alter(context, request).await,
-        ApiKey::FindCoordinator => groups::find_coordinator(context, request).await,
+        ApiKey::FindCoordinator => groups::find_coordinator(context, peer, request).await,
         ApiKey::JoinGroup => groups::join(context, peer, request).await,
         ApiKey::SyncGroup => groups::sync(context, request).await,
         ApiKey::Heartbeat => groups::heartbeat(context, request).await,

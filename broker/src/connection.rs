@@ -48,9 +48,11 @@ pub enum ConnectionError {
 }
 
 /// What the handlers know of the connection that a request came from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     pub address: SocketAddr,
+    /// Name of the listener that the client came in by.
+    pub listener: Arc<str>,
 }
 
 /// Serves one connection until the client leaves, breaks the protocol or `shutdown` is called.
@@ -94,7 +96,7 @@ impl Connection {
             if !api::may_overlap(&frame) {
                 self.write_waiting().await?;
             }
-            match api::handle(&self.context, self.peer, frame).await? {
+            match api::handle(&self.context, &self.peer, frame).await? {
                 Answer::Now(chunks) => {
                     self.write_waiting().await?;
                     self.stream.write(chunks).await?;

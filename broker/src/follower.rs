@@ -91,12 +91,15 @@ impl Follower {
 
     fn topic_config(&self, image: &Image, topic: &Topic) -> Arc<TopicConfig> {
         let broker = self.config.read().clone();
-        let resolved = TopicConfig::resolve(image.topic_overrides(&topic.name), &broker);
+        let overrides = image.topic_overrides(&topic.name);
         // Overrides are checked before they are written; a broker default that changed since may still contradict one.
-        let config = resolved.unwrap_or_else(|error| {
-            tracing::warn!(topic = %topic.name, %error, "the topic's config contradicts itself: the broker's defaults apply");
-            broker.topic_defaults.clone()
-        });
+        if let Err(error) = TopicConfig::resolve(overrides, &broker) {
+            tracing::warn!(topic = %topic.name, %error, "the topic's configs contradict each other or the broker's: what was set on the topic is obeyed as it stands");
+        }
+        let (config, left_out) = TopicConfig::of_existing(overrides, &broker);
+        for error in left_out {
+            tracing::error!(topic = %topic.name, %error, "a config of the topic is not obeyed");
+        }
         Arc::new(config)
     }
 

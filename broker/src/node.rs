@@ -63,6 +63,10 @@ pub enum StartError {
     Metrics(#[from] MetricsError),
     #[error("cannot register this broker: {0}")]
     Register(#[from] ProposeError),
+    #[error(
+        "{count} topics have remote.storage.enable=true, '{first}' among them, and this broker is given no object store: set firn.store.url, or with the store switch it off on those topics first"
+    )]
+    NoStore { first: String, count: usize },
     #[error("cannot listen on {address}: {source}; is another broker running there?")]
     Listen { address: String, source: io::Error },
     #[error("the address {address} cannot be resolved: {source}")]
@@ -99,6 +103,8 @@ impl Node {
         tier: Option<Tier>,
     ) -> Result<Node, StartError> {
         let listeners = bind(&config.listeners, SocketOptions::of(&config.network))?;
+        let names: Vec<Arc<str>> =
+            config.listeners.iter().map(|listener| Arc::from(listener.name.as_str())).collect();
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let doors = bind_doors(config.http.as_ref()).await?;
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
@@ -124,8 +130,9 @@ impl Node {
             });
         }
         let limits = Arc::new(server::Limits::default());
-        for listener in listeners {
-            let serving = server::run(listener, limits.clone(), context.clone(), node.shutdown.clone());
+        for (listener, name) in listeners.into_iter().zip(names) {
+            let (context, shutdown) = (context.clone(), node.shutdown.clone());
+            let serving = server::run(listener, name, limits.clone(), context, shutdown);
             node.tasks.spawn(serving);
         }
         Ok(node)
@@ -215,6 +222,9 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
     let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, between_snapshots, now_ms)?;
     let node_id = config.node_id;
     strays::set_aside(&log_dirs, &metadata_log, &image, node_id, random_id)?;
+    if tier.is_none() {
+        refuse_tiered_topics(&image)?;
+    }
     let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let request_memory = RequestMemory::new(config.network.queued_max_request_bytes);
     let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
@@ -267,6 +277,20 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
     })
 }
 
+/// Without its store a tiered topic could serve a part of its records alone, and its disk would fill: Kafka does not
+/// start then either (KIP-405).
+fn refuse_tiered_topics(image: &Image) -> Result<(), StartError> {
+    let tiered = |name: &str| {
+        image.topic_overrides(name).get("remote.storage.enable").is_some_and(|value| value == "true")
+    };
+    let topics: Vec<String> =
+        image.topics().map(|topic| topic.name.to_string()).filter(|name| tiered(name)).collect();
+    match topics.first() {
+        None => Ok(()),
+        Some(first) => Err(StartError::NoStore { first: first.clone(), count: topics.len() }),
+    }
+}
+
 fn group_config(config: &BrokerConfig) -> GroupConfig {
     let size = |value: i32| usize::try_from(value).unwrap_or(0);
     GroupConfig {
@@ -311,14 +335,16 @@ fn open_logs(follower: &Follower, image: &Image, threads: usize, now_ms: i64) {
 
 async fn register(context: &Context, listeners: &[Listener]) -> Result<(), StartError> {
     let config = context.config();
-    let endpoints = config.advertised_listeners.iter().zip(listeners).map(|(advertised, bound)| Endpoint {
+    let bound_port = |name: &str| {
+        let bound = config.listeners.iter().zip(listeners).find(|(listener, _)| listener.name == name);
+        bound.and_then(|(_, bound)| bound.local_address().ok()).map_or(0, |address| address.port())
+    };
+    let endpoints = config.advertised_listeners.iter().map(|advertised| Endpoint {
         listener: advertised.name.clone(),
-        host: advertised.host.clone(),
+        // An empty host stands for all addresses, of which clients need one.
+        host: if advertised.host.is_empty() { own_host_name() } else { advertised.host.clone() },
         // Port 0 asks for any free one; clients are told which it became.
-        port: match advertised.port {
-            0 => bound.local_address().map_or(0, |address| address.port()),
-            port => port,
-        },
+        port: if advertised.port == 0 { bound_port(&advertised.name) } else { advertised.port },
     });
     let registration = Registration {
         broker_id: context.node_id,
@@ -329,6 +355,20 @@ async fn register(context: &Context, listeners: &[Listener]) -> Result<(), Start
     };
     context.controller.propose(|image| register_broker(image, &registration)).await?;
     Ok(())
+}
+
+/// The name of this machine, for clients to connect to (Kafka's default). Where it cannot be resolved even here it
+/// would serve nobody, and the loopback address serves clients of this machine.
+fn own_host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.next().is_some()) {
+        return name;
+    }
+    tracing::warn!(
+        name,
+        "the name of this machine cannot be resolved: only clients of this machine can connect; set advertised.listeners"
+    );
+    "127.0.0.1".to_owned()
 }
 
 fn close_logs(context: &Context) {

@@ -18,10 +18,11 @@ use crate::net::Listener;
 /// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections on `listener` until `shutdown`, then waits until the last one has ended. All listeners share
-/// `limits`.
+/// Accepts connections on `listener`, which clients know as `name`, until `shutdown`, then waits until the last one has
+/// ended. All listeners share `limits`.
 pub async fn run(
     listener: Listener,
+    name: Arc<str>,
     limits: Arc<Limits>,
     context: Arc<Context>,
     shutdown: CancellationToken,
@@ -46,8 +47,8 @@ pub async fn run(
         };
         let context = context.clone();
         let shutdown = shutdown.clone();
+        let peer = Peer { address, listener: name.clone() };
         connections.spawn(async move {
-            let peer = Peer { address };
             let metrics = context.clone();
             match connection::serve(stream, peer, context, shutdown).await {
                 Ok(()) => {}

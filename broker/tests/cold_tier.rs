@@ -66,7 +66,7 @@ impl Ground {
         Self { disk: SimulatedDisk::new(), store: Store::memory() }
     }
 
-    async fn broker(&self, more: &str, plan: FaultPlan) -> (FaultyStore, Node, Connection) {
+    fn config(more: &str) -> BrokerConfig {
         let text = format!(
             "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:0\nlog.dirs=/data\nfirn.http.port=-1\n\
              offsets.topic.num.partitions=1\nfirn.disk.reserve.bytes=0\nfirn.store.url=memory://\n\
@@ -75,6 +75,15 @@ impl Ground {
         );
         let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
         assert_eq!(parsed.warnings, Vec::<String>::new());
+        parsed.config
+    }
+
+    fn environment(&self) -> Environment {
+        Environment { disk: Arc::new(self.disk.clone()), ..Environment::system() }
+    }
+
+    async fn broker(&self, more: &str, plan: FaultPlan) -> (FaultyStore, Node, Connection) {
+        let config = Self::config(more);
         let (faults, store) = FaultyStore::wrap(self.store.clone(), 1, plan);
         let options = TierOptions {
             attempt_timeout: Duration::from_millis(300),
@@ -83,11 +92,11 @@ impl Ground {
             ..TierOptions::default()
         };
         let tier = Tier::with_store(store, options);
-        let environment = Environment { disk: Arc::new(self.disk.clone()), ..Environment::system() };
+        let environment = self.environment();
         let deadline = Instant::now() + DEADLINE;
         let node = loop {
             let started =
-                Node::start_with_tier(parsed.config.clone(), environment.clone(), Some(tier.clone())).await;
+                Node::start_with_tier(config.clone(), environment.clone(), Some(tier.clone())).await;
             match started {
                 // A segment that the stopped broker was uploading is let go of when its last read returns.
                 Err(StartError::Storage(StorageError::Locked { .. })) if Instant::now() < deadline => {
@@ -377,5 +386,56 @@ async fn a_topic_tiered_no_more_keeps_its_cold_records_or_loses_them_as_it_is_to
     world.faults.set_plan(FaultPlan::NONE);
     wait_until("it is cold again", || world.offsets(0).local_start > start).await;
     assert!(bytes(&world.fetch(&[(0, start)], 1_000).await[0]) > BATCH_BYTES);
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_without_the_store_is_refused_and_costs_no_record() {
+    let world = World::start("", FaultPlan::NONE).await;
+    world.cold(0).await;
+    world.cold(1).await;
+    let (ground, topic_id) = (world.ground.clone(), world.topic_id);
+    let objects = ground.segments().await;
+    world.node.stop().await;
+    let deadline = Instant::now() + DEADLINE;
+    let refused = loop {
+        let started = Node::start_with_tier(Ground::config(""), ground.environment(), None).await;
+        match started {
+            Err(StartError::Storage(StorageError::Locked { .. })) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            started => break started.unwrap_err(),
+        }
+    };
+    assert!(matches!(&refused, StartError::NoStore { first, count: 1 } if first == TOPIC), "{refused}");
+    let (faults, node, client) = ground.broker("", FaultPlan::NONE).await;
+    let world = World { ground, faults, node, client, topic_id };
+    assert!(bytes(&world.fetch(&[(0, 0)], 10_000).await[0]) > BATCH_BYTES);
+    assert_eq!(world.ground.segments().await, objects);
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_copying_is_disabled_retention_goes_on() {
+    let world = World::start("", FaultPlan::NONE).await;
+    world.cold(0).await;
+    world.alter(&[("remote.log.copy.disable", "true"), ("local.retention.bytes", "-2")]).await;
+    for _ in 0..BATCHES {
+        world.produce(0, 1).await;
+    }
+    assert_eq!(world.offsets(0).log_start, 0);
+    world.alter(&[("retention.bytes", "1000000")]).await;
+    wait_until("the log start has followed the retention", || world.offsets(0).log_start > BATCHES).await;
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_tiered_is_known_after_a_restart_before_anything_is_uploaded() {
+    let world = World::start("", FaultPlan::NONE).await;
+    world.cold(0).await;
+    let world = world.start_again("", HUNG).await;
+    let local_start = world.offsets(0).local_start;
+    assert_eq!(world.list_offset(0, -4, 0).await.offset, local_start, "where the disk begins");
+    assert_eq!(world.list_offset(0, -5, 0).await.offset, local_start - 1, "the last that the store has");
     world.node.stop().await;
 }

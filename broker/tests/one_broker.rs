@@ -22,8 +22,8 @@ use firn_protocol::library::messages::fetch_response::FetchResponse;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
 use firn_protocol::library::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, InitProducerIdRequest, MetadataRequest,
-    ProduceRequest, TopicName,
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    MetadataRequest, ProduceRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::batch::{self, HEADER_LENGTH};
@@ -348,6 +348,28 @@ async fn a_partition_in_two_data_directories_is_refused_and_neither_is_touched()
     let refused = try_start_in("/data,/more", disk.clone()).await.unwrap_err().to_string();
     assert!(refused.contains("/more/ledger-0") && refused.contains("/data/ledger-0"), "{refused}");
     assert_eq!(disk.files(Path::new("/data/ledger-0")).unwrap(), files);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_told_the_address_of_the_listener_it_came_in_by() {
+    let text = "node.id=3\nlisteners=INTERNAL://127.0.0.1:0,EXTERNAL://127.0.0.1:0\n\
+                listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT\n\
+                advertised.listeners=EXTERNAL://localhost:0\ninter.broker.listener.name=INTERNAL\n\
+                log.dirs=/data\nfirn.http.port=-1\noffsets.topic.num.partitions=1\nfirn.disk.reserve.bytes=0\n";
+    let parsed = BrokerConfig::from_properties(&properties::parse(text).unwrap()).unwrap();
+    let environment = Environment { disk: Arc::new(SimulatedDisk::new()), ..Environment::system() };
+    let node = Node::start(parsed.config, environment).await.unwrap();
+    for (address, host) in node.addresses.iter().zip(["127.0.0.1", "localhost"]) {
+        let client = Connection::connect(&address.to_string(), ConnectionOptions::default()).await.unwrap();
+        let expected = (host, i32::from(address.port()));
+        let metadata = client.call(&MetadataRequest::default().with_topics(None)).await.unwrap();
+        assert_eq!((metadata.brokers[0].host.as_str(), metadata.brokers[0].port), expected);
+        let keys = vec![StrBytes::from_static_str("group")];
+        let asked = FindCoordinatorRequest::default().with_coordinator_keys(keys);
+        let found = client.call(&asked).await.unwrap();
+        assert_eq!((found.coordinators[0].host.as_str(), found.coordinators[0].port), expected);
+    }
+    node.stop().await;
 }
 
 const DELETED_TOPIC: &str = "deleted";

@@ -159,7 +159,8 @@ async fn a_reply_that_waits_for_the_disk_holds_nothing_of_its_request() {
     assert_eq!(created.topics[0].error_code, 0);
     let frame = produce_frame("slow");
     let kept = frame.clone();
-    let answer = api::handle(&node.context, Peer { address }, frame).await.unwrap();
+    let answer =
+        api::handle(&node.context, &Peer { address, listener: "PLAINTEXT".into() }, frame).await.unwrap();
     let Answer::Later(reply) = answer else { panic!("acks=all waits for the disk") };
     assert!(kept.is_unique(), "its memory is for the next request");
     reply.await.unwrap();

@@ -111,7 +111,7 @@ fn the_old_names_of_server_properties_start_a_broker_and_unknown_keys_are_warned
     let [port] = free_ports();
     let config = work.path().join("server-0.properties");
     let lines = format!(
-        "broker.id=7\nport={port}\nhost.name=127.0.0.1\nlog.dirs={}\nzookeeper.connect=localhost:2181\nlog.retention.hours=48\nlog.retentoin.bytes=5\n",
+        "broker.id=7\nport={port}\nlog.dirs={}\nzookeeper.connect=localhost:2181\nlog.retention.hours=48\nlog.retentoin.bytes=5\n",
         work.path().join("data").display()
     );
     std::fs::write(&config, lines).expect("write server.properties");
@@ -132,6 +132,9 @@ fn the_old_names_of_server_properties_start_a_broker_and_unknown_keys_are_warned
     let configs = ["--describe", "--all", "--entity-type", "topics", "--entity-name", "t"];
     let configs = apache::configs(&address, &configs).ok();
     assert!(configs.contains("retention.ms=172800000 "), "{configs}");
+    // Without a host every address is listened on, and what clients are told is one that they can connect to.
+    java::produce(&address, "t", &[], &[json!({"value": "snow"})]).remove(0).expect("acknowledged");
+    assert_eq!(java::read(&address, "t", &[]).len(), 1);
     assert_eq!(broker.stop(DEADLINE), 0);
 }
 

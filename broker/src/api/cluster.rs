@@ -30,6 +30,7 @@ use firn_protocol::{response, versions};
 use crate::api::errors::Failure;
 use crate::api::topics::create_topics;
 use crate::api::{Answer, ApiError, reply};
+use crate::connection::Peer;
 use crate::context::Context;
 use crate::net::Chunk;
 
@@ -52,14 +53,14 @@ pub fn api_versions_unsupported(correlation_id: i32) -> Result<Answer, ApiError>
     Ok(Answer::Now(vec![Chunk::Bytes(response::encode_at(ApiKey::ApiVersions, 0, correlation_id, &body)?)]))
 }
 
-/// Host and port that a broker tells clients of.
-fn endpoint(broker: &Broker) -> (StrBytes, i32) {
-    broker.endpoints.first().map_or((StrBytes::default(), -1), |endpoint| {
+/// Host and port of a broker, for a client that came in as this one did.
+fn endpoint(broker: &Broker, peer: &Peer) -> (StrBytes, i32) {
+    broker.endpoint(&peer.listener).map_or((StrBytes::default(), -1), |endpoint| {
         (StrBytes::from_string(endpoint.host.clone()), i32::from(endpoint.port))
     })
 }
 
-pub async fn metadata(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let asked: MetadataRequest = request.decode(ApiKey::Metadata)?;
     let version = request.header.api_version;
     let mut image = context.controller.image();
@@ -95,7 +96,7 @@ pub async fn metadata(context: &Arc<Context>, request: Request) -> Result<Answer
             .collect()
     };
     let brokers = image.brokers().filter(|broker| !broker.fenced).map(|broker| {
-        let (host, port) = endpoint(broker);
+        let (host, port) = endpoint(broker, peer);
         let row = MetadataResponseBroker::default()
             .with_node_id(BrokerId(broker.id))
             .with_host(host)
@@ -174,12 +175,12 @@ async fn auto_create(context: &Context, names: &[String]) {
     }
 }
 
-pub fn describe_cluster(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+pub fn describe_cluster(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let asked: DescribeClusterRequest = request.decode(ApiKey::DescribeCluster)?;
     let image = context.controller.image();
     let shown = image.brokers().filter(|broker| asked.include_fenced_brokers || !broker.fenced);
     let brokers = shown.map(|broker| {
-        let (host, port) = endpoint(broker);
+        let (host, port) = endpoint(broker, peer);
         let row = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(broker.id))
             .with_host(host)

@@ -63,7 +63,11 @@ pub(super) fn shard_of(context: &Context, group: &str) -> i32 {
     partition_for(group, i32::try_from(count).unwrap_or(i32::MAX))
 }
 
-pub async fn find_coordinator(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+pub async fn find_coordinator(
+    context: &Arc<Context>,
+    peer: &Peer,
+    request: Request,
+) -> Result<Answer, ApiError> {
     let asked: FindCoordinatorRequest = request.decode(ApiKey::FindCoordinator)?;
     let found = if asked.key_type == KEY_TYPE_GROUP {
         ensure_offsets_topic(context).await
@@ -73,7 +77,7 @@ pub async fn find_coordinator(context: &Arc<Context>, request: Request) -> Resul
         Err(Failure::new(ResponseError::InvalidRequest, message))
     };
     let image = context.controller.image();
-    let endpoint = image.broker(context.node_id).and_then(|broker| broker.endpoints.first());
+    let endpoint = image.broker(context.node_id).and_then(|broker| broker.endpoint(&peer.listener));
     let found = found.and_then(|()| {
         endpoint.ok_or_else(|| {
             Failure::new(ResponseError::CoordinatorNotAvailable, "this broker is not registered")
@@ -137,7 +141,7 @@ async fn ensure_offsets_topic(context: &Context) -> Result<(), Failure> {
     }
 }
 
-pub async fn join(context: &Arc<Context>, peer: Peer, request: Request) -> Result<Answer, ApiError> {
+pub async fn join(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let asked: JoinGroupRequest = request.decode(ApiKey::JoinGroup)?;
     let version = request.header.api_version;
     let join = JoinRequest {

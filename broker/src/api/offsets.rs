@@ -131,7 +131,10 @@ fn at(partition: &Partition, offset: i64) -> Result<Located, Failure> {
 
 /// The last offset that the tier has, or the first that it does not have yet.
 fn tiered(partition: &Partition, offsets: Offsets, timestamp: i64) -> Result<Located, Failure> {
-    let end = partition.with_log(|log| log.tiered_end_offset())?;
+    // What has left the disk is in the store, even before this process has uploaded anything.
+    let has_cold = offsets.log_start < offsets.local_start;
+    let left = if has_cold { offsets.local_start } else { 0 };
+    let end = partition.with_log(|log| log.tiered_end_offset())?.max(left);
     match timestamp {
         LATEST_TIERED if end == 0 => Ok(NOWHERE),
         LATEST_TIERED => at(partition, end - 1),

@@ -51,24 +51,15 @@ impl PartitionLog {
     }
 
     fn is_tiered(&self) -> bool {
-        self.config.remote_storage_enable
+        self.config.copies_to_tier()
     }
 
     fn limits(&self) -> Limits {
         let config = &self.config;
-        let mut limits = Limits { ms: config.retention_ms, bytes: config.retention_bytes };
-        if !config.cleanup_policy.delete {
-            limits = Limits { ms: -1, bytes: -1 };
+        if !config.cleanup_policy.delete && !self.is_tiered() {
+            return Limits { ms: -1, bytes: -1 };
         }
-        if self.is_tiered() {
-            if config.local_retention_ms != -2 {
-                limits.ms = config.local_retention_ms;
-            }
-            if config.local_retention_bytes != -2 {
-                limits.bytes = config.local_retention_bytes;
-            }
-        }
-        limits
+        Limits { ms: config.effective_local_retention_ms(), bytes: config.effective_local_retention_bytes() }
     }
 
     /// How many segments, from the oldest on, are to go.

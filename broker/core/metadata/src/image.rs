@@ -214,6 +214,13 @@ impl Image {
 }
 
 impl Broker {
+    /// Where a client that came in by `listener` finds this broker: under the listener of the same name (KIP-103), or
+    /// under its first, if it has none of that name.
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        let named = self.endpoints.iter().find(|endpoint| endpoint.listener == listener);
+        named.or_else(|| self.endpoints.first())
+    }
+
     fn to_record(&self) -> BrokerRecord {
         BrokerRecord {
             broker_id: self.id,

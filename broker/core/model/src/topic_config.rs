@@ -121,29 +121,54 @@ impl TopicConfig {
     ) -> Result<TopicConfig, ConfigError> {
         let mut config = broker.topic_defaults.clone();
         for (name, text) in overrides {
-            let definition = definition(name)?;
-            let value = definition.parse(text)?;
-            config
-                .set(definition.name, &value)
-                .ok_or_else(|| definition.refuse(text, "it is out of range"))?;
+            config.set_text(name, text)?;
         }
+        config.without_a_tier_it_did_not_ask_for(overrides);
         config.check(broker.tier.enabled)?;
         Ok(config)
     }
 
+    /// What an existing topic obeys, come what may: each of its overrides as it was set, though they may contradict a
+    /// broker's default that has changed since, or ask for what this broker cannot do. To obey the defaults instead
+    /// would delete records that the topic was told to keep. Names and values that are not known any more are returned.
+    pub fn of_existing(
+        overrides: &BTreeMap<String, String>,
+        broker: &BrokerConfig,
+    ) -> (TopicConfig, Vec<ConfigError>) {
+        let mut config = broker.topic_defaults.clone();
+        let set = overrides.iter().filter_map(|(name, text)| config.set_text(name, text).err());
+        let left_out = set.collect();
+        config.without_a_tier_it_did_not_ask_for(overrides);
+        (config, left_out)
+    }
+
+    fn set_text(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let definition = definition(name)?;
+        let value = definition.parse(text)?;
+        self.set(definition.name, &value).ok_or_else(|| definition.refuse(text, "it is out of range"))
+    }
+
+    /// The broker's default tiers topics that can be tiered: a compacted one has to ask for it, and is refused.
+    fn without_a_tier_it_did_not_ask_for(&mut self, overrides: &BTreeMap<String, String>) {
+        if self.cleanup_policy.compact && !overrides.contains_key("remote.storage.enable") {
+            self.remote_storage_enable = false;
+        }
+    }
+
+    /// Whether segments go to the store, so that local retention has to wait for them.
+    pub fn copies_to_tier(&self) -> bool {
+        self.remote_storage_enable && !self.remote_log_copy_disable
+    }
+
     /// How long records stay on the local disk once they are tiered, in milliseconds; -1 is no limit.
     pub fn effective_local_retention_ms(&self) -> i64 {
-        let whole = !self.remote_storage_enable
-            || self.remote_log_copy_disable
-            || self.local_retention_ms == AS_THE_WHOLE;
+        let whole = !self.copies_to_tier() || self.local_retention_ms == AS_THE_WHOLE;
         if whole { self.retention_ms } else { self.local_retention_ms }
     }
 
     /// How many bytes stay on the local disk once they are tiered; -1 is no limit.
     pub fn effective_local_retention_bytes(&self) -> i64 {
-        let whole = !self.remote_storage_enable
-            || self.remote_log_copy_disable
-            || self.local_retention_bytes == AS_THE_WHOLE;
+        let whole = !self.copies_to_tier() || self.local_retention_bytes == AS_THE_WHOLE;
         if whole { self.retention_bytes } else { self.local_retention_bytes }
     }
 
@@ -191,9 +216,9 @@ impl TopicConfig {
 
     /// Values that are good alone, but not together.
     ///
-    /// Two checks of Kafka's are left out because this broker's tier can do more: compacted topics may be tiered, and
-    /// `remote.storage.enable` may be switched off without `remote.log.delete.on.disable`: what is in the object store
-    /// then stays readable until the topic's retention takes it, so nothing is lost.
+    /// One check of Kafka's is left out because this broker's tier can do more: `remote.storage.enable` may be switched
+    /// off without `remote.log.delete.on.disable`. What is in the object store then stays readable until the topic's
+    /// retention takes it, so nothing is lost.
     pub(crate) fn check(&self, tier_enabled: bool) -> Result<(), ConfigError> {
         if self.min_compaction_lag_ms > self.max_compaction_lag_ms {
             let (least, most) = (self.min_compaction_lag_ms, self.max_compaction_lag_ms);

@@ -73,7 +73,10 @@ fn advertised(layers: &ConfigLayers, bound: &[Listener]) -> Result<Vec<Listener>
             of_old(layers, "advertised.host.name", "advertised.port", &port)?
         }
     };
-    let Some(text) = text else { return Ok(bound.to_vec()) };
+    let Some(text) = text else {
+        routable(bound)?;
+        return Ok(bound.to_vec());
+    };
     let advertised = parse("advertised.listeners", &text)?;
     for listener in &advertised {
         if !bound.iter().any(|other| other.name == listener.name) {
@@ -87,7 +90,21 @@ fn advertised(layers: &ConfigLayers, bound: &[Listener]) -> Result<Vec<Listener>
     }
     // A listener that is not advertised by name is advertised as it is bound.
     let rest = bound.iter().filter(|listener| !advertised.iter().any(|other| other.name == listener.name));
-    Ok(advertised.iter().chain(rest).cloned().collect())
+    let rest: Vec<Listener> = rest.cloned().collect();
+    routable(&rest)?;
+    Ok(advertised.into_iter().chain(rest).collect())
+}
+
+/// What is advertised as it is bound must be an address that clients can connect to. An empty host is: the machine's
+/// name then stands for it.
+fn routable(listeners: &[Listener]) -> Result<(), ConfigError> {
+    match listeners.iter().find(|listener| matches!(listener.host.as_str(), "0.0.0.0" | "::")) {
+        None => Ok(()),
+        Some(listener) => {
+            let reason = "a client cannot connect to every address: leave the host out to have this machine's name advertised, or set advertised.listeners";
+            Err(refuse("listeners", &listener.to_string(), reason))
+        }
+    }
 }
 
 /// The address that Kafka's keys from before `listeners` describe, if either of them is set.

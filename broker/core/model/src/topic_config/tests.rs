@@ -185,3 +185,40 @@ fn broker_defaults_reach_the_topic_by_the_strongest_synonym() {
         (7_200_000, 5, 9, 8)
     );
 }
+
+#[test]
+fn an_existing_topic_keeps_what_was_set_whatever_became_of_the_broker() {
+    let overrides = |pairs: &[(&str, &str)]| -> BTreeMap<std::string::String, std::string::String> {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    };
+    let without_store = BrokerConfig::default();
+    let tiered = overrides(&[("retention.ms", "-1"), ("remote.storage.enable", "true")]);
+    assert!(TopicConfig::resolve(&tiered, &without_store).is_err());
+    let (config, left_out) = TopicConfig::of_existing(&tiered, &without_store);
+    assert_eq!((config.retention_ms, config.remote_storage_enable, left_out.len()), (-1, true, 0));
+
+    let mut later = BrokerConfig::default();
+    later.topic_defaults.min_compaction_lag_ms = 120_000;
+    let compacted = overrides(&[("cleanup.policy", "compact"), ("max.compaction.lag.ms", "60000")]);
+    assert!(TopicConfig::resolve(&compacted, &later).is_err());
+    let (config, left_out) = TopicConfig::of_existing(&compacted, &later);
+    assert!(config.cleanup_policy.compact && !config.cleanup_policy.delete);
+    assert_eq!((config.max_compaction_lag_ms, left_out.len()), (60_000, 0));
+
+    let newer = overrides(&[("retention.ms", "-1"), ("of.the.future", "1"), ("segment.bytes", "many")]);
+    let (config, left_out) = TopicConfig::of_existing(&newer, &without_store);
+    assert_eq!((config.retention_ms, left_out.len()), (-1, 2), "{left_out:?}");
+}
+
+#[test]
+fn a_broker_that_tiers_by_default_leaves_compacted_topics_alone() {
+    let mut broker = BrokerConfig::default();
+    broker.tier.enabled = true;
+    broker.topic_defaults.remote_storage_enable = true;
+    assert!(TopicConfig::resolve(&BTreeMap::new(), &broker).unwrap().remote_storage_enable);
+    let mut overrides = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    let compacted = TopicConfig::resolve(&overrides, &broker).unwrap();
+    assert!(compacted.cleanup_policy.compact && !compacted.remote_storage_enable);
+    overrides.insert("remote.storage.enable".to_owned(), "true".to_owned());
+    assert!(TopicConfig::resolve(&overrides, &broker).is_err(), "who asks for it is refused");
+}
