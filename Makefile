@@ -27,11 +27,11 @@ build: install-build ## Build the release binary, target/release/firn
 test: test-crates test-suites ## Install what the tests need, and pass them all
 
 test-crates: install-build ## The crates' own tests: no network, no other programs
-	$(CARGO) test --workspace --exclude firn-tests --locked
+	$(CARGO) test --workspace --exclude firn-tests --locked --no-fail-fast
 
 test-suites: install-tests ## Real clients and tools, a real S3 server, real power cuts
 	$(CARGO) build --locked --package firn
-	$(CARGO) test --package firn-tests --locked
+	$(CARGO) test --package firn-tests --locked --no-fail-fast
 
 bench: install-tests ## Firn against Apache Kafka, as a table and a plot in target/bench (SECTIONS=produce,latency,...)
 	$(CARGO) build --release --locked --package firn

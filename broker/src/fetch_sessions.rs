@@ -20,6 +20,8 @@ struct Session {
     /// Epoch of the next request.
     next_epoch: i32,
     last_used_ms: i64,
+    /// Whether its client speaks of topics by their ids, from version 13 on, or by their names.
+    by_topic_id: bool,
     /// In the order in which the client named them.
     partitions: BTreeMap<u64, (Wanted, Option<Seen>)>,
     positions: HashMap<PartitionKey, u64>,
@@ -40,6 +42,8 @@ pub enum SessionUse {
 pub enum SessionError {
     NotFound,
     InvalidEpoch,
+    /// The session was opened with topic ids, and the request has names, or the other way round (KIP-516).
+    TopicIds,
 }
 
 #[derive(Debug)]
@@ -63,11 +67,12 @@ impl FetchSessions {
     }
 
     /// Takes a request in: finds, opens or closes its session, and returns the partitions that it reads, in order.
-    /// `random` names a new session.
+    /// `by_topic_id` says how it speaks of topics: a session takes one way only, for a partition that it knows by the one
+    /// would be another by the other. `random` names a new session.
     pub fn request(
         &mut self,
-        id: i32,
-        epoch: i32,
+        (id, epoch): (i32, i32),
+        by_topic_id: bool,
         wanted: Vec<Wanted>,
         forgotten: &[PartitionKey],
         now_ms: i64,
@@ -81,13 +86,16 @@ impl FetchSessions {
             }
             0 => {
                 self.sessions.remove(&id);
-                Ok(match self.open(&wanted, now_ms, random) {
+                Ok(match self.open(&wanted, by_topic_id, now_ms, random) {
                     Some(id) => (SessionUse::Session { id, new: true }, wanted),
                     None => (SessionUse::None, wanted),
                 })
             }
             _ => {
                 let session = self.sessions.get_mut(&id).ok_or(SessionError::NotFound)?;
+                if session.by_topic_id != by_topic_id {
+                    return Err(SessionError::TopicIds);
+                }
                 if session.next_epoch != epoch {
                     return Err(SessionError::InvalidEpoch);
                 }
@@ -100,7 +108,7 @@ impl FetchSessions {
         }
     }
 
-    fn open(&mut self, wanted: &[Wanted], now_ms: i64, random: u128) -> Option<i32> {
+    fn open(&mut self, wanted: &[Wanted], by_topic_id: bool, now_ms: i64, random: u128) -> Option<i32> {
         if self.slots == 0 || wanted.is_empty() {
             return None;
         }
@@ -122,6 +130,7 @@ impl FetchSessions {
         let mut session = Session {
             next_epoch: 1,
             last_used_ms: now_ms,
+            by_topic_id,
             partitions: BTreeMap::new(),
             positions: HashMap::new(),
             next_position: 0,
@@ -176,6 +185,39 @@ impl Session {
             self.partitions.insert(self.next_position, entry);
             self.positions.insert(key.clone(), self.next_position);
             self.next_position += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(name: &str, topic_id: u128) -> Vec<Wanted> {
+        vec![Wanted {
+            name: name.into(),
+            topic_id: uuid::Uuid::from_u128(topic_id),
+            partition: 0,
+            fetch_offset: 10,
+            max_bytes: 1,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+        }]
+    }
+
+    /// A client that learns a topic's id, or loses it at a broker's restart, changes from the one to the other.
+    #[test]
+    fn a_session_speaks_of_topics_by_name_or_by_id_and_never_both() {
+        for opened_by_id in [true, false] {
+            let mut sessions = FetchSessions::new(2);
+            let (name, id) = if opened_by_id { ("", 7) } else { ("jobs", 0) };
+            let opened = sessions.request((0, 0), opened_by_id, wanted(name, id), &[], 0, 5).unwrap();
+            assert_eq!(opened.0, SessionUse::Session { id: 5, new: true });
+            let (name, id) = if opened_by_id { ("jobs", 0) } else { ("", 7) };
+            let mixed = sessions.request((5, 1), !opened_by_id, wanted(name, id), &[], 0, 0);
+            assert_eq!(mixed.unwrap_err(), SessionError::TopicIds);
+            let (_, all) = sessions.request((5, 1), opened_by_id, Vec::new(), &[], 0, 0).unwrap();
+            assert_eq!(all.len(), 1, "the session is as it was");
         }
     }
 }

@@ -30,6 +30,9 @@ use crate::partition::{Isolation, Offsets, Partition};
 mod reading;
 use reading::{Budget, Read, read_all, read_one};
 
+/// The version from which on topics are known by their ids (KIP-516).
+const TOPIC_IDS_SINCE: i16 = 13;
+
 /// One partition that the client wants, as the request or its session names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -126,8 +129,8 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let asked = wanted(&fetch);
     let (now_ms, random) = (context.now_ms(), context.environment.random.bits());
     let taken = context.fetch_sessions.lock().request(
-        fetch.session_id,
-        fetch.session_epoch,
+        (fetch.session_id, fetch.session_epoch),
+        header.api_version >= TOPIC_IDS_SINCE,
         asked,
         &forgotten,
         now_ms,
@@ -237,6 +240,7 @@ fn session_refused(error: SessionError, header: &RequestHeader) -> Vec<Chunk> {
     let code = match error {
         SessionError::NotFound => ResponseError::FetchSessionIdNotFound,
         SessionError::InvalidEpoch => ResponseError::InvalidFetchSessionEpoch,
+        SessionError::TopicIds => ResponseError::FetchSessionTopicIdError,
     };
     let reply = FetchReply { error_code: code.code(), ..FetchReply::default() };
     chunks(fetch_response::encode(&reply, header.api_version, header.correlation_id), Vec::new())
@@ -371,7 +375,7 @@ pub fn check_leader_epoch(partition: &Partition, client: i32) -> Result<(), Fail
 }
 
 fn locate(context: &Context, wanted: &Wanted, version: i16) -> Result<Arc<Partition>, Failure> {
-    Ok(if version >= 13 {
+    Ok(if version >= TOPIC_IDS_SINCE {
         context.partitions.by_id(TopicId(wanted.topic_id), wanted.partition)?
     } else {
         context.partitions.by_name(&wanted.name, wanted.partition)?
