@@ -9,7 +9,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use firn_model::broker_config::settings::NetworkSettings;
 use firn_storage::disk::DiskFile;
 use firn_storage::read::LogSlice;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -98,32 +97,24 @@ impl Stream {
         for chunk in chunks {
             match chunk {
                 Chunk::Bytes(bytes) => waiting.push(bytes),
-                Chunk::Log(slice) if slice.len == 0 => {}
                 Chunk::Log(slice) => match slice.file.as_deref().and_then(DiskFile::file) {
                     Some(file) => {
-                        // The few bytes before a slice leave with it, instead of waking the client for themselves.
-                        self.write_bytes(&mut waiting, SendFlags::MORE).await?;
+                        self.write_bytes(&mut waiting).await?;
                         self.send_file(file, &slice).await?;
                     }
                     None => waiting.push(slice.read()?),
                 },
             }
         }
-        self.write_bytes(&mut waiting, SendFlags::empty()).await
+        self.write_bytes(&mut waiting).await
     }
 
-    async fn write_bytes(&self, waiting: &mut Vec<Bytes>, flags: SendFlags) -> io::Result<()> {
+    async fn write_bytes(&self, waiting: &mut Vec<Bytes>) -> io::Result<()> {
         let mut first = 0;
         while first < waiting.len() {
             let slices: Vec<io::IoSlice<'_>> =
                 waiting[first..].iter().take(64).map(|bytes| io::IoSlice::new(bytes)).collect();
-            let send = || {
-                let mut nothing_beside = SendAncillaryBuffer::default();
-                // A client that is gone is an error, and no signal to the whole process.
-                let flags = flags | SendFlags::NOSIGNAL;
-                Ok(sendmsg(&self.0, &slices, &mut nothing_beside, flags)?)
-            };
-            let mut written = match self.0.try_io(Interest::WRITABLE, send) {
+            let mut written = match self.0.try_write_vectored(&slices) {
                 Ok(0) if slices.iter().any(|slice| !slice.is_empty()) => {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
