@@ -91,12 +91,11 @@ impl Follower {
 
     fn topic_config(&self, image: &Image, topic: &Topic) -> Arc<TopicConfig> {
         let broker = self.config.read().clone();
-        let overrides = image.topic_overrides(&topic.name);
+        let (config, left_out) = TopicConfig::of_existing(image.topic_overrides(&topic.name), &broker);
         // Overrides are checked before they are written; a broker default that changed since may still contradict one.
-        if let Err(error) = TopicConfig::resolve(overrides, &broker) {
+        if let Err(error) = config.check(broker.tier.enabled) {
             tracing::warn!(topic = %topic.name, %error, "the topic's configs contradict each other or the broker's: what was set on the topic is obeyed as it stands");
         }
-        let (config, left_out) = TopicConfig::of_existing(overrides, &broker);
         for error in left_out {
             tracing::error!(topic = %topic.name, %error, "a config of the topic is not obeyed");
         }

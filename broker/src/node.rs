@@ -92,8 +92,10 @@ pub struct Node {
 impl Node {
     /// Starts a broker. It serves clients when this returns.
     pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
+        // First, so that a port that is taken is said at once, however slow the store.
+        let sockets = Sockets::bind(&config).await?;
         let tier = open_tier(&config.tier).await?;
-        Self::start_with_tier(config, environment, tier).await
+        Self::serve(config, environment, sockets, tier).await
     }
 
     /// The same over an object store that the caller opened.
@@ -102,11 +104,19 @@ impl Node {
         environment: Environment,
         tier: Option<Tier>,
     ) -> Result<Node, StartError> {
-        let listeners = bind(&config.listeners, SocketOptions::of(&config.network))?;
+        let sockets = Sockets::bind(&config).await?;
+        Self::serve(config, environment, sockets, tier).await
+    }
+
+    async fn serve(
+        config: BrokerConfig,
+        environment: Environment,
+        Sockets { listeners, doors }: Sockets,
+        tier: Option<Tier>,
+    ) -> Result<Node, StartError> {
         let names: Vec<Arc<str>> =
             config.listeners.iter().map(|listener| Arc::from(listener.name.as_str())).collect();
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
-        let doors = bind_doors(config.http.as_ref()).await?;
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
         let context = Arc::new(blocking::run(move || open(config, environment, tier)).await?);
         register(&context, &listeners).await?;
@@ -157,6 +167,19 @@ impl Node {
         }
         let context = self.context;
         blocking::run(move || close_logs(&context)).await;
+    }
+}
+
+/// What a broker listens on.
+struct Sockets {
+    listeners: Vec<Listener>,
+    doors: Option<tokio::net::TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(config: &BrokerConfig) -> Result<Self, StartError> {
+        let listeners = bind(&config.listeners, SocketOptions::of(&config.network))?;
+        Ok(Self { listeners, doors: bind_doors(config.http.as_ref()).await? })
     }
 }
 
@@ -280,14 +303,10 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
 /// Without its store a tiered topic could serve a part of its records alone, and its disk would fill: Kafka does not
 /// start then either (KIP-405).
 fn refuse_tiered_topics(image: &Image) -> Result<(), StartError> {
-    let tiered = |name: &str| {
-        image.topic_overrides(name).get("remote.storage.enable").is_some_and(|value| value == "true")
-    };
-    let topics: Vec<String> =
-        image.topics().map(|topic| topic.name.to_string()).filter(|name| tiered(name)).collect();
-    match topics.first() {
+    let mut tiered = image.topics().filter(|topic| image.asks_for_tier(&topic.name));
+    match tiered.next() {
         None => Ok(()),
-        Some(first) => Err(StartError::NoStore { first: first.clone(), count: topics.len() }),
+        Some(first) => Err(StartError::NoStore { first: first.name.to_string(), count: 1 + tiered.count() }),
     }
 }
 

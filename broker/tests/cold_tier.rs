@@ -61,6 +61,24 @@ struct World {
     topic_id: Uuid,
 }
 
+/// Starts a broker as soon as the one before has let go of its directory: a segment that it was uploading is let go of
+/// when its last read returns.
+async fn start_once_unlocked(
+    config: &BrokerConfig,
+    environment: Environment,
+    tier: Option<Tier>,
+) -> Result<Node, StartError> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match Node::start_with_tier(config.clone(), environment.clone(), tier.clone()).await {
+            Err(StartError::Storage(StorageError::Locked { .. })) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            started => return started,
+        }
+    }
+}
+
 impl Ground {
     fn new() -> Self {
         Self { disk: SimulatedDisk::new(), store: Store::memory() }
@@ -93,18 +111,7 @@ impl Ground {
         };
         let tier = Tier::with_store(store, options);
         let environment = self.environment();
-        let deadline = Instant::now() + DEADLINE;
-        let node = loop {
-            let started =
-                Node::start_with_tier(config.clone(), environment.clone(), Some(tier.clone())).await;
-            match started {
-                // A segment that the stopped broker was uploading is let go of when its last read returns.
-                Err(StartError::Storage(StorageError::Locked { .. })) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                started => break started.unwrap(),
-            }
-        };
+        let node = start_once_unlocked(&config, environment, Some(tier)).await.unwrap();
         let address = node.addresses[0].to_string();
         let client = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
         (faults, node, client)
@@ -397,16 +404,8 @@ async fn a_start_without_the_store_is_refused_and_costs_no_record() {
     let (ground, topic_id) = (world.ground.clone(), world.topic_id);
     let objects = ground.segments().await;
     world.node.stop().await;
-    let deadline = Instant::now() + DEADLINE;
-    let refused = loop {
-        let started = Node::start_with_tier(Ground::config(""), ground.environment(), None).await;
-        match started {
-            Err(StartError::Storage(StorageError::Locked { .. })) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            started => break started.unwrap_err(),
-        }
-    };
+    let started = start_once_unlocked(&Ground::config(""), ground.environment(), None).await;
+    let refused = started.unwrap_err();
     assert!(matches!(&refused, StartError::NoStore { first, count: 1 } if first == TOPIC), "{refused}");
     let (faults, node, client) = ground.broker("", FaultPlan::NONE).await;
     let world = World { ground, faults, node, client, topic_id };

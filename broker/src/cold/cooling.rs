@@ -68,26 +68,21 @@ impl Cold {
         let has_cold = || partition.offsets().is_ok_and(|offsets| offsets.log_start < offsets.local_start);
         config.remote_storage_enable
             || has_cold()
-            || (config.remote_log_delete_on_disable && !self.is_emptied(&key(partition)))
+            || (config.remote_log_delete_on_disable && !self.emptied.lock().contains(&key(partition)))
     }
 
     async fn cool(&self, partition: &Arc<Partition>) -> Result<(), ColdError> {
         let config = partition.config();
-        let key = key(partition);
         if !config.remote_storage_enable && config.remote_log_delete_on_disable {
-            return if self.is_emptied(&key) { Ok(()) } else { self.empty(partition).await };
+            return self.empty(partition).await;
         }
-        self.emptied.lock().remove(&key);
+        self.emptied.lock().remove(&key(partition));
         let tiered = self.listed(partition).await?;
-        if config.remote_storage_enable && !config.remote_log_copy_disable {
+        if config.copies_to_tier() {
             self.upload(partition, &tiered).await?;
         }
         self.retain(partition, &tiered).await?;
         self.collect(partition, &tiered).await
-    }
-
-    fn is_emptied(&self, key: &PartitionKey) -> bool {
-        self.emptied.lock().contains(key)
     }
 
     /// `remote.log.delete.on.disable`: the log begins where the disk does, and what the store has goes (KIP-950).

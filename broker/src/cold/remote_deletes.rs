@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use firn_metadata::decide::delete_topics::finish_remote_deletes;
 use firn_model::ids::TopicId;
-use firn_tiering::error::TierError;
 use firn_tiering::tier::Tier;
 use tokio_util::sync::CancellationToken;
 
@@ -62,8 +61,9 @@ async fn visit_all(context: &Context, tier: &Tier, visits: &mut HashMap<TopicId,
                     tracing::info!(topic = %name, %id, objects, "deleted the cold segments of a deleted topic");
                 }
             }
+            // A store that is away is asked again in the next round, and not for every topic.
             Err(error) => {
-                report(name, &error);
+                tracing::warn!(topic = %name, %error, "objects of a deleted topic are still in the store; deleting them is tried again");
                 break;
             }
         }
@@ -75,11 +75,6 @@ async fn visit_all(context: &Context, tier: &Tier, visits: &mut HashMap<TopicId,
     if let Err(error) = finished {
         tracing::warn!(%error, "deleted topics are looked for in the store again");
     }
-}
-
-/// A store that is away is asked again in the next round, and not for every topic.
-fn report(topic: &str, error: &TierError) {
-    tracing::warn!(topic, %error, "objects of a deleted topic are still in the store; deleting them is tried again");
 }
 
 impl Cold {

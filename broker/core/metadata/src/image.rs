@@ -13,7 +13,7 @@ use rpds::RedBlackTreeMapSync;
 
 use crate::record::{
     BrokerRecord, ConfigRecord, ConfigResource, Endpoint, FeatureRecord, MetadataRecord, Overrides,
-    PartitionRecord, ProducerIdsRecord, RemoteDeleteRecord, RemoteDeleteState, TopicRecord,
+    PartitionRecord, ProducerIdsRecord, RemoteDeleteState, TopicRecord,
 };
 
 /// No leader.
@@ -149,6 +149,12 @@ impl Image {
         self.overrides(&ConfigResource::topic(name))
     }
 
+    /// Whether a topic was told to be tiered (`remote.storage.enable`), in any of the spellings that Kafka takes.
+    pub fn asks_for_tier(&self, topic: &str) -> bool {
+        let asked = self.topic_overrides(topic).get("remote.storage.enable");
+        asked.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    }
+
     /// A broker's configuration with the dynamic configs that this image has for it laid over its file.
     pub fn broker_config(&self, from_file: &BrokerConfig) -> Result<BrokerConfig, ConfigError> {
         let own = ConfigResource::broker(from_file.node_id);
@@ -195,13 +201,10 @@ impl Image {
                 })
             }));
         }
-        records.extend(self.remote_deletes().map(|(topic_id, name)| {
-            MetadataRecord::RemoteDelete(RemoteDeleteRecord {
-                topic_id,
-                topic: name.to_string(),
-                state: RemoteDeleteState::Marked,
-            })
-        }));
+        records.extend(
+            self.remote_deletes()
+                .map(|(id, name)| MetadataRecord::remote_delete(id, name, RemoteDeleteState::Marked)),
+        );
         if self.next_producer_id > 0 {
             let next_producer_id = self.next_producer_id;
             records.push(MetadataRecord::ProducerIds(ProducerIdsRecord {

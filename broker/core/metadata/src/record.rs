@@ -35,6 +35,12 @@ pub enum MetadataRecord {
     Feature(FeatureRecord),
 }
 
+impl MetadataRecord {
+    pub fn remote_delete(topic_id: TopicId, topic: &str, state: RemoteDeleteState) -> Self {
+        MetadataRecord::RemoteDelete(RemoteDeleteRecord { topic_id, topic: topic.to_owned(), state })
+    }
+}
+
 /// A broker joins, or comes back with another incarnation or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerRecord {

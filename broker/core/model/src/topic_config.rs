@@ -119,11 +119,10 @@ impl TopicConfig {
         overrides: &BTreeMap<String, String>,
         broker: &BrokerConfig,
     ) -> Result<TopicConfig, ConfigError> {
-        let mut config = broker.topic_defaults.clone();
-        for (name, text) in overrides {
-            config.set_text(name, text)?;
+        let (config, left_out) = Self::of_existing(overrides, broker);
+        if let Some(error) = left_out.into_iter().next() {
+            return Err(error);
         }
-        config.without_a_tier_it_did_not_ask_for(overrides);
         config.check(broker.tier.enabled)?;
         Ok(config)
     }
@@ -214,12 +213,12 @@ impl TopicConfig {
         Some(())
     }
 
-    /// Values that are good alone, but not together.
+    /// Values that are good alone, but not together, or that this broker cannot obey.
     ///
     /// One check of Kafka's is left out because this broker's tier can do more: `remote.storage.enable` may be switched
     /// off without `remote.log.delete.on.disable`. What is in the object store then stays readable until the topic's
     /// retention takes it, so nothing is lost.
-    pub(crate) fn check(&self, tier_enabled: bool) -> Result<(), ConfigError> {
+    pub fn check(&self, tier_enabled: bool) -> Result<(), ConfigError> {
         if self.min_compaction_lag_ms > self.max_compaction_lag_ms {
             let (least, most) = (self.min_compaction_lag_ms, self.max_compaction_lag_ms);
             return conflict(

@@ -7,7 +7,7 @@ use firn_model::ids::{TopicId, TopicName, is_internal_topic};
 
 use super::{Decision, DecisionError};
 use crate::image::{Image, Topic};
-use crate::record::{MetadataRecord, RemoteDeleteRecord, RemoteDeleteState, RemoveTopicRecord};
+use crate::record::{MetadataRecord, RemoteDeleteState, RemoveTopicRecord};
 
 /// Which topic a request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +41,8 @@ pub fn delete_topics(
             }
             decision.records.push(MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: topic.id }));
             if may_have_objects(image, topic, broker) {
-                decision.records.push(MetadataRecord::RemoteDelete(RemoteDeleteRecord {
-                    topic_id: topic.id,
-                    topic: topic.name.to_string(),
-                    state: RemoteDeleteState::Marked,
-                }));
+                let marked = MetadataRecord::remote_delete(topic.id, &topic.name, RemoteDeleteState::Marked);
+                decision.records.push(marked);
             }
             Ok((topic.name.clone(), topic.id))
         });
@@ -57,20 +54,16 @@ pub fn delete_topics(
 /// Whether the topic is tiered, or may have been: what it left in the store does not show in its configs.
 fn may_have_objects(image: &Image, topic: &Topic, broker: &BrokerConfig) -> bool {
     let has_store = broker.tier.enabled && broker.tier.store_url.is_some();
-    let tiered = image.topic_overrides(&topic.name).get("remote.storage.enable").map(String::as_str);
-    has_store || tiered == Some("true")
+    has_store || image.asks_for_tier(&topic.name)
 }
 
 /// Decides that the objects of these deleted topics have gone. What is not waited for any more is passed over.
 pub fn finish_remote_deletes(image: &Image, gone: &[TopicId]) -> Decision<()> {
     let gone: BTreeSet<TopicId> = gone.iter().copied().collect();
-    let finished = image.remote_deletes().filter(|(id, _)| gone.contains(id)).map(|(topic_id, name)| {
-        MetadataRecord::RemoteDelete(RemoteDeleteRecord {
-            topic_id,
-            topic: name.to_string(),
-            state: RemoteDeleteState::Finished,
-        })
-    });
+    let finished = image
+        .remote_deletes()
+        .filter(|(id, _)| gone.contains(id))
+        .map(|(id, name)| MetadataRecord::remote_delete(id, name, RemoteDeleteState::Finished));
     Decision { records: finished.collect(), reply: () }
 }
 

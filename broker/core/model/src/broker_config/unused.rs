@@ -226,7 +226,7 @@ static GROUPS: &[Group] = &[
         &["delegation.token."],
     ),
     ignored(
-        "the broker stops when its log directory fails, and takes no directory out of service",
+        "a log directory is out of service, with its partitions, from its failure until the next start, and for no other reason",
         &["log.dir.failure.timeout.ms", "cordoned.log.dirs", "log.initial.task.delay.ms"],
         &[],
     ),

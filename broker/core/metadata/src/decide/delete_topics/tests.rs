@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decide::testing::{apply, code, config, image_with};
+use crate::record::{ConfigRecord, ConfigResource};
 
 fn named(name: &str) -> TopicSelector {
     TopicSelector::Name(name.to_owned())
@@ -61,4 +62,18 @@ fn what_the_store_may_hold_of_a_deleted_topic_is_remembered_until_it_has_gone() 
     apply(&mut image, &decision);
     assert_eq!(image.remote_deletes().count(), 0);
     assert!(finish_remote_deletes(&image, &[a]).records.is_empty(), "once is enough");
+}
+
+#[test]
+fn a_topic_that_asked_for_the_tier_in_capitals_is_tiered_too() {
+    let mut image = image_with(&[("a", 1)]);
+    assert!(!image.asks_for_tier("a"));
+    let config = ConfigRecord {
+        resource: ConfigResource::topic("a"),
+        name: "remote.storage.enable".to_owned(),
+        value: Some("TRUE".to_owned()),
+    };
+    image.apply(&MetadataRecord::Config(config)).unwrap();
+    let decision = delete_topics(&image, &[named("a")], &BrokerConfig::default());
+    assert_eq!(decision.records.len(), 2, "its objects are remembered, though there is no store now");
 }
