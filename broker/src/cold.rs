@@ -7,19 +7,20 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use firn_model::broker_config::settings::TierSettings;
+use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_tier::lineage::{EpochStart, LeaderEpochs};
 use firn_tiering::error::{ReadError as ColdReadError, TierError};
 use firn_tiering::partition::{PartitionView, TieredPartition};
 use firn_tiering::tier::Tier;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::environment::Environment;
 use crate::partition::{Partition, PartitionError};
 use crate::partitions::Partitions;
 
+mod compaction;
 mod cooling;
 pub mod reads;
 pub mod remote_deletes;
@@ -64,6 +65,9 @@ pub struct Cold {
     emptied: Mutex<HashSet<PartitionKey>>,
     reads: reads::Reads,
     topics_deleted: Notify,
+    broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
+    /// One log is compacted with its tier at a time: each takes the memory of one cleaner thread.
+    compacting: tokio::sync::Mutex<()>,
 }
 
 type PartitionKey = (TopicId, i32);
@@ -92,8 +96,9 @@ impl Cold {
         cluster_id: String,
         partitions: Arc<Partitions>,
         environment: Environment,
-        settings: &TierSettings,
+        broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
     ) -> Self {
+        let settings = broker_config.read().tier.clone();
         let reads = [settings.reader_threads, settings.reader_max_pending_tasks];
         let reads_max = reads.into_iter().map(|count| usize::try_from(count).unwrap_or(0)).sum();
         Self {
@@ -107,6 +112,8 @@ impl Cold {
             emptied: Mutex::default(),
             reads: reads::Reads::new(reads_max),
             topics_deleted: Notify::new(),
+            broker_config,
+            compacting: tokio::sync::Mutex::default(),
         }
     }
 

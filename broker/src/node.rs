@@ -275,13 +275,8 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         )
     };
     open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
-    let cold = Cold::new(
-        tier,
-        cluster_id.clone(),
-        partitions.clone(),
-        environment.clone(),
-        &broker_config.read().tier,
-    );
+    let cold =
+        Cold::new(tier, cluster_id.clone(), partitions.clone(), environment.clone(), broker_config.clone());
     Ok(Context {
         node_id,
         cluster_id,

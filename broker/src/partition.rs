@@ -23,7 +23,7 @@ use firn_storage::read::LogSlice;
 use firn_storage::retention::Retained;
 use firn_telemetry::metrics::TopicTraffic;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 
 use crate::blocking;
 use crate::disk_guard::DiskFull;
@@ -90,6 +90,7 @@ pub struct Partition {
     pub traffic: TopicTraffic,
     state: Mutex<State>,
     data_dir: Arc<DataDir>,
+    compaction: Semaphore,
 }
 
 struct State {
@@ -137,6 +138,7 @@ impl Partition {
             topic_id: log.topic_id(),
             data_dir,
             traffic,
+            compaction: Semaphore::new(1),
             state: Mutex::new(State {
                 high_watermark: log.end_offset(),
                 log: Some(log),
@@ -276,12 +278,19 @@ impl Partition {
         Ok(log.retain(now_ms, high_watermark)?)
     }
 
-    /// Compacts the log if it is dirty enough. The work runs outside the lock; only the exchange of segments runs within.
+    /// The right to compact the log; `None` while somebody else does.
+    pub fn begin_compaction(&self) -> Option<SemaphorePermit<'_>> {
+        self.compaction.try_acquire().ok()
+    }
+
+    /// Compacts a log that lies on the disk as a whole, if it is dirty enough. The work runs outside the lock; only the
+    /// exchange of segments runs within.
     pub fn compact(
         &self,
         now_ms: i64,
         dedupe_buffer_bytes: usize,
     ) -> Result<Option<CompactionStats>, PartitionError> {
+        let Some(_alone) = self.begin_compaction() else { return Ok(None) };
         let last_stable = self.offsets()?.last_stable;
         let task = self.with_log(|log| log.compaction_task(now_ms, last_stable, dedupe_buffer_bytes))??;
         let Some(task) = task else { return Ok(None) };

@@ -81,6 +81,9 @@ impl Cold {
         if config.copies_to_tier() {
             self.upload(partition, &tiered).await?;
         }
+        if config.cleanup_policy.compact {
+            self.compact(partition, &tiered).await?;
+        }
         self.retain(partition, &tiered).await?;
         self.collect(partition, &tiered).await
     }
@@ -133,30 +136,38 @@ impl Cold {
         Ok(())
     }
 
-    /// Uploads what is sealed, flushed and committed, and not in the store yet.
+    /// Uploads what is sealed, flushed and committed, and not in the store yet; of a compacted log only what is clean.
     async fn upload(&self, partition: &Arc<Partition>, tiered: &TieredPartition) -> Result<(), ColdError> {
         let offsets = partition.offsets()?;
-        let from = tiered.verified_end(offsets.local_start);
+        let compacts = partition.config().cleanup_policy.compact;
         let sealed = {
-            let partition = partition.clone();
+            let (partition, tiered) = (partition.clone(), tiered.clone());
             let find = move || {
-                partition
-                    .with_log(|log| log.sealed_segments(from, offsets.last_stable.min(log.flushed_offset())))
+                partition.with_log(|log| {
+                    let from = tiered.verified_end(offsets.local_start, log.cleaned_offset());
+                    let committed = offsets.last_stable.min(log.flushed_offset());
+                    let below = if compacts { committed.min(log.cleaned_offset()) } else { committed };
+                    log.sealed_segments(from, below)
+                })
             };
             blocking::run(find).await?.map_err(PartitionError::from)?
         };
         for metadata in sealed {
-            let segment = {
+            let (segment, cleaned_offset) = {
                 let partition = partition.clone();
-                let open = move || partition.with_log(|log| log.sealed_segment(metadata.base_offset));
-                blocking::run(open).await?.map_err(PartitionError::from)?
+                let open = move || {
+                    partition.with_log(|log| (log.sealed_segment(metadata.base_offset), log.cleaned_offset()))
+                };
+                let (segment, cleaned_offset) = blocking::run(open).await?;
+                (segment.map_err(PartitionError::from)?, cleaned_offset)
             };
-            // Retention may have taken it meanwhile.
+            // Retention or compaction may have taken it meanwhile.
             let Some(segment) = segment else { continue };
             tiered.follow(view(partition)?);
-            let uploaded = tiered.upload(to_upload(partition, segment)?).await?;
-            let end = tiered.verified_end(offsets.local_start);
-            partition.with_log(|log| log.set_tiered_end_offset(end))?;
+            let uploaded = tiered.upload(to_upload(partition, segment, cleaned_offset)?).await?;
+            partition.with_log(|log| {
+                log.set_tiered_end_offset(tiered.verified_end(offsets.local_start, log.cleaned_offset()));
+            })?;
             tracing::info!(
                 partition = %partition.name,
                 object = %uploaded.name,
@@ -194,12 +205,17 @@ impl Cold {
     }
 }
 
-fn to_upload(partition: &Partition, segment: SealedSegment) -> Result<SegmentToUpload, PartitionError> {
+fn to_upload(
+    partition: &Partition,
+    segment: SealedSegment,
+    cleaned_offset: i64,
+) -> Result<SegmentToUpload, PartitionError> {
+    let is_clean = segment.metadata.last_offset < cleaned_offset;
     Ok(SegmentToUpload {
         base_offset: segment.metadata.base_offset,
         last_offset: segment.metadata.last_offset,
         max_timestamp: segment.metadata.max_timestamp,
-        compacted_to: -1,
+        compacted_to: if is_clean { cleaned_offset } else { -1 },
         uploader_epoch: partition.leader_epoch(),
         leader_epochs: view(partition)?.leader_epochs,
         log: Arc::new(SegmentFile { file: segment.log, bytes: segment.metadata.bytes }),
@@ -212,9 +228,9 @@ fn to_upload(partition: &Partition, segment: SealedSegment) -> Result<SegmentToU
 
 /// A sealed segment's log as the tier reads it.
 #[derive(Debug)]
-struct SegmentFile {
-    file: Arc<dyn DiskFile>,
-    bytes: u64,
+pub(super) struct SegmentFile {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) bytes: u64,
 }
 
 impl SegmentSource for SegmentFile {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cold_compaction::ColdSegment;
 use crate::directory::Directory;
 use crate::disk::{DiskFile, OpenMode, write_all_at};
 use crate::error::{StorageError, failed_to};
@@ -49,6 +50,8 @@ pub struct CompactionTask {
     pub(crate) gate: Arc<TaskGate>,
     pub(crate) partition_path: PathBuf,
     pub(crate) generation: u64,
+    /// What has left the disk, in the order of offsets; empty unless the log is compacted together with its tier.
+    pub(crate) cold: Vec<ColdSegment>,
     pub(crate) sources: Vec<Source>,
     pub(crate) first_dirty_offset: i64,
     /// Last offset of each producer's last batch.
@@ -74,90 +77,134 @@ pub struct Compacted {
 pub(crate) struct CleanedGroup {
     pub(crate) segment: Segment,
     pub(crate) end_offset: i64,
-    pub(crate) has_aborted: bool,
+    pub(crate) aborted: Vec<AbortedTxn>,
+    /// It holds other bytes than what it was made from.
+    pub(crate) changed: bool,
+}
+
+/// The newest offset of each dirty key, as far as memory suffices.
+#[derive(Debug)]
+pub(crate) struct DirtyKeys {
+    map: OffsetMap,
+    first_dirty_offset: i64,
+    /// Up to where keys have been gathered: nothing at or above is judged.
+    pub(crate) end_offset: i64,
+    full: bool,
+}
+
+impl DirtyKeys {
+    pub(crate) fn new(task: &CompactionTask) -> Self {
+        Self {
+            map: OffsetMap::new(task.dedupe_buffer_bytes),
+            first_dirty_offset: task.first_dirty_offset,
+            end_offset: task.first_dirty_offset,
+            full: false,
+        }
+    }
+
+    /// Takes the keys of `source`'s dirty batches in `[from, to)`. Sources come in the order of offsets.
+    pub(crate) fn gather(&mut self, source: &Source, from: i64, to: i64) -> Result<(), StorageError> {
+        let from = from.max(self.first_dirty_offset);
+        if self.full || to <= from {
+            return Ok(());
+        }
+        each_batch(source, |located, batch| {
+            let header = &located.header;
+            if self.full || header.base_offset < from || header.base_offset >= to {
+                return Ok(());
+            }
+            if !header.is_control() && !is_aborted(source, header) {
+                let payload = lookup::payload(header, batch, DECOMPRESSED_BYTES_MAX)
+                    .map_err(|error| error.to_string())?;
+                for record in records(header.record_count, &payload) {
+                    let record = record.map_err(|error| error.to_string())?;
+                    let offset = header.base_offset + i64::from(record.offset_delta);
+                    // What a batch half read has put into the map is above the end, where nothing is judged.
+                    if record.key.is_some_and(|key| !self.map.put(key, offset)) {
+                        self.full = true;
+                        return Ok(());
+                    }
+                }
+            }
+            self.end_offset = header.next_offset();
+            Ok(())
+        })?;
+        if !self.full {
+            self.end_offset = to;
+        }
+        Ok(())
+    }
+}
+
+/// Runs of segments that fit one segment together (Kafka's `groupSegmentsBySize`), as numbers of segments. `extent` says
+/// of a segment its base offset, the offset after its last, and its bytes.
+pub(crate) fn group_by_size<T>(
+    segments: &[T],
+    segment_bytes: u64,
+    extent: impl Fn(&T) -> (i64, i64, u64),
+) -> Vec<usize> {
+    let mut groups = Vec::new();
+    let mut rest = segments;
+    while let Some(first) = rest.first() {
+        let first_base = extent(first).0;
+        let mut bytes = 0u64;
+        let fits = rest
+            .iter()
+            .take_while(|segment| {
+                let (base_offset, end_offset, size) = extent(segment);
+                bytes = bytes.saturating_add(size);
+                base_offset == first_base
+                    || (bytes <= segment_bytes && end_offset - first_base <= i64::from(i32::MAX))
+            })
+            .count();
+        groups.push(fits);
+        rest = rest.get(fits..).unwrap_or_default();
+    }
+    groups
 }
 
 impl CompactionTask {
     /// Cleans. Call it without holding the log's lock. What it leaves behind after an error the next open removes.
     pub fn run(self) -> Result<Compacted, StorageError> {
+        let mut keys = DirtyKeys::new(&self);
+        self.gather_local(&mut keys)?;
+        self.clean_local(&keys)
+    }
+
+    pub(crate) fn gather_local(&self, keys: &mut DirtyKeys) -> Result<(), StorageError> {
         self.directory.check()?;
-        let (map, end_offset) = self.build_map()?;
-        let mut groups = Vec::new();
+        for source in &self.sources {
+            keys.gather(source, source.base_offset, source.end_offset)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clean_local(&self, keys: &DirtyKeys) -> Result<Compacted, StorageError> {
+        self.directory.check()?;
         let sources: Vec<&Source> =
-            self.sources.iter().filter(|source| source.base_offset < end_offset).collect();
-        for group in self.group(&sources) {
-            groups.push(self.clean_group(group, &map, end_offset)?);
+            self.sources.iter().filter(|source| source.base_offset < keys.end_offset).collect();
+        let extent = |source: &&Source| (source.base_offset, source.end_offset, source.size);
+        let mut groups = Vec::new();
+        let mut rest = sources.as_slice();
+        for count in group_by_size(&sources, self.segment_bytes, extent) {
+            let (group, after) = rest.split_at(count);
+            groups.push(self.clean_group(group, keys, true)?);
+            rest = after;
         }
         Ok(Compacted {
             generation: self.generation,
             groups,
-            clean_end_offset: end_offset,
+            clean_end_offset: keys.end_offset,
             bytes_before: sources.iter().map(|source| source.size).sum(),
         })
     }
 
-    /// The newest offset of each dirty key, and the offset up to which memory sufficed.
-    fn build_map(&self) -> Result<(OffsetMap, i64), StorageError> {
-        let mut map = OffsetMap::new(self.dedupe_buffer_bytes);
-        let mut end_offset = self.first_dirty_offset;
-        for source in self.sources.iter().filter(|source| source.end_offset > self.first_dirty_offset) {
-            let mut full = false;
-            each_batch(source, |located, batch| {
-                let header = &located.header;
-                if full || header.base_offset < self.first_dirty_offset {
-                    return Ok(());
-                }
-                if !header.is_control() && !is_aborted(source, header) {
-                    let payload = lookup::payload(header, batch, DECOMPRESSED_BYTES_MAX)
-                        .map_err(|error| error.to_string())?;
-                    for record in records(header.record_count, &payload) {
-                        let record = record.map_err(|error| error.to_string())?;
-                        let offset = header.base_offset + i64::from(record.offset_delta);
-                        // What a batch half read has put into the map is above the end, where nothing is judged.
-                        if record.key.is_some_and(|key| !map.put(key, offset)) {
-                            full = true;
-                            return Ok(());
-                        }
-                    }
-                }
-                end_offset = header.next_offset();
-                Ok(())
-            })?;
-            if full {
-                return Ok((map, end_offset));
-            }
-            end_offset = source.end_offset;
-        }
-        Ok((map, end_offset))
-    }
-
-    /// Runs of segments that fit one segment together (Kafka's `groupSegmentsBySize`).
-    fn group<'a>(&self, sources: &'a [&'a Source]) -> Vec<&'a [&'a Source]> {
-        let mut groups = Vec::new();
-        let mut rest = sources;
-        while let Some(first) = rest.first() {
-            let mut bytes = 0;
-            let fits = rest
-                .iter()
-                .take_while(|source| {
-                    bytes += source.size;
-                    source.base_offset == first.base_offset
-                        || (bytes <= self.segment_bytes
-                            && source.end_offset - first.base_offset <= i64::from(i32::MAX))
-                })
-                .count();
-            let (group, after) = rest.split_at(fits);
-            groups.push(group);
-            rest = after;
-        }
-        groups
-    }
-
-    fn clean_group(
+    /// Writes what is left of the sources as one `.cleaned` segment, and syncs it if it is to be `durable`.
+    pub(crate) fn clean_group(
         &self,
         group: &[&Source],
-        map: &OffsetMap,
-        end_offset: i64,
+        keys: &DirtyKeys,
+        durable: bool,
     ) -> Result<CleanedGroup, StorageError> {
         let (base_offset, group_end) = match (group.first(), group.last()) {
             (Some(first), Some(last)) => (first.base_offset, last.end_offset),
@@ -166,32 +213,41 @@ impl CompactionTask {
         let filter = Filter {
             now_ms: self.now_ms,
             delete_retention_ms: self.delete_retention_ms,
-            is_newest: &|key, offset| map.get(key).is_none_or(|newest| offset >= newest),
-            end_offset,
+            is_newest: &|key, offset| keys.map.get(key).is_none_or(|newest| offset >= newest),
+            end_offset: keys.end_offset,
         };
-        let mut output = self.create(base_offset)?;
+        let mut output = self.create(base_offset, durable)?;
+        let mut changed = group.len() > 1;
         for source in group {
             let mut pending: Option<(BatchHeader, Option<Bytes>)> = None;
             let is_last_source = source.end_offset == group_end;
             each_batch(source, |located, batch| {
                 // The batch before turned out not to be the last one.
-                if let Some((header, Some(bytes))) = pending.take() {
-                    output.push(&header, &bytes).map_err(|error| error.to_string())?;
+                match pending.take() {
+                    Some((header, Some(bytes))) => {
+                        output.push(&header, &bytes).map_err(|error| error.to_string())?;
+                    }
+                    Some((_, None)) => changed = true,
+                    None => {}
                 }
                 let kept = self.judge(source, &located.header, batch, &filter)?;
+                changed |= kept.as_ref().is_some_and(|kept| kept != batch);
                 pending = Some((located.header, kept));
                 Ok(())
             })?;
             match pending {
                 Some((header, Some(bytes))) => output.push(&header, &bytes)?,
-                Some((header, None)) if is_last_source => output.push(&header, &emptied(&header))?,
+                Some((header, None)) if is_last_source => {
+                    changed |= header.record_count > 0;
+                    output.push(&header, &emptied(&header))?;
+                }
                 _ => {}
             }
         }
         let aborted: Vec<AbortedTxn> =
             group.iter().flat_map(|source| source.own_aborted().copied()).collect();
         let segment = output.finish(&aborted)?;
-        Ok(CleanedGroup { segment, end_offset: group_end, has_aborted: !aborted.is_empty() })
+        Ok(CleanedGroup { segment, end_offset: group_end, aborted, changed })
     }
 
     /// The bytes to write for a batch, or none.
@@ -217,13 +273,14 @@ impl CompactionTask {
         })
     }
 
-    fn create(&self, base_offset: i64) -> Result<Output<'_>, StorageError> {
+    fn create(&self, base_offset: i64, durable: bool) -> Result<Output<'_>, StorageError> {
         let _in_place = self.gate.pass(&self.partition_path)?;
         let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, LOG)));
         let disk = self.directory.disk.as_ref();
         let file = disk.open(&path, OpenMode::CreateEmpty).map_err(failed_to("create", &path))?;
         Ok(Output {
             task: self,
+            durable,
             path,
             file,
             buffer: Vec::new(),
@@ -272,6 +329,7 @@ fn each_batch(
 #[derive(Debug)]
 struct Output<'a> {
     task: &'a CompactionTask,
+    durable: bool,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     buffer: Vec<u8>,
@@ -300,7 +358,7 @@ impl Output<'_> {
         Ok(())
     }
 
-    /// Writes and syncs the segment and its indexes.
+    /// Writes the segment and its indexes, and syncs them.
     fn finish(mut self, aborted: &[AbortedTxn]) -> Result<Segment, StorageError> {
         self.write()?;
         self.sync(&self.file, &self.path)?;
@@ -317,7 +375,7 @@ impl Output<'_> {
             write_all_at(file.as_ref(), &bytes, 0).map_err(failed_to("write", &path))?;
             self.sync(&file, &path)?;
         }
-        self.segment.synced = true;
+        self.segment.synced = self.durable;
         Ok(self.segment)
     }
 
@@ -332,6 +390,9 @@ impl Output<'_> {
 
     /// A failed sync stops the directory, here as everywhere: the device has lost a write.
     fn sync(&self, file: &Arc<dyn DiskFile>, path: &std::path::Path) -> Result<(), StorageError> {
+        if !self.durable {
+            return Ok(());
+        }
         file.sync_data().map_err(failed_to("sync", path)).inspect_err(|error| self.task.directory.fail(error))
     }
 }

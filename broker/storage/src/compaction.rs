@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cleaner::{CleanedGroup, Compacted, CompactionTask, Source};
+use crate::cold_compaction::ColdSegment;
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{
     CLEANED, DELETED, INDEX, LOG, SEGMENT_SUFFIXES, SNAPSHOT, SWAP, TIME_INDEX, TXN_INDEX, segment_file,
@@ -36,6 +37,13 @@ impl Dirt {
         let all = self.clean_bytes + self.dirty_bytes;
         if all == 0 { 0.0 } else { self.dirty_bytes as f64 / all as f64 }
     }
+
+    /// Adds the next segment that may be cleaned.
+    fn count(&mut self, end_offset: i64, bytes: u64) {
+        self.first_uncleanable_offset = end_offset;
+        let is_clean = end_offset <= self.first_dirty_offset;
+        *if is_clean { &mut self.clean_bytes } else { &mut self.dirty_bytes } += bytes;
+    }
 }
 
 /// What a compaction did.
@@ -52,55 +60,85 @@ pub struct CompactionStats {
 impl PartitionLog {
     /// How dirty the log is below `limit_offset` (the last stable offset). `None` when it is not compacted at all.
     pub fn dirt(&self, now_ms: i64, limit_offset: i64) -> Result<Option<Dirt>, StorageError> {
+        self.dirt_with(now_ms, limit_offset, &[])
+    }
+
+    /// The same of a log whose beginning, `cold`, has left the disk.
+    pub(crate) fn dirt_with(
+        &self,
+        now_ms: i64,
+        limit_offset: i64,
+        cold: &[ColdSegment],
+    ) -> Result<Option<Dirt>, StorageError> {
         if !self.config.cleanup_policy.compact {
             return Ok(None);
         }
         let limit = limit_offset.min(self.flushed_offset);
         let lag_ms = self.config.min_compaction_lag_ms;
         let first_base = self.segments.first().map_or(self.end_offset, |first| first.base_offset);
-        let first_dirty_offset = self.cleaned_offset.max(first_base);
+        let first_offset = cold.first().map_or(first_base, |first| first.from);
+        let first_dirty_offset = self.cleaned_offset.max(first_offset);
         let mut dirt = Dirt {
             first_dirty_offset,
-            first_uncleanable_offset: first_base,
+            first_uncleanable_offset: first_offset,
             clean_bytes: 0,
             dirty_bytes: 0,
             overdue: false,
         };
+        let too_young = |end: i64, largest: i64| {
+            lag_ms > 0 && end > first_dirty_offset && largest > now_ms.saturating_sub(lag_ms)
+        };
+        for segment in cold {
+            if too_young(segment.to, segment.max_timestamp) {
+                return Ok(Some(dirt));
+            }
+            dirt.count(segment.to, segment.bytes);
+        }
         for (index, segment) in self.segments.iter().enumerate() {
             let end = self.segment_end(index);
             let largest = segment.largest_timestamp(self.home())?.timestamp;
             let is_active = index + 1 == self.segments.len();
-            let too_young = lag_ms > 0 && end > first_dirty_offset && largest > now_ms.saturating_sub(lag_ms);
-            if is_active || end > limit || too_young {
+            if is_active || end > limit || too_young(end, largest) {
                 break;
             }
-            dirt.first_uncleanable_offset = end;
-            if end <= first_dirty_offset {
-                dirt.clean_bytes += segment.size;
-                continue;
+            dirt.count(end, segment.size);
+            if end > first_dirty_offset {
+                let first = segment.first_timestamp(self.home())?.unwrap_or(now_ms);
+                dirt.overdue |= now_ms.saturating_sub(first) > self.config.max_compaction_lag_ms;
             }
-            dirt.dirty_bytes += segment.size;
-            let first = segment.first_timestamp(self.home())?.unwrap_or(now_ms);
-            dirt.overdue |= now_ms.saturating_sub(first) > self.config.max_compaction_lag_ms;
         }
         Ok(Some(dirt))
     }
 
     /// What to clean now, or `None` when the log is clean enough. `limit_offset` is the last stable offset;
     /// `dedupe_buffer_bytes` (`log.cleaner.dedupe.buffer.size`) bounds the cleaner's memory: what does not fit is left
-    /// for the next pass.
+    /// for the next pass. A log whose beginning is cold is never cleaned without it (`cold_compaction`).
     pub fn compaction_task(
         &self,
         now_ms: i64,
         limit_offset: i64,
         dedupe_buffer_bytes: usize,
     ) -> Result<Option<CompactionTask>, StorageError> {
+        if self.log_start_offset < self.local_start_offset() {
+            return Ok(None);
+        }
+        self.task_with(now_ms, limit_offset, dedupe_buffer_bytes, Vec::new())
+    }
+
+    pub(crate) fn task_with(
+        &self,
+        now_ms: i64,
+        limit_offset: i64,
+        dedupe_buffer_bytes: usize,
+        mut cold: Vec<ColdSegment>,
+    ) -> Result<Option<CompactionTask>, StorageError> {
         self.directory.check()?;
-        let Some(dirt) = self.dirt(now_ms, limit_offset)? else { return Ok(None) };
+        let Some(dirt) = self.dirt_with(now_ms, limit_offset, &cold)? else { return Ok(None) };
         let due = dirt.overdue || dirt.ratio() > self.config.min_cleanable_dirty_ratio;
         if dirt.dirty_bytes == 0 || !due {
             return Ok(None);
         }
+        cold.retain(|segment| segment.to <= dirt.first_uncleanable_offset);
         let mut sources = Vec::new();
         for (index, segment) in self.segments.iter().enumerate() {
             let end_offset = self.segment_end(index);
@@ -127,6 +165,7 @@ impl PartitionLog {
             gate: Arc::clone(&self.gate),
             partition_path: self.path.clone(),
             generation: self.generation,
+            cold,
             sources,
             first_dirty_offset: dirt.first_dirty_offset,
             last_of_producer,
@@ -136,6 +175,11 @@ impl PartitionLog {
             index_interval_bytes: self.config.index_interval_bytes.max(0) as u64,
             dedupe_buffer_bytes,
         }))
+    }
+
+    /// Everything below was compacted before, 0 if nothing was: Kafka's cleaner checkpoint.
+    pub fn cleaned_offset(&self) -> i64 {
+        self.cleaned_offset
     }
 
     /// Swaps cleaned segments in. When segments were cut or removed since the task was made, the work is dropped.
@@ -153,6 +197,10 @@ impl PartitionLog {
         }
         self.generation += 1;
         stats.applied = true;
+        // Of the segments that are about to be exchanged the tier has what they were, not what they will be.
+        if let Some(first) = done.groups.first() {
+            self.tiered_end_offset = self.tiered_end_offset.min(first.segment.base_offset);
+        }
         for group in done.groups {
             stats.segments_after += 1;
             stats.bytes_after += group.segment.size;
@@ -169,7 +217,7 @@ impl PartitionLog {
         let first = self.segments.partition_point(|segment| segment.base_offset < base_offset);
         let after = self.segments.partition_point(|segment| segment.base_offset < group.end_offset);
         let mut derived = vec![INDEX, TIME_INDEX];
-        if group.has_aborted {
+        if !group.aborted.is_empty() {
             derived.push(TXN_INDEX);
         }
         for suffix in &derived {

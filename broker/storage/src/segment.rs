@@ -122,6 +122,11 @@ impl Segment {
         Ok(largest)
     }
 
+    /// The largest timestamp of what this process has written, -1 if none of it has one.
+    pub(crate) fn written_timestamp(&self) -> i64 {
+        self.largest.get().map_or(-1, |largest| largest.timestamp)
+    }
+
     /// `max_timestamp` of the first batch; `None` while the segment is empty.
     pub(crate) fn first_timestamp(&self, home: Home<'_>) -> Result<Option<i64>, StorageError> {
         if self.size == 0 {

@@ -22,6 +22,7 @@ use firn_records::batch::{BatchHeader, Codec, HEADER_LENGTH};
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_records::compression::decompress;
 use firn_records::record::records;
+use firn_storage::cold_compaction::{ColdSegment, CopyRange};
 use firn_storage::compaction::CompactionStats;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
@@ -254,4 +255,31 @@ fn young_records_wait_and_old_ones_do_not() {
     assert_eq!(compact(&mut log, 5_001, 1 << 20), None, "younger than min.compaction.lag.ms");
     log.update_config(Arc::new(TopicConfig { max_compaction_lag_ms: 4_000, ..patient }));
     assert!(compact(&mut log, 5_001, 1 << 20).unwrap().applied);
+}
+
+#[test]
+fn what_a_crash_leaves_of_a_pass_over_cold_segments_the_next_open_removes() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    fill(&mut log, "f");
+    let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
+    log.flushed(flushed);
+    let cold = ColdSegment { from: 0, to: 1, bytes: 10, max_timestamp: -1, serves_in_part: false };
+    let pass = log.tiered_compaction(5_000, log.end_offset(), 1 << 20, vec![cold]).unwrap().unwrap();
+    let range = CopyRange { base_offset: 0, end_offset: 1, from: 0, to: 1 };
+    let names = || -> Vec<String> {
+        let files = disk.files(std::path::Path::new(model::ROOT)).unwrap();
+        files.iter().map(|file| file.to_string_lossy().into_owned()).filter(|n| n.contains("cold")).collect()
+    };
+    let mut copy = pass.receive(range).unwrap();
+    copy.push(b"whatever").unwrap();
+    assert_eq!(names().len(), 1);
+    drop(copy);
+    assert_eq!(names(), Vec::<String>::new(), "a copy goes when it is let go of");
+    std::mem::forget(pass.receive(range).unwrap());
+    assert_eq!(names().len(), 1);
+    drop((log, dir));
+    open_dir(&disk).open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    assert_eq!(names(), Vec::<String>::new());
 }

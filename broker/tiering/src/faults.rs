@@ -32,6 +32,8 @@ pub struct FaultPlan {
     pub stall: Duration,
     /// Every call fails at once.
     pub outage: bool,
+    /// Nothing can be written: a full quota, or a right that was taken away.
+    pub read_only: bool,
     /// Calls on paths that contain this hang.
     pub hung: Option<&'static str>,
 }
@@ -43,6 +45,7 @@ impl FaultPlan {
         latency_max: Duration::ZERO,
         stall: Duration::from_secs(3600),
         outage: false,
+        read_only: false,
         hung: None,
     };
 }
@@ -170,6 +173,14 @@ impl FaultyStore {
         }
     }
 
+    fn refuse_if_read_only(&self) -> Result<()> {
+        if !self.shared.plan.lock().read_only {
+            return Ok(());
+        }
+        self.shared.calls.lock().faulty += 1;
+        Err(failure("403 QuotaExceeded"))
+    }
+
     /// What the caller is told of something that was done.
     async fn after<T>(&self, fault: Fault, done: T) -> Result<T> {
         match fault {
@@ -205,6 +216,7 @@ impl std::fmt::Display for FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let fault = self.before(Some(location)).await?;
+        self.refuse_if_read_only()?;
         if let Fault::Special(_) = fault
             && options.mode == PutMode::Create
         {
@@ -223,6 +235,7 @@ impl ObjectStore for FaultyStore {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let fault = self.before(Some(location)).await?;
+        self.refuse_if_read_only()?;
         let inner = self.shared.objects.put_multipart_opts(location, options).await?;
         let upload: Box<dyn MultipartUpload> = Box::new(FaultyUpload { store: self.clone(), inner });
         self.after(fault, upload).await

@@ -20,6 +20,7 @@ pub mod store;
 pub mod tier;
 mod upload;
 mod verify;
+pub mod whole;
 
 #[cfg(test)]
 mod tests;

@@ -55,8 +55,9 @@ pub struct Listing {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Object {
     pub size: u64,
-    /// Read back by this process, as `ReadBack` asks.
-    pub verified: bool,
+    /// Read back by this process, as `ReadBack` asks: it holds a log compacted to this offset, -1 if never. It may be
+    /// more than its footer says, if compacting once more would take nothing away.
+    pub verified: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -211,16 +212,18 @@ impl TieredPartition {
     }
 
     /// Up to where local segments from `from_offset` on may be deleted: all below is in objects that this process has
-    /// listed and read back. `from_offset` itself if nothing is.
+    /// listed and read back. `from_offset` itself if nothing is. What the log has compacted, below `cleaned_offset`,
+    /// must be as clean in the store: else a record would come back whose tombstone is gone.
     ///
     /// A new leader must let a grace period pass before it deletes by this: after an unclean election its predecessor
     /// may still be deleting objects that this branch of history needs (`firn-tier`'s model finds that trace).
-    pub fn verified_end(&self, from_offset: i64) -> i64 {
+    pub fn verified_end(&self, from_offset: i64, cleaned_offset: i64) -> i64 {
         let state = self.inner.state.lock();
         let mut end = from_offset;
         for link in state.selection.chain.iter().filter(|link| link.to > from_offset) {
-            let verified = state.objects.get(&link.name).is_some_and(|object| object.verified);
-            if link.from > end || !verified {
+            let needed = if link.name.end_offset() <= cleaned_offset { cleaned_offset } else { -1 };
+            let verified = state.objects.get(&link.name).and_then(|object| object.verified);
+            if link.from > end || verified.is_none_or(|compacted_to| compacted_to < needed) {
                 break;
             }
             end = link.to;
@@ -237,7 +240,7 @@ impl TieredPartition {
     async fn keep_unlisted(&self, segments: &mut BTreeMap<ObjectName, u64>) -> Result<(), TierError> {
         let missing: Vec<ObjectName> = {
             let state = self.inner.state.lock();
-            let verified = state.objects.iter().filter(|(_, object)| object.verified);
+            let verified = state.objects.iter().filter(|(_, object)| object.verified.is_some());
             verified.map(|(name, _)| *name).filter(|name| !segments.contains_key(name)).collect()
         };
         for name in missing {
@@ -258,7 +261,7 @@ impl TieredPartition {
             // A damaged object may have been replaced by a whole one since.
             let fact = if fact == Facts::Damaged { Facts::Unread } else { fact };
             let fact = if size <= name.log_bytes { Facts::Damaged } else { fact };
-            let verified = before.is_some_and(|object| object.verified);
+            let verified = before.and_then(|object| object.verified);
             state.remember(name, Object { size, verified }, fact);
         }
         state.staged = staged;

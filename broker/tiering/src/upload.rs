@@ -78,13 +78,13 @@ impl Inner {
             };
             match self.inspect(&plan.name, &footer).await? {
                 Inspection::Same { object_bytes, footer } => {
-                    return Ok(self.tiered(&plan.name, object_bytes, &footer, created));
+                    return Ok(self.tiered(&plan, object_bytes, &footer, created));
                 }
                 Inspection::Different { object_bytes, footer: other } => {
                     if other.compacted_to < segment.compacted_to || segment.compacted_to < 0 {
                         return Err(TierError::Different { path: self.path_of(&plan.name).to_string() });
                     }
-                    return Ok(self.tiered(&plan.name, object_bytes, &other, false));
+                    return Ok(self.tiered(&plan, object_bytes, &other, false));
                 }
                 Inspection::Missing => {
                     if let Some(error) = lost {
@@ -123,13 +123,15 @@ impl Inner {
         Ok(())
     }
 
-    fn tiered(&self, name: &ObjectName, object_bytes: u64, footer: &Footer, created: bool) -> TieredSegment {
+    fn tiered(&self, plan: &Plan, object_bytes: u64, footer: &Footer, created: bool) -> TieredSegment {
         let facts =
             Facts::Read { leader_epochs: footer.leader_epochs.clone(), compacted_to: footer.compacted_to };
+        // The log is as clean as the local one, and the same, though an earlier pass may have written it.
+        let compacted_to = footer.compacted_to.max(plan.compacted_to);
         let mut state = self.state.lock();
-        state.remember(*name, Object { size: object_bytes, verified: true }, facts);
+        state.remember(plan.name, Object { size: object_bytes, verified: Some(compacted_to) }, facts);
         state.reselect();
-        TieredSegment { name: *name, object_bytes, created }
+        TieredSegment { name: plan.name, object_bytes, created }
     }
 
     async fn write(&self, plan: &Plan) -> Result<Written, TierError> {

@@ -36,23 +36,24 @@ impl TieredPartition {
     /// Reads back every object that serves offsets from `from_offset` on and that this process has not read back
     /// yet: what a new leader or a restarted broker does before [`TieredPartition::verified_end`] tells it anything.
     /// Objects found damaged serve no more. Returns the verified end.
-    pub async fn verify(&self, from_offset: i64) -> Result<i64, TierError> {
+    pub async fn verify(&self, from_offset: i64, cleaned_offset: i64) -> Result<i64, TierError> {
         loop {
             let next = {
                 let state = self.inner.state.lock();
-                let unverified =
-                    |name: &ObjectName| state.objects.get(name).is_none_or(|object| !object.verified);
+                let unverified = |name: &ObjectName| {
+                    state.objects.get(name).is_none_or(|object| object.verified.is_none())
+                };
                 let mut links = state.selection.chain.iter().filter(|link| link.to > from_offset);
                 links.find(|link| unverified(&link.name)).map(|link| link.name)
             };
-            let Some(name) = next else { return Ok(self.verified_end(from_offset)) };
+            let Some(name) = next else { return Ok(self.verified_end(from_offset, cleaned_offset)) };
             let size = self.inner.size_of(&name).unwrap_or_default();
             let outcome = self.inner.check(&name, size).await?;
             let mut state = self.inner.state.lock();
             match outcome {
                 Ok(read) => {
                     if let Some(object) = state.objects.get_mut(&name) {
-                        object.verified = true;
+                        object.verified = Some(read.footer.compacted_to);
                     }
                     let facts = Facts::Read {
                         leader_epochs: read.footer.leader_epochs.clone(),

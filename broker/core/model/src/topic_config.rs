@@ -137,7 +137,6 @@ impl TopicConfig {
         let mut config = broker.topic_defaults.clone();
         let set = overrides.iter().filter_map(|(name, text)| config.set_text(name, text).err());
         let left_out = set.collect();
-        config.without_a_tier_it_did_not_ask_for(overrides);
         (config, left_out)
     }
 
@@ -145,13 +144,6 @@ impl TopicConfig {
         let definition = definition(name)?;
         let value = definition.parse(text)?;
         self.set(definition.name, &value).ok_or_else(|| definition.refuse(text, "it is out of range"))
-    }
-
-    /// The broker's default tiers topics that can be tiered: a compacted one has to ask for it, and is refused.
-    fn without_a_tier_it_did_not_ask_for(&mut self, overrides: &BTreeMap<String, String>) {
-        if self.cleanup_policy.compact && !overrides.contains_key("remote.storage.enable") {
-            self.remote_storage_enable = false;
-        }
     }
 
     /// Whether segments go to the store, so that local retention has to wait for them.
@@ -235,14 +227,6 @@ impl TopicConfig {
                 name: "remote.storage.enable".to_owned(),
                 value: "true".to_owned(),
                 reason: "this broker has no object store; set firn.store.url to give it one".to_owned(),
-            });
-        }
-        if self.cleanup_policy.compact {
-            return Err(ConfigError::Invalid {
-                name: "remote.storage.enable".to_owned(),
-                value: "true".to_owned(),
-                reason: "compacted topics are not tiered yet; use cleanup.policy=delete for a tiered topic"
-                    .to_owned(),
             });
         }
         let local_ms = ("local.retention.ms", self.local_retention_ms);

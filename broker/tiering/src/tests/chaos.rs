@@ -12,13 +12,8 @@ use crate::options::TierOptions;
 use crate::store::Store;
 use crate::tier::Tier;
 
-const TEN_PERCENT: FaultPlan = FaultPlan {
-    faults: 0.1,
-    latency_max: Duration::from_millis(20),
-    stall: Duration::from_secs(3600),
-    outage: false,
-    hung: None,
-};
+const TEN_PERCENT: FaultPlan =
+    FaultPlan { faults: 0.1, latency_max: Duration::from_millis(20), ..FaultPlan::NONE };
 
 /// A small cache, so that most reads reach the store.
 fn options(seed: u64) -> TierOptions {
@@ -77,7 +72,7 @@ async fn run(seed: u64, calls_min: u64) -> (u64, u64) {
     let other = super::fixture::partition(&Tier::with_store(store, small()));
     let end = segments.last().map_or(0, |segment| segment.last_offset + 1);
     assert_eq!(other.refresh(view(&history)).await.unwrap().range, Some((0, end)));
-    assert_eq!(other.verify(0).await.unwrap(), end);
+    assert_eq!(other.verify(0, 0).await.unwrap(), end);
     for segment in &segments {
         let bytes = other.read(segment.base_offset, usize::MAX, true).await.unwrap();
         assert_eq!(bytes, segment.log);

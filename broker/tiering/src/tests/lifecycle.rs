@@ -34,7 +34,7 @@ async fn an_upload_that_is_there_already_is_found_not_replaced() {
         let mut again = segment.to_upload(&history);
         again.offset_index = Bytes::new();
         assert!(!second.upload(again).await.unwrap().created);
-        assert_eq!(second.verified_end(0), segment.last_offset + 1);
+        assert_eq!(second.verified_end(0, 0), segment.last_offset + 1);
         let listing = second.refresh(view(&history)).await.unwrap();
         assert_eq!((listing.segments, listing.staged), (1, 0));
         assert_eq!(second.read(0, usize::MAX, true).await.unwrap(), segment.log);
@@ -57,9 +57,9 @@ async fn a_damaged_object_in_the_way_is_replaced() {
         second.refresh(view(&history)).await.unwrap();
         let error = second.read(0, 100, true).await.unwrap_err();
         assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
-        assert_eq!(second.verify(0).await.unwrap(), 0, "it does not count as tiered");
+        assert_eq!(second.verify(0, 0).await.unwrap(), 0, "it does not count as tiered");
         assert!(second.upload(segment.to_upload(&history)).await.unwrap().created);
-        assert_eq!(second.verified_end(0), segment.last_offset + 1);
+        assert_eq!(second.verified_end(0, 0), segment.last_offset + 1);
         assert_eq!(second.read(0, usize::MAX, true).await.unwrap(), segment.log);
     }
 }

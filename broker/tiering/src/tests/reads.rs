@@ -57,7 +57,7 @@ async fn every_offset_reads_back_from_every_store() {
     for (store, _directory) in stores().await {
         let (_tier, partition, segments) = filled(store, small(), Codec::None).await;
         assert_eq!(partition.tiered_range(), Some((0, 420)));
-        assert_eq!(partition.verified_end(0), 420);
+        assert_eq!(partition.verified_end(0, 0), 420);
         for segment in &segments {
             for offset in segment.base_offset..=segment.last_offset {
                 for max_bytes in [1, 700, 5_000, 100_000] {
@@ -86,11 +86,11 @@ async fn a_reader_walks_across_objects_and_a_new_broker_reads_the_same() {
     let listing = restarted.refresh(view(&epochs(&[(0, 0), (2, 150)]))).await.unwrap();
     assert_eq!((listing.range, listing.segments, listing.garbage), (Some((0, 420)), 3, 0));
     assert_eq!(
-        restarted.verified_end(0),
+        restarted.verified_end(0, 0),
         0,
         "nothing counts for local deletion before it has been read back"
     );
-    assert_eq!(restarted.verify(0).await.unwrap(), 420);
+    assert_eq!(restarted.verify(0, 0).await.unwrap(), 420);
     for partition in [first, restarted] {
         let mut offset = 0;
         let mut walked = Vec::new();

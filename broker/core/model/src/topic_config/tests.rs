@@ -140,8 +140,8 @@ fn values_that_contradict_each_other_are_refused() {
         (&[tiered, ("local.retention.bytes", "10"), ("retention.bytes", "-1")], true),
         (&[tiered, ("remote.log.copy.disable", "true"), ("local.retention.ms", "5")], false),
         (&[tiered, ("remote.log.copy.disable", "true")], true),
-        (&[tiered, ("cleanup.policy", "compact,delete")], false),
-        (&[tiered, ("cleanup.policy", "compact")], false),
+        (&[tiered, ("cleanup.policy", "compact,delete")], true),
+        (&[tiered, ("cleanup.policy", "compact")], true),
         // Without a tier the local limits rule nothing, and are kept for the day that it is switched on.
         (&[("local.retention.ms", "10"), ("retention.ms", "9")], true),
     ] {
@@ -208,17 +208,4 @@ fn an_existing_topic_keeps_what_was_set_whatever_became_of_the_broker() {
     let newer = overrides(&[("retention.ms", "-1"), ("of.the.future", "1"), ("segment.bytes", "many")]);
     let (config, left_out) = TopicConfig::of_existing(&newer, &without_store);
     assert_eq!((config.retention_ms, left_out.len()), (-1, 2), "{left_out:?}");
-}
-
-#[test]
-fn a_broker_that_tiers_by_default_leaves_compacted_topics_alone() {
-    let mut broker = BrokerConfig::default();
-    broker.tier.enabled = true;
-    broker.topic_defaults.remote_storage_enable = true;
-    assert!(TopicConfig::resolve(&BTreeMap::new(), &broker).unwrap().remote_storage_enable);
-    let mut overrides = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-    let compacted = TopicConfig::resolve(&overrides, &broker).unwrap();
-    assert!(compacted.cleanup_policy.compact && !compacted.remote_storage_enable);
-    overrides.insert("remote.storage.enable".to_owned(), "true".to_owned());
-    assert!(TopicConfig::resolve(&overrides, &broker).is_err(), "who asks for it is refused");
 }

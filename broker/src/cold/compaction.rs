@@ -1,0 +1,187 @@
+//! Compaction of logs whose beginning is cold: the same pass cleans what the store has and what the disk has.
+//!
+//! Whose log lies on the disk as a whole, `housekeeping` compacts. Here the cold segments are fetched one run after the
+//! other, cleaned (`firn_storage::cold_compaction` says in which order and why), and put back as new objects, which
+//! serve instead of the old ones because they are compacted further; the old ones are garbage from then on.
+
+use std::sync::Arc;
+
+use firn_storage::cold_compaction::{CleanedCopy, ColdSegment, CopyRange, SegmentCopy, TieredCompaction};
+use firn_storage::error::StorageError;
+use firn_tier::lineage::LeaderEpochs;
+use firn_tier::select::Link;
+use firn_tiering::partition::TieredPartition;
+use firn_tiering::segment::SegmentToUpload;
+use firn_tiering::whole::WholeObject;
+
+use super::cooling::SegmentFile;
+use super::{Cold, ColdError, view};
+use crate::blocking;
+use crate::partition::{Partition, PartitionError};
+
+impl Cold {
+    /// Compacts the log with its tier, if it has a cold part and is dirty enough. One log at a time: who comes while
+    /// another is compacted comes again with the next cooling.
+    pub(super) async fn compact(
+        &self,
+        partition: &Arc<Partition>,
+        tiered: &TieredPartition,
+    ) -> Result<(), ColdError> {
+        let log = self.broker_config.read().log.clone();
+        let (Ok(_memory), Some(_alone)) = (self.compacting.try_lock(), partition.begin_compaction()) else {
+            return Ok(());
+        };
+        let offsets = partition.offsets()?;
+        if !log.cleaner_enable || offsets.log_start >= offsets.local_start {
+            return Ok(());
+        }
+        tiered.follow(view(partition)?);
+        let chain: Vec<Link> =
+            tiered.chain().into_iter().filter(|link| link.from < offsets.local_start).collect();
+        let threads = usize::try_from(log.cleaner_threads).unwrap_or(0).max(1);
+        let buffer = usize::try_from(log.cleaner_dedupe_buffer_size).unwrap_or(0) / threads;
+        let now_ms = self.environment.clock.now_ms();
+        let begun = {
+            let cold = chain.iter().map(|link| cold_segment(link, offsets.local_start)).collect();
+            let partition = partition.clone();
+            let begin = move || {
+                partition.with_log(|log| log.tiered_compaction(now_ms, offsets.last_stable, buffer, cold))
+            };
+            blocking::run(begin).await?.map_err(PartitionError::from)?
+        };
+        let Some(pass) = begun else { return Ok(()) };
+        let (pass, rewritten) = rewrite_cold(partition, tiered, &chain, pass).await?;
+        let stats = {
+            let partition = partition.clone();
+            let finish = move || {
+                let cleaned = pass.clean_local().map_err(PartitionError::from)?;
+                Ok::<_, PartitionError>(partition.with_log(|log| log.compacted(cleaned, now_ms))??)
+            };
+            blocking::run(finish).await?
+        };
+        tracing::info!(
+            partition = %partition.name,
+            cold_segments_before = rewritten.before,
+            cold_segments_after = rewritten.after,
+            segments_before = stats.segments_before,
+            segments_after = stats.segments_after,
+            bytes_before = stats.bytes_before,
+            bytes_after = stats.bytes_after,
+            applied = stats.applied,
+            "compacted a log and its tier"
+        );
+        Ok(())
+    }
+}
+
+/// How many cold segments changed, and how many there are in their place.
+#[derive(Debug, Default, Clone, Copy)]
+struct Rewritten {
+    before: usize,
+    after: usize,
+}
+
+/// Gathers the dirty keys, and cleans the cold segments.
+async fn rewrite_cold(
+    partition: &Arc<Partition>,
+    tiered: &TieredPartition,
+    chain: &[Link],
+    mut pass: TieredCompaction,
+) -> Result<(TieredCompaction, Rewritten), ColdError> {
+    if let (Some(first), Some(last)) = (chain.first(), chain.last()) {
+        for (_, index) in tiered.transaction_indexes(first.from, last.to).await? {
+            pass.add_transaction_index(&index);
+        }
+    }
+    for link in pass.dirty_cold().into_iter().filter_map(|index| chain.get(index)) {
+        let whole = tiered.whole(*link).await?;
+        let copy;
+        (pass, copy) = fetch(pass, link, &whole).await?;
+        pass = with(pass, move |pass| pass.gather(&copy)).await?.0;
+    }
+    pass = with(pass, TieredCompaction::gather_local).await?.0;
+    let mut rewritten = Rewritten::default();
+    for group in pass.cold_groups() {
+        let links = chain.get(group).unwrap_or_default();
+        let (mut copies, mut epochs, mut last) = (Vec::new(), Vec::new(), None);
+        for link in links {
+            let whole = tiered.whole(*link).await?;
+            let copy;
+            (pass, copy) = fetch(pass, link, &whole).await?;
+            copies.push(copy);
+            epochs.extend(whole.leader_epochs().entries().iter().copied());
+            last = Some(whole);
+        }
+        let cleaned;
+        (pass, cleaned) = with(pass, move |pass| pass.clean_copies(&copies)).await?;
+        let (Some(cleaned), Some(last)) = (cleaned, last) else { continue };
+        rewritten.before += links.len();
+        rewritten.after += 1;
+        let compacted_to = pass.end_offset();
+        let segment = SegmentToUpload {
+            producer_snapshot: last.producer_snapshot().await?,
+            // The objects' own histories: what a lost branch left in them stays marked as such.
+            leader_epochs: LeaderEpochs::from_checkpoint(epochs),
+            ..to_upload(&cleaned, compacted_to, partition.leader_epoch())
+        };
+        let uploaded = tiered.upload(segment).await?;
+        tracing::debug!(partition = %partition.name, object = %uploaded.name, "compacted a cold segment");
+    }
+    Ok((pass, rewritten))
+}
+
+fn cold_segment(link: &Link, local_start: i64) -> ColdSegment {
+    ColdSegment {
+        from: link.from,
+        to: link.to.min(local_start),
+        bytes: link.name.log_bytes,
+        max_timestamp: link.name.max_timestamp,
+        serves_in_part: link.from > link.name.base_offset
+            || link.to.min(local_start) < link.name.end_offset(),
+    }
+}
+
+/// Runs one step of the pass on a thread that may block.
+async fn with<T: Send + 'static>(
+    mut pass: TieredCompaction,
+    step: impl FnOnce(&mut TieredCompaction) -> Result<T, StorageError> + Send + 'static,
+) -> Result<(TieredCompaction, T), ColdError> {
+    let run = move || step(&mut pass).map(|result| (pass, result));
+    Ok(blocking::run(run).await.map_err(PartitionError::from)?)
+}
+
+async fn fetch(
+    pass: TieredCompaction,
+    link: &Link,
+    whole: &WholeObject,
+) -> Result<(TieredCompaction, SegmentCopy), ColdError> {
+    let range = CopyRange {
+        base_offset: link.name.base_offset,
+        end_offset: link.name.end_offset(),
+        from: link.from,
+        to: link.to,
+    };
+    let (pass, mut copy) = with(pass, move |pass| pass.receive(range)).await?;
+    for index in 0.. {
+        let Some(piece) = whole.log_piece(index).await? else { break };
+        let push = move || copy.push(&piece).map(|()| copy);
+        copy = blocking::run(push).await.map_err(PartitionError::from)?;
+    }
+    Ok((pass, copy))
+}
+
+fn to_upload(cleaned: &CleanedCopy, compacted_to: i64, uploader_epoch: i32) -> SegmentToUpload {
+    SegmentToUpload {
+        base_offset: cleaned.base_offset,
+        last_offset: cleaned.last_offset,
+        max_timestamp: cleaned.max_timestamp,
+        compacted_to,
+        uploader_epoch,
+        leader_epochs: LeaderEpochs::default(),
+        log: Arc::new(SegmentFile { file: cleaned.log(), bytes: cleaned.bytes }),
+        offset_index: cleaned.offset_index.clone(),
+        time_index: cleaned.time_index.clone(),
+        transaction_index: cleaned.transaction_index.clone(),
+        producer_snapshot: bytes::Bytes::new(),
+    }
+}
