@@ -110,7 +110,7 @@ impl Cold {
             handles: Mutex::default(),
             collected: Mutex::default(),
             emptied: Mutex::default(),
-            reads: reads::Reads::new(reads_max),
+            reads: reads::Reads::new(reads_max, usize::try_from(settings.read_bytes).unwrap_or(0)),
             topics_deleted: Notify::new(),
             broker_config,
             compacting: tokio::sync::Mutex::default(),

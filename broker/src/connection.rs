@@ -21,14 +21,16 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Answer, ApiError, LaterReply};
 use crate::context::Context;
 use crate::frame_buffer::FrameBuffer;
-use crate::net::Stream;
+use crate::net::{Chunk, Stream};
 
 /// Most produce requests of one connection whose replies wait at a time.
 const REPLIES_WAITING_MAX: usize = 64;
 /// How long a connection keeps its buffer while nothing comes.
 const BUFFER_KEPT: Duration = Duration::from_secs(1);
-/// How often a client that stops in the middle of a large frame is looked at.
+/// How often a client that stops in the middle of a large frame, or of a reply, is looked at.
 const PACE_CHECKED: Duration = Duration::from_secs(1);
+/// How long a client may stop reading a reply that holds cold records while others wait for their memory.
+const STALL_MAX: Duration = Duration::from_secs(5);
 
 /// Why a connection ended, when the client did not simply leave.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,10 @@ pub enum ConnectionError {
         "{arrived} bytes of a frame came while {waited:?} were waited for more, and other requests wait for their memory (queued.max.request.bytes)"
     )]
     TooSlow { arrived: usize, waited: Duration },
+    #[error(
+        "read nothing of its reply for {0:?}, and others wait for the memory of the cold records in it (firn.store.read.bytes)"
+    )]
+    Stalled(Duration),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -99,7 +105,7 @@ impl Connection {
             match api::handle(&self.context, &self.peer, frame).await? {
                 Answer::Now(chunks) => {
                     self.write_waiting().await?;
-                    self.stream.write(chunks).await?;
+                    self.write(chunks).await?;
                 }
                 Answer::Later(reply) => self.waiting.push_back(reply),
                 Answer::None => {}
@@ -124,8 +130,32 @@ impl Connection {
         let Some(reply) = self.waiting.front_mut() else { return Ok(()) };
         let chunks = reply.await;
         self.waiting.pop_front();
-        self.stream.write(chunks?).await?;
-        Ok(())
+        self.write(chunks?).await
+    }
+
+    /// Writes a reply to a client that reads it, however slowly. One that has stopped is idle.
+    async fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), ConnectionError> {
+        let has_cold = chunks.iter().any(|chunk| matches!(chunk, Chunk::Records(_)));
+        let mut writing = std::pin::pin!(self.stream.write(chunks));
+        let (mut written, mut since) = (self.stream.written(), Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut writing => return Ok(done?),
+                () = tokio::time::sleep(PACE_CHECKED.min(self.idle_max)) => {}
+            }
+            if self.stream.written() != written {
+                (written, since) = (self.stream.written(), Instant::now());
+                continue;
+            }
+            let stalled = since.elapsed();
+            if stalled >= self.idle_max {
+                return Err(ConnectionError::Idle(stalled));
+            }
+            if has_cold && stalled >= STALL_MAX && self.context.cold.is_short_of_memory() {
+                return Err(ConnectionError::Stalled(stalled));
+            }
+        }
     }
 
     /// The next whole frame, without its length; `None` when the client has left between two frames.
@@ -140,7 +170,7 @@ impl Connection {
                     biased;
                     chunks = reply => {
                         self.waiting.pop_front();
-                        self.stream.write(chunks?).await?;
+                        self.write(chunks?).await?;
                         continue;
                     }
                     ready = self.stream.readable() => ready?,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 use firn_model::broker_config::settings::NetworkSettings;
@@ -16,6 +17,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 #[derive(Debug)]
 pub enum Chunk {
     Bytes(Bytes),
+    /// Records in memory, cold ones or such as were converted for an old client: many bytes, for which others may wait.
+    Records(Bytes),
     Log(LogSlice),
 }
 
@@ -71,24 +74,37 @@ impl Listener {
         let (stream, peer) = self.0.accept().await?;
         // Replies leave at once: a client that waits for one must not wait for Nagle's timer as well.
         stream.set_nodelay(true)?;
-        Ok((Stream(stream), peer))
+        Ok((Stream::new(stream), peer))
     }
 }
 
 /// One client's connection.
 #[derive(Debug)]
-pub struct Stream(TcpStream);
+pub struct Stream {
+    socket: TcpStream,
+    /// Bytes that the socket has taken, in all.
+    written: AtomicU64,
+}
 
 impl Stream {
+    fn new(socket: TcpStream) -> Self {
+        Self { socket, written: AtomicU64::new(0) }
+    }
+
+    /// Bytes that the socket has taken, in all: what tells a slow reader from one that has stopped.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     /// Waits until bytes are there to read (or the peer is gone). Holds no buffer while it waits.
     pub async fn readable(&self) -> io::Result<()> {
-        self.0.readable().await
+        self.socket.readable().await
     }
 
     /// Reads what is there, at most `limit` bytes, behind what `buffer` holds. Returns 0 when the peer will send no
     /// more, and `WouldBlock` when nothing is there yet.
     pub fn try_read(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<usize> {
-        self.0.try_read_buf(&mut bytes::BufMut::limit(buffer, limit))
+        self.socket.try_read_buf(&mut bytes::BufMut::limit(buffer, limit))
     }
 
     /// Writes all of `chunks`, in order. Bytes leave together; batches go from the page cache to the socket.
@@ -96,7 +112,7 @@ impl Stream {
         let mut waiting: Vec<Bytes> = Vec::new();
         for chunk in chunks {
             match chunk {
-                Chunk::Bytes(bytes) => waiting.push(bytes),
+                Chunk::Bytes(bytes) | Chunk::Records(bytes) => waiting.push(bytes),
                 Chunk::Log(slice) => match slice.file.as_deref().and_then(DiskFile::file) {
                     Some(file) => {
                         self.write_bytes(&mut waiting).await?;
@@ -114,17 +130,18 @@ impl Stream {
         while first < waiting.len() {
             let slices: Vec<io::IoSlice<'_>> =
                 waiting[first..].iter().take(64).map(|bytes| io::IoSlice::new(bytes)).collect();
-            let mut written = match self.0.try_write_vectored(&slices) {
+            let mut written = match self.socket.try_write_vectored(&slices) {
                 Ok(0) if slices.iter().any(|slice| !slice.is_empty()) => {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.0.writable().await?;
+                    self.socket.writable().await?;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
+            self.written.fetch_add(written as u64, Ordering::Relaxed);
             while first < waiting.len() && written >= waiting[first].len() {
                 written -= waiting[first].len();
                 first += 1;
@@ -143,12 +160,13 @@ impl Stream {
         while offset < end {
             let count = ((end - offset) as usize).min(SENDFILE_BYTES_MAX);
             let sent = self
-                .0
+                .socket
                 .async_io(Interest::WRITABLE, || {
-                    rustix::fs::sendfile(self.0.as_fd(), file, Some(&mut offset), count)
+                    rustix::fs::sendfile(self.socket.as_fd(), file, Some(&mut offset), count)
                         .map_err(io::Error::from)
                 })
                 .await?;
+            self.written.fetch_add(sent as u64, Ordering::Relaxed);
             if sent == 0 {
                 // The frame's length has been sent already: only closing the connection tells the client the truth.
                 return Err(io::Error::new(
@@ -170,7 +188,7 @@ mod tests {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
         let client = TcpStream::connect(listener.local_address().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
-        let (Stream(stream), _) = accepted.unwrap();
+        let (Stream { socket: stream, .. }, _) = accepted.unwrap();
         drop(client.unwrap());
         (
             rustix::net::sockopt::socket_send_buffer_size(&stream).unwrap(),

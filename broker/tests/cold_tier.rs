@@ -7,14 +7,18 @@ mod cold_world;
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use cold_world::{
     BATCH_BYTES, BATCHES, DEADLINE, Ground, TOPIC, World, bytes, start_once_unlocked, wait_until,
 };
 use firn::node::StartError;
 use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::protocol::Encodable;
 use firn_tiering::faults::FaultPlan;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 const HUNG: FaultPlan = FaultPlan { hung: Some("/0/"), ..FaultPlan::NONE };
@@ -193,5 +197,32 @@ async fn what_is_tiered_is_known_after_a_restart_before_anything_is_uploaded() {
     let local_start = world.offsets(0).local_start;
     assert_eq!(world.list_offset(0, -4, 0).await.offset, local_start, "where the disk begins");
     assert_eq!(world.list_offset(0, -5, 0).await.offset, local_start - 1, "the last that the store has");
+    world.node.stop().await;
+}
+
+/// Clients that ask for cold records and do not read them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_stop_reading_do_not_keep_the_memory_of_cold_records_from_others() {
+    let scarce = "firn.store.read.bytes=1048576\nsocket.send.buffer.bytes=4096\n";
+    let world = World::start(scarce, FaultPlan::NONE).await;
+    world.cold(0).await;
+    let mut frame = BytesMut::new();
+    // Api key, version 13, correlation, no client's name, no tags.
+    frame.extend_from_slice(&[0, 1, 0, 13, 0, 0, 0, 5, 0xff, 0xff, 0]);
+    world.fetch_request(&[(0, 0)], 10_000).encode(&mut frame, 13).unwrap();
+    let mut stopped = Vec::new();
+    while !world.node.context.cold.is_short_of_memory() {
+        assert!(stopped.len() < 50, "their memory is not bounded");
+        let mut stream = TcpStream::connect(world.node.addresses[0]).await.unwrap();
+        stream.write_u32(frame.len() as u32).await.unwrap();
+        stream.write_all(&frame).await.unwrap();
+        // The reply has begun, or the wait for memory.
+        let began = tokio::time::timeout(Duration::from_secs(1), stream.readable()).await;
+        stopped.push((stream, began));
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while bytes(&world.fetch(&[(0, 0)], 1_000).await[0]) < BATCH_BYTES {
+        assert!(Instant::now() < deadline, "it gets nothing");
+    }
     world.node.stop().await;
 }

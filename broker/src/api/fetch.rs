@@ -86,7 +86,7 @@ impl Found {
     fn chunk(self) -> Chunk {
         match self {
             Found::Local(slice) => Chunk::Log(slice),
-            Found::Bytes(bytes) => Chunk::Bytes(bytes),
+            Found::Bytes(bytes) => Chunk::Records(bytes),
         }
     }
 }

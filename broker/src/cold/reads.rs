@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use firn_model::ids::TopicId;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{Cold, ColdError};
 use crate::partition::Partition;
+use crate::request_memory::Waiting;
 
 /// What makes two reads the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,18 +26,65 @@ struct ReadKey {
 
 type Outcome = Result<Bytes, Arc<ColdError>>;
 
-/// The reads under way, and how many there may be.
+/// A read is cut to a part of the memory that is left, but not below this, so that many slow readers get on.
+const FAIR_SHARE: usize = 4;
+const READ_BYTES_MIN: usize = 256 << 10;
+
+/// The reads under way, how many there may be, and the memory of their records.
 #[derive(Debug)]
 pub(super) struct Reads {
     slots: Arc<Semaphore>,
     slots_max: usize,
+    /// Bytes of records that are read or wait to be sent.
+    memory: Arc<Semaphore>,
+    memory_max: usize,
+    waiting_for_memory: AtomicUsize,
     under_way: Mutex<HashMap<ReadKey, watch::Receiver<Option<Outcome>>>>,
 }
 
 impl Reads {
-    pub(super) fn new(slots_max: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(slots_max)), slots_max, under_way: Mutex::default() }
+    pub(super) fn new(slots_max: usize, memory_max: usize) -> Self {
+        let memory_max = memory_max.min(u32::MAX as usize);
+        Self {
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max,
+            memory: Arc::new(Semaphore::new(memory_max)),
+            memory_max,
+            waiting_for_memory: AtomicUsize::new(0),
+            under_way: Mutex::default(),
+        }
     }
+
+    /// Memory for a read that wants `bytes`: as many, or less if little is left.
+    async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let fair = (self.memory.available_permits() / FAIR_SHARE).max(READ_BYTES_MIN);
+        let bytes = u32::try_from(bytes.min(fair).min(self.memory_max)).unwrap_or(u32::MAX);
+        let _waiting = Waiting::count(&self.waiting_for_memory);
+        match self.memory.clone().acquire_many_owned(bytes).await {
+            Ok(permit) => permit,
+            // It is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Records that give their memory back when they have been sent.
+struct Held {
+    records: Bytes,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.records
+    }
+}
+
+/// `records`, holding as much of `memory` as they take.
+fn hold(records: Bytes, mut memory: OwnedSemaphorePermit) -> Bytes {
+    let spare = memory.num_permits().saturating_sub(records.len());
+    drop(memory.split(spare));
+    Bytes::from_owner(Held { records, _memory: memory })
 }
 
 /// A read under way.
@@ -91,7 +140,9 @@ impl Cold {
         tokio::spawn(async move {
             let outcome = async {
                 let tiered = listed.cold.listed(&partition).await?;
-                Ok(tiered.read(from, max_bytes, at_least_one).await?)
+                let memory = listed.cold.reads.reserve(max_bytes).await;
+                let records = tiered.read(from, memory.num_permits(), at_least_one).await?;
+                Ok(hold(records, memory))
             };
             let outcome: Outcome = outcome.await.map_err(Arc::new);
             // Off the list first: who finds it there gets an outcome that is not older than its question.
@@ -100,6 +151,11 @@ impl Cold {
             done.send_replace(Some(outcome));
         });
         Ok(ColdRead(read))
+    }
+
+    /// True while a read waits for the memory of records that are being sent.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.reads.waiting_for_memory.load(Ordering::Relaxed) > 0
     }
 
     /// The first cold record at or after `timestamp`: offset and timestamp.

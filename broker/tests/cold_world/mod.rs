@@ -197,6 +197,11 @@ impl World {
 
     /// Fetches these partitions from these offsets on.
     pub async fn fetch(&self, from: &[(i32, i64)], max_wait_ms: i32) -> Vec<PartitionData> {
+        let request = self.fetch_request(from, max_wait_ms);
+        self.client.call(&request).await.unwrap().responses.remove(0).partitions
+    }
+
+    pub fn fetch_request(&self, from: &[(i32, i64)], max_wait_ms: i32) -> FetchRequest {
         let partitions = from.iter().map(|(partition, offset)| {
             FetchPartition::default()
                 .with_partition(*partition)
@@ -205,13 +210,12 @@ impl World {
                 .with_partition_max_bytes(1 << 20)
         });
         let topic = FetchTopic::default().with_topic_id(self.topic_id).with_partitions(partitions.collect());
-        let request = FetchRequest::default()
+        FetchRequest::default()
             .with_max_wait_ms(max_wait_ms)
             .with_min_bytes(1)
             .with_max_bytes(50 << 20)
             .with_session_epoch(-1)
-            .with_topics(vec![topic]);
-        self.client.call(&request).await.unwrap().responses.remove(0).partitions
+            .with_topics(vec![topic])
     }
 
     pub async fn list_offset(

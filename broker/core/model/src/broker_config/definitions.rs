@@ -92,6 +92,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("firn.remote.storage.enable", Boolean, "false", Any, "Default of the topic config remote.storage.enable.").cluster_wide(),
     define("firn.store.cache.bytes", Long, "134217728", AtLeast(1 << 20), "How much memory holds chunks read from the object store, in bytes."),
     define("firn.store.garbage.grace.ms", Long, "3600000", AtLeast(0), "How old an object that nothing needs must be before it is deleted, in milliseconds."),
+    define("firn.store.read.bytes", Long, "134217728", Between(1 << 20, u32::MAX as i64), "How much memory holds records read from the object store while they are read and sent, over all clients, in bytes."),
     define("firn.store.request.timeout.ms", Long, "30000", AtLeast(1), "The deadline of one operation of the object store, retries included, in milliseconds."),
     unset("firn.store.url", Text, Any, "The object store that cold segments go to: s3://bucket/prefix or file:///path. None: there is no tier."),
     define("group.initial.rebalance.delay.ms", Int, "3000", AtLeast(0), "How long a new group waits for more members before its first rebalance, in milliseconds."),

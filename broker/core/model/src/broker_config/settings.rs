@@ -88,6 +88,7 @@ pub struct TierSettings {
     /// Kept even when `enabled` is false.
     pub store_url: Option<String>,
     pub cache_bytes: i64,
+    pub read_bytes: i64,
     pub request_timeout_ms: i64,
     pub garbage_grace_ms: i64,
     pub task_interval_ms: i64,
@@ -244,6 +245,7 @@ pub(super) fn tier(layers: &ConfigLayers) -> Result<TierSettings, ConfigError> {
         enabled: store_url.is_some() && wanted != Some(false),
         store_url,
         cache_bytes: layers.long("firn.store.cache.bytes")?,
+        read_bytes: layers.long("firn.store.read.bytes")?,
         request_timeout_ms: layers.long("firn.store.request.timeout.ms")?,
         garbage_grace_ms: layers.long("firn.store.garbage.grace.ms")?,
         task_interval_ms: layers.long("remote.log.manager.task.interval.ms")?,
