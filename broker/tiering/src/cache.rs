@@ -16,7 +16,11 @@ use crate::metrics::TierMetrics;
 pub(crate) enum Piece {
     Footer,
     Section(SectionKind),
-    Chunk(u64),
+    /// A run of whole blocks of the log.
+    Chunk {
+        start: u64,
+        end: u64,
+    },
 }
 
 /// What is cached under: which partition (by the number its handle drew), which object, which piece.
@@ -121,7 +125,7 @@ impl PieceCache {
         let mut entries = self.entries.lock();
         // A chunk keeps its place in the row, however often it is used.
         let known = match key.piece {
-            Piece::Chunk(_) => entries.by_key.peek(&key),
+            Piece::Chunk { .. } => entries.by_key.peek(&key),
             Piece::Footer | Piece::Section(_) => entries.by_key.get(&key),
         };
         let slot = known.map(|entry| entry.slot.clone()).unwrap_or_else(|| {
@@ -191,7 +195,7 @@ mod tests {
             max_timestamp: -1,
             log_bytes: 1 << 20,
         };
-        Key { partition: 0, name, piece: Piece::Chunk(index) }
+        Key { partition: 0, name, piece: Piece::Chunk { start: index, end: index + 1 } }
     }
 
     fn cache(bytes_max: u64) -> PieceCache {

@@ -15,6 +15,9 @@ use crate::error::ReadError;
 use crate::footers::FETCHES_MAX;
 use crate::partition::{Inner, TieredPartition};
 
+/// Chunks of one reader that the cache has room for: the one it reads, and as much again twice for those ahead.
+const CHUNKS_OF_READER: u64 = 3;
+
 /// A batch found in an object's log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FoundBatch {
@@ -34,6 +37,8 @@ pub(crate) struct ObjectLog {
     pub inner: Arc<Inner>,
     pub link: Link,
     pub read: Arc<ReadFooter>,
+    /// Bytes that are fetched and cached as one: less where many read side by side, so that all find room.
+    pub chunk_bytes: u64,
 }
 
 impl TieredPartition {
@@ -97,13 +102,25 @@ impl TieredPartition {
 impl Inner {
     pub(crate) async fn open(self: Arc<Self>, link: Link) -> Result<ObjectLog, ReadError> {
         let read = self.footer(&link.name).await?;
-        Ok(ObjectLog { inner: self, link, read })
+        let chunk_bytes = self.shared_chunk_bytes(&read);
+        Ok(ObjectLog { inner: self, link, read, chunk_bytes })
     }
 
-    /// Bytes of one chunk in objects with these blocks: whole blocks, about as many as configured.
+    /// Bytes of one GET from objects with these blocks: whole blocks, about as many as configured.
     pub(crate) fn chunk_bytes(&self, read: &ReadFooter) -> u64 {
-        let block = u64::from(read.footer.block_bytes.max(1));
-        (u64::from(self.shared.bucket.options.chunk_bytes) / block).max(1) * block
+        whole_blocks(u64::from(self.shared.bucket.options.chunk_bytes), read)
+    }
+
+    /// The same for a reader that shares the cache with others. Each needs room for the chunk that it reads and for
+    /// what follows; a chunk that is dropped before all of it was read is fetched again.
+    fn shared_chunk_bytes(&self, read: &ReadFooter) -> u64 {
+        let readers = self.shared.readers.lock().count() as u64;
+        let share = self.shared.bucket.options.cache_bytes_max / (CHUNKS_OF_READER * readers.max(1));
+        let mut bytes = self.chunk_bytes(read);
+        while bytes > share && bytes > u64::from(read.footer.block_bytes) {
+            bytes = whole_blocks(bytes / 2, read);
+        }
+        bytes
     }
 
     /// One chunk of an object's log, every block of it checked.
@@ -111,11 +128,11 @@ impl Inner {
         &self,
         name: &ObjectName,
         read: &ReadFooter,
-        index: u64,
+        chunk: Range<u64>,
     ) -> Result<Bytes, ReadError> {
-        let key = self.key(name, Piece::Chunk(index));
+        let key = self.key(name, Piece::Chunk { start: chunk.start, end: chunk.end });
         let cached = self.shared.cache.get(key, async {
-            let bytes = self.fetch_chunk(name, read, index).await?;
+            let bytes = self.fetch_chunk(name, read, chunk).await?;
             Ok::<_, ReadError>(Cached::Bytes(bytes))
         });
         match cached.await? {
@@ -126,17 +143,16 @@ impl Inner {
         }
     }
 
-    /// The chunk as the store has it now, past the cache.
+    /// Whole blocks as the store has them now, past the cache.
     pub(crate) async fn fetch_chunk(
         &self,
         name: &ObjectName,
         read: &ReadFooter,
-        index: u64,
+        chunk: Range<u64>,
     ) -> Result<Bytes, ReadError> {
         let path = self.path_of(name);
-        let chunk_bytes = self.chunk_bytes(read);
-        let start = index.saturating_mul(chunk_bytes);
-        let end = start.saturating_add(chunk_bytes).min(read.footer.section(SectionKind::Log).length);
+        let start = chunk.start;
+        let end = chunk.end.min(read.footer.section(SectionKind::Log).length);
         let block_bytes = read.footer.block_bytes.max(1) as usize;
         let first_block = (start / block_bytes as u64) as usize;
         for _ in 0..FETCHES_MAX {
@@ -155,7 +171,19 @@ impl Inner {
     }
 }
 
+/// `bytes`, rounded down to whole blocks, of which there is at least one.
+fn whole_blocks(bytes: u64, read: &ReadFooter) -> u64 {
+    let block = u64::from(read.footer.block_bytes.max(1));
+    (bytes / block).max(1) * block
+}
+
 impl ObjectLog {
+    /// The `index`th chunk's bytes in the log.
+    pub(crate) fn chunk(&self, index: u64) -> Range<u64> {
+        let start = index.saturating_mul(self.chunk_bytes);
+        start..start.saturating_add(self.chunk_bytes).min(self.length())
+    }
+
     pub(crate) fn length(&self) -> u64 {
         self.read.footer.section(SectionKind::Log).length
     }
@@ -169,10 +197,10 @@ impl ObjectLog {
         if range.is_empty() || range.end > self.length() {
             return if range.is_empty() { Ok(Bytes::new()) } else { Err(self.corrupt(range.start)) };
         }
-        let chunk_bytes = self.inner.chunk_bytes(&self.read);
+        let chunk_bytes = self.chunk_bytes;
         let indexes = range.start / chunk_bytes..(range.end - 1) / chunk_bytes + 1;
         let first = indexes.start;
-        let fetches = indexes.map(|index| self.inner.chunk(&self.link.name, &self.read, index));
+        let fetches = indexes.map(|index| self.inner.chunk(&self.link.name, &self.read, self.chunk(index)));
         let chunks = try_join_all(fetches).await?;
         let cut = |index: u64, chunk: &Bytes| {
             let chunk_start = index * chunk_bytes;

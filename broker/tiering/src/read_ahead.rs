@@ -40,6 +40,11 @@ struct Limits {
 }
 
 impl ReadAhead {
+    /// Readers that are remembered, one of which may have just begun.
+    pub(crate) fn count(&self) -> usize {
+        self.readers.len()
+    }
+
     /// Notes a read of `[from, next)` and says how many bytes to run ahead of it: none for a read that continues no
     /// other, then a chunk, then twice as many with each one that does.
     fn note(
@@ -75,7 +80,7 @@ impl Inner {
         next_offset: i64,
         position: u64,
     ) {
-        let chunk_bytes = self.chunk_bytes(&log.read);
+        let chunk_bytes = log.chunk_bytes;
         let options = &self.shared.bucket.options;
         // The rest of the cache is for what readers are reading, or have just read.
         let limits = Limits { one: options.read_ahead_bytes_max, all: options.cache_bytes_max / 3 };
@@ -97,14 +102,16 @@ impl Inner {
     }
 
     fn fetch_ahead(self: Arc<Self>, log: ObjectLog, index: u64) {
-        if self.shared.cache.contains(&self.key(&log.link.name, Piece::Chunk(index))) {
+        let chunk = log.chunk(index);
+        let piece = Piece::Chunk { start: chunk.start, end: chunk.end };
+        if self.shared.cache.contains(&self.key(&log.link.name, piece)) {
             return;
         }
         let Ok(permit) = self.shared.read_ahead.clone().try_acquire_owned() else { return };
         self.shared.metrics.read_ahead_chunks.add(1);
         tokio::spawn(async move {
             // The reader itself meets the same error, if it lasts, and reports it.
-            if let Err(error) = self.chunk(&log.link.name, &log.read, index).await {
+            if let Err(error) = self.chunk(&log.link.name, &log.read, chunk).await {
                 tracing::debug!(%error, "read-ahead failed");
             }
             drop(permit);
@@ -116,7 +123,8 @@ impl Inner {
         let Some(link) = self.selection().link_at(offset).copied().filter(|link| link.from <= offset) else {
             return;
         };
-        if self.shared.cache.contains(&self.key(&link.name, Piece::Chunk(0))) {
+        // Its index is fetched first of all, before its first chunk.
+        if self.shared.cache.contains(&self.key(&link.name, Piece::Section(SectionKind::OffsetIndex))) {
             return;
         }
         let Ok(permit) = self.shared.read_ahead.clone().try_acquire_owned() else { return };
@@ -125,7 +133,7 @@ impl Inner {
             let fetched = async {
                 let log = self.clone().open(link).await?;
                 self.section(&link.name, &log.read, SectionKind::OffsetIndex).await?;
-                self.chunk(&link.name, &log.read, 0).await
+                self.chunk(&link.name, &log.read, log.chunk(0)).await
             };
             if let Err(error) = fetched.await {
                 tracing::debug!(%error, "read-ahead failed");

@@ -123,10 +123,11 @@ impl Inner {
             return Ok(Ok(read));
         }
         let section = read.footer.section(SectionKind::Log);
-        let chunks = section.length.div_ceil(self.chunk_bytes(&read));
+        let chunk_bytes = self.chunk_bytes(&read);
         let mut crc = 0;
-        for index in 0..chunks {
-            match self.fetch_chunk(name, &read, index).await {
+        for index in 0..section.length.div_ceil(chunk_bytes) {
+            let chunk = index * chunk_bytes..(index + 1) * chunk_bytes;
+            match self.fetch_chunk(name, &read, chunk).await {
                 Ok(bytes) => crc = crc32c::crc32c_append(crc, &bytes),
                 Err(ReadError::Corrupt { position, .. }) => {
                     return Ok(Err(format!("bytes from {position} on do not match their checksums")));

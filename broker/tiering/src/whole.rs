@@ -30,16 +30,18 @@ impl WholeObject {
 
     /// The `index`th piece of its log, checked; `None` after the last. A piece is a few MiB of whatever falls into it.
     pub async fn log_piece(&self, index: u64) -> Result<Option<Bytes>, ReadError> {
-        let ObjectLog { inner, link, read } = &self.log;
-        if index.saturating_mul(inner.chunk_bytes(read)) >= self.log.length() {
+        let ObjectLog { inner, link, read, .. } = &self.log;
+        let bytes = inner.chunk_bytes(read);
+        let start = index.saturating_mul(bytes);
+        if start >= self.log.length() {
             return Ok(None);
         }
-        inner.fetch_chunk(&link.name, read, index).await.map(Some)
+        inner.fetch_chunk(&link.name, read, start..start.saturating_add(bytes)).await.map(Some)
     }
 
     /// Kafka's producer snapshot as of the object's end; empty if it carries none.
     pub async fn producer_snapshot(&self) -> Result<Bytes, ReadError> {
-        let ObjectLog { inner, link, read } = &self.log;
+        let ObjectLog { inner, link, read, .. } = &self.log;
         inner.section(&link.name, read, SectionKind::ProducerSnapshot).await
     }
 }
