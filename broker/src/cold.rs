@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, TopicPartition};
+use firn_telemetry::metrics::ColdReadTimes;
 use firn_tier::lineage::{EpochStart, LeaderEpochs};
 use firn_tiering::error::{ReadError as ColdReadError, TierError};
-use firn_tiering::partition::{PartitionView, TieredPartition};
+use firn_tiering::partition::{PartitionView, Sizes, TieredPartition};
 use firn_tiering::tier::Tier;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::environment::Environment;
 use crate::partition::{Partition, PartitionError};
@@ -64,6 +65,9 @@ pub struct Cold {
     /// Partitions whose cold segments were deleted because their topic is tiered no more.
     emptied: Mutex<HashSet<PartitionKey>>,
     reads: reads::Reads,
+    /// One for each partition that may be cooled at a time.
+    coolers: Arc<Semaphore>,
+    coolers_max: usize,
     topics_deleted: Notify,
     broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
     /// One log is compacted with its tier at a time: each takes the memory of one cleaner thread.
@@ -97,10 +101,10 @@ impl Cold {
         partitions: Arc<Partitions>,
         environment: Environment,
         broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
+        read_times: ColdReadTimes,
     ) -> Self {
         let settings = broker_config.read().tier.clone();
-        let reads = [settings.reader_threads, settings.reader_max_pending_tasks];
-        let reads_max = reads.into_iter().map(|count| usize::try_from(count).unwrap_or(0)).sum();
+        let coolers_max = usize::try_from(settings.copier_threads).unwrap_or(0).max(1);
         Self {
             tier,
             cluster_id,
@@ -110,7 +114,9 @@ impl Cold {
             handles: Mutex::default(),
             collected: Mutex::default(),
             emptied: Mutex::default(),
-            reads: reads::Reads::new(reads_max, usize::try_from(settings.read_bytes).unwrap_or(0)),
+            reads: reads::Reads::new(&settings, read_times),
+            coolers: Arc::new(Semaphore::new(coolers_max)),
+            coolers_max,
             topics_deleted: Notify::new(),
             broker_config,
             compacting: tokio::sync::Mutex::default(),
@@ -120,6 +126,27 @@ impl Cold {
     /// Numbers of the store's operations, if there is a store.
     pub fn tier(&self) -> Option<&Tier> {
         self.tier.as_ref()
+    }
+
+    /// What the store holds of each topic, for partitions that were listed.
+    pub fn sizes(&self) -> BTreeMap<TopicId, Sizes> {
+        let mut topics: BTreeMap<TopicId, Sizes> = BTreeMap::new();
+        for ((topic, _), handle) in self.handles.lock().iter() {
+            if handle.listed.initialized() {
+                topics.entry(*topic).or_default().add(&handle.tiered.sizes());
+            }
+        }
+        topics
+    }
+
+    /// The share of the partitions that may be cooled at a time which are not, at this moment.
+    pub fn coolers_idle(&self) -> f64 {
+        self.coolers.available_permits() as f64 / self.coolers_max as f64
+    }
+
+    /// Reads of cold records as they stand.
+    pub fn reads(&self) -> &reads::Reads {
+        &self.reads
     }
 
     fn handle(&self, name: &TopicPartition, id: TopicId) -> Result<Handle, ColdError> {

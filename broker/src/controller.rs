@@ -4,11 +4,13 @@
 //! created can be written to, and the one that was deleted is gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::image::Image;
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::blocking;
 use crate::environment::Environment;
@@ -28,6 +30,19 @@ pub enum ProposeError {
     Closed,
 }
 
+/// How far the metadata log has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// False once the log is closed or has failed: no change is possible any more.
+    pub active: bool,
+    /// Offset after the last record. All of them are committed.
+    pub end_offset: i64,
+    /// Records and batches of this process, and how long all of the batches took together.
+    pub records: u64,
+    pub commits: u64,
+    pub committing: Duration,
+}
+
 /// Owns the metadata log; hands out snapshots of the image.
 #[derive(Debug)]
 pub struct Controller {
@@ -36,11 +51,24 @@ pub struct Controller {
     image: RwLock<Image>,
     follower: Follower,
     environment: Environment,
+    progress: Arc<RwLock<Progress>>,
 }
 
 impl Controller {
     pub fn new(log: MetadataLog, image: Image, follower: Follower, environment: Environment) -> Self {
-        Self { log: Arc::new(Mutex::new(Some(log))), image: RwLock::new(image), follower, environment }
+        let progress = Progress { active: true, end_offset: log.end_offset(), ..Progress::default() };
+        Self {
+            log: Arc::new(Mutex::new(Some(log))),
+            image: RwLock::new(image),
+            follower,
+            environment,
+            progress: Arc::new(RwLock::new(progress)),
+        }
+    }
+
+    /// How far the metadata log has come. Waits for no change that is under way.
+    pub fn progress(&self) -> Progress {
+        *self.progress.read()
     }
 
     /// The metadata as it stands. Costs nothing and does not change under its holder.
@@ -63,11 +91,14 @@ impl Controller {
         next.apply_all(&records).map_err(|error| DecisionError::UnknownServerError(error.to_string()))?;
         let now_ms = self.environment.clock.now_ms();
         let follower = self.follower.clone();
+        let progress = self.progress.clone();
         let (next, written) = blocking::run(move || {
+            let started = Instant::now();
             let written = match log.as_mut() {
                 None => Err(ProposeError::Closed),
                 Some(open) => open.write(&records, now_ms).map_err(ProposeError::from),
             };
+            progress.write().wrote(&log, records.len(), started.elapsed(), written.is_ok());
             if written.is_err() {
                 *log = None;
             } else {
@@ -88,9 +119,22 @@ impl Controller {
 
     /// Closes the metadata log for good.
     pub async fn close(&self) -> Result<(), MetadataError> {
-        match self.log.lock().await.take() {
+        let log = self.log.lock().await.take();
+        self.progress.write().active = false;
+        match log {
             Some(log) => Ok(blocking::run(move || log.close()).await?),
             None => Ok(()),
         }
+    }
+}
+
+impl Progress {
+    fn wrote(&mut self, log: &Option<MetadataLog>, records: usize, took: Duration, succeeded: bool) {
+        self.active = succeeded;
+        let Some(log) = log.as_ref().filter(|_| succeeded) else { return };
+        self.end_offset = log.end_offset();
+        self.records += records as u64;
+        self.commits += 1;
+        self.committing += took;
     }
 }

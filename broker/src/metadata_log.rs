@@ -32,7 +32,7 @@ use crate::metadata_snapshot::{self, SnapshotId};
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 const TOPIC_ID: TopicId = TopicId(Uuid::from_u128(1));
 /// One controller writes the log, for good.
-const EPOCH: i32 = 0;
+pub const EPOCH: i32 = 0;
 /// Bytes that are read at a time when the log is replayed.
 const REPLAY_BYTES: usize = 4 << 20;
 

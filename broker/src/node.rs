@@ -132,7 +132,7 @@ impl Node {
         node.tasks.spawn(context.groups.clone().run_timers(node.shutdown.clone()));
         if let Some(listener) = doors {
             let shutdown = node.shutdown.clone();
-            let observed = Arc::new(ObservedBroker(context.clone()));
+            let observed = Arc::new(ObservedBroker::new(context.clone()));
             node.tasks.spawn(async move {
                 if let Err(error) = http::serve(listener, observed, shutdown.cancelled_owned()).await {
                     tracing::error!(%error, "/metrics, /healthz and /readyz are served no more");
@@ -151,9 +151,8 @@ impl Node {
     fn start_cooling(&self) {
         let tier = self.context.config().tier.clone();
         let period = Duration::from_millis(u64::try_from(tier.task_interval_ms).unwrap_or(1).max(1));
-        let at_once = usize::try_from(tier.copier_threads).unwrap_or(1).max(1);
         let (context, shutdown) = (&self.context, &self.shutdown);
-        self.tasks.spawn(context.cold.clone().run(period, at_once, shutdown.clone()));
+        self.tasks.spawn(context.cold.clone().run(period, shutdown.clone()));
         self.tasks.spawn(remote_deletes::run(context.clone(), period, shutdown.clone()));
     }
 
@@ -275,8 +274,14 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         )
     };
     open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
-    let cold =
-        Cold::new(tier, cluster_id.clone(), partitions.clone(), environment.clone(), broker_config.clone());
+    let cold = Cold::new(
+        tier,
+        cluster_id.clone(),
+        partitions.clone(),
+        environment.clone(),
+        broker_config.clone(),
+        metrics.cold_read_times.clone(),
+    );
     Ok(Context {
         node_id,
         cluster_id,

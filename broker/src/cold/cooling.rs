@@ -15,7 +15,6 @@ use firn_storage::tier_handover::SealedSegment;
 use firn_tier::retention::{Retention, retained_start};
 use firn_tiering::partition::TieredPartition;
 use firn_tiering::segment::{SegmentSource, SegmentToUpload};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
@@ -24,13 +23,12 @@ use crate::blocking;
 use crate::partition::{Partition, PartitionError};
 
 impl Cold {
-    /// Cools every partition that wants it, again and again, until `shutdown`: at most `at_once` at a time
-    /// (`remote.log.manager.copier.thread.pool.size`), and each at most once at a time.
-    pub async fn run(self: Arc<Self>, period: Duration, at_once: usize, shutdown: CancellationToken) {
+    /// Cools every partition that wants it, again and again, until `shutdown`: as many at a time as
+    /// `remote.log.manager.copier.thread.pool.size` says, and each at most once at a time.
+    pub async fn run(self: Arc<Self>, period: Duration, shutdown: CancellationToken) {
         if self.tier.is_none() {
             return;
         }
-        let permits = Arc::new(Semaphore::new(at_once));
         let mut under_way: JoinMap<PartitionKey, ()> = JoinMap::new();
         loop {
             tokio::select! {
@@ -44,12 +42,12 @@ impl Cold {
                     continue;
                 }
                 let permit = tokio::select! {
-                    permit = permits.clone().acquire_owned() => permit,
+                    permit = self.coolers.clone().acquire_owned() => permit,
                     () = shutdown.cancelled() => break,
                 };
                 let cold = self.clone();
                 under_way.spawn(key, async move {
-                    match cold.cool(&partition).await {
+                    match Box::pin(cold.cool(&partition)).await {
                         Ok(()) | Err(ColdError::Partition(PartitionError::Closed)) => {}
                         Err(error) => {
                             tracing::warn!(partition = %partition.name, %error, "cooling failed; it is tried again");

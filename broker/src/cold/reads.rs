@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use firn_model::broker_config::settings::TierSettings;
 use firn_model::ids::TopicId;
+use firn_telemetry::metrics::ColdReadTimes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -32,27 +34,55 @@ const READ_BYTES_MIN: usize = 256 << 10;
 
 /// The reads under way, how many there may be, and the memory of their records.
 #[derive(Debug)]
-pub(super) struct Reads {
+pub struct Reads {
     slots: Arc<Semaphore>,
     slots_max: usize,
     /// Bytes of records that are read or wait to be sent.
     memory: Arc<Semaphore>,
     memory_max: usize,
     waiting_for_memory: AtomicUsize,
+    /// `remote.log.reader.threads`: reads beyond these wait for the store's attention.
+    readers: usize,
+    times: ColdReadTimes,
     under_way: Mutex<HashMap<ReadKey, watch::Receiver<Option<Outcome>>>>,
 }
 
 impl Reads {
-    pub(super) fn new(slots_max: usize, memory_max: usize) -> Self {
-        let memory_max = memory_max.min(u32::MAX as usize);
+    pub(super) fn new(settings: &TierSettings, times: ColdReadTimes) -> Self {
+        let count = |value: i32| usize::try_from(value).unwrap_or(0);
+        let readers = count(settings.reader_threads);
+        let slots_max = readers + count(settings.reader_max_pending_tasks);
+        let memory_max = usize::try_from(settings.read_bytes).unwrap_or(0).min(u32::MAX as usize);
         Self {
             slots: Arc::new(Semaphore::new(slots_max)),
             slots_max,
             memory: Arc::new(Semaphore::new(memory_max)),
             memory_max,
             waiting_for_memory: AtomicUsize::new(0),
+            readers,
+            times,
             under_way: Mutex::default(),
         }
+    }
+
+    /// Reads beyond as many as may ask the store at a time.
+    pub fn queued(&self) -> usize {
+        self.busy().saturating_sub(self.readers)
+    }
+
+    /// The share of the readers that have nothing to do at this moment.
+    pub fn readers_idle(&self) -> f64 {
+        let idle = self.readers.saturating_sub(self.busy());
+        idle as f64 / self.readers.max(1) as f64
+    }
+
+    /// Memory of records that are read or wait to be sent.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_max.saturating_sub(self.memory.available_permits())
+    }
+
+    fn busy(&self) -> usize {
+        self.slots_max.saturating_sub(self.slots.available_permits())
     }
 
     /// Memory for a read that wants `bytes`: as many, or less if little is left.
@@ -138,6 +168,7 @@ impl Cold {
         let listed = Listed { cold: self.clone(), key };
         let partition = partition.clone();
         tokio::spawn(async move {
+            let began = Instant::now();
             let outcome = async {
                 let tiered = listed.cold.listed(&partition).await?;
                 let memory = listed.cold.reads.reserve(max_bytes).await;
@@ -145,6 +176,7 @@ impl Cold {
                 Ok(hold(records, memory))
             };
             let outcome: Outcome = outcome.await.map_err(Arc::new);
+            listed.cold.reads.times.finished(began.elapsed());
             // Off the list first: who finds it there gets an outcome that is not older than its question.
             drop(listed);
             drop(slot);

@@ -66,6 +66,16 @@ impl PartitionLog {
         Ok(found)
     }
 
+    /// How many sealed segments there are that [`PartitionLog::sealed_segments`] would tell of, and their bytes. Reads no file.
+    pub fn sealed_size(&self, from_offset: i64, below_offset: i64) -> (usize, u64) {
+        let sealed = self.segments.len().saturating_sub(1);
+        let all = self.segments.iter().enumerate().take(sealed);
+        let within = all.filter(|(index, segment)| {
+            segment.base_offset >= from_offset && self.segment_end(*index) <= below_offset && segment.size > 0
+        });
+        within.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.size))
+    }
+
     /// The sealed segment that begins at `base_offset`, with its files; `None` when it is no more.
     pub fn sealed_segment(&self, base_offset: i64) -> Result<Option<SealedSegment>, StorageError> {
         let Ok(index) = self.segments.binary_search_by_key(&base_offset, |segment| segment.base_offset)

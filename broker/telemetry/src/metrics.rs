@@ -48,6 +48,16 @@ impl RequestTraffic {
     }
 }
 
+/// How long reads of cold records took.
+#[derive(Debug, Clone)]
+pub struct ColdReadTimes(Histogram);
+
+impl ColdReadTimes {
+    pub fn finished(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64() * 1000.0);
+    }
+}
+
 /// All that is counted as it happens.
 #[derive(Debug)]
 pub struct Metrics {
@@ -62,6 +72,7 @@ pub struct Metrics {
     failed_fetch_requests: IntCounterVec,
     requests: IntCounterVec,
     request_times: HistogramVec,
+    pub cold_read_times: ColdReadTimes,
     pub connections: IntGauge,
     pub connections_refused: IntCounter,
     pub malformed_requests: IntCounter,
@@ -76,6 +87,11 @@ impl Metrics {
         let times = HistogramOpts::new(
             "kafka_network_requestmetrics_totaltimems",
             "From a request's arrival to its reply, or to where only its reply waits, in milliseconds",
+        )
+        .buckets(REQUEST_TIME_BUCKETS_MS.to_vec());
+        let cold_reads = HistogramOpts::new(
+            "kafka_log_remote_remotelogmanager_remotelogreaderfetchrateandtimems",
+            "Time of reads of cold records, in milliseconds",
         )
         .buckets(REQUEST_TIME_BUCKETS_MS.to_vec());
         let metrics = Self {
@@ -96,6 +112,7 @@ impl Metrics {
                 &["request"],
             )?,
             request_times: HistogramVec::new(times, &["request"])?,
+            cold_read_times: ColdReadTimes(Histogram::with_opts(cold_reads)?),
             connections: IntGauge::new(
                 "kafka_server_socket_server_metrics_connection_count",
                 "Open connections",
@@ -114,7 +131,7 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 12] = [
+        let all: [Box<dyn Collector>; 13] = [
             Box::new(self.messages_in.clone()),
             Box::new(self.bytes_in.clone()),
             Box::new(self.bytes_out.clone()),
@@ -124,6 +141,7 @@ impl Metrics {
             Box::new(self.failed_fetch_requests.clone()),
             Box::new(self.requests.clone()),
             Box::new(self.request_times.clone()),
+            Box::new(self.cold_read_times.0.clone()),
             Box::new(self.connections.clone()),
             Box::new(self.connections_refused.clone()),
             Box::new(self.malformed_requests.clone()),

@@ -17,6 +17,7 @@ use crate::metrics::{Operation, TierMetrics};
 use crate::options::TierOptions;
 use crate::retry::{Backoff, RetryBudget};
 use crate::store::Store;
+use crate::traffic::Traffic;
 
 /// The store as the tier uses it.
 #[derive(Debug)]
@@ -109,10 +110,15 @@ impl Bucket {
         Err(StoreError { operation, path: path.to_string(), attempts, failure: last })
     }
 
-    /// One ranged GET; the store must send all bytes of `range`.
-    pub(crate) async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes, StoreError> {
+    /// One ranged GET for a topic; the store must send all bytes of `range`.
+    pub(crate) async fn get_range(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+        topic: &Traffic,
+    ) -> Result<Bytes, StoreError> {
         let expected = range.end.saturating_sub(range.start);
-        self.metrics.fetch_requests.add(1);
+        self.metrics.count(topic, |traffic| traffic.fetch_requests.add(1));
         let outcome = self
             .call(Operation::Get, path, || async {
                 let options =
@@ -123,8 +129,8 @@ impl Bucket {
             })
             .await;
         match &outcome {
-            Ok(bytes) => self.metrics.fetch_bytes.add(bytes.len() as u64),
-            Err(_) => self.metrics.fetch_errors.add(1),
+            Ok(bytes) => self.metrics.count(topic, |traffic| traffic.fetch_bytes.add(bytes.len() as u64)),
+            Err(_) => self.metrics.count(topic, |traffic| traffic.fetch_errors.add(1)),
         }
         outcome
     }
@@ -158,14 +164,14 @@ impl Bucket {
         .await
     }
 
-    /// Deletes an object. That it is gone already is as good.
-    pub(crate) async fn delete(&self, path: &Path) -> Result<(), StoreError> {
-        self.metrics.delete_requests.add(1);
+    /// Deletes an object of a topic. That it is gone already is as good.
+    pub(crate) async fn delete(&self, path: &Path, topic: &Traffic) -> Result<(), StoreError> {
+        self.metrics.count(topic, |traffic| traffic.delete_requests.add(1));
         let outcome =
             self.call(Operation::Delete, path, || async { Ok(self.objects().delete(path).await?) }).await;
         match outcome {
             Err(error) if !error.failure.is_not_found() => {
-                self.metrics.delete_errors.add(1);
+                self.metrics.count(topic, |traffic| traffic.delete_errors.add(1));
                 Err(error)
             }
             _ => Ok(()),

@@ -13,6 +13,7 @@ use crate::cache::Piece;
 use crate::error::TierError;
 use crate::partition::{Inner, Listing, PartitionView, TieredPartition};
 use crate::tier::Tier;
+use crate::traffic::Traffic;
 
 /// What a collection did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,7 +75,13 @@ impl TieredPartition {
             match by_file_name.get(&file_name) {
                 Some(name) => self.inner.delete_object(name).await?,
                 None => {
-                    delete_leftover(&self.inner.shared.bucket, &self.inner.directory, &file_name).await?;
+                    delete_leftover(
+                        &self.inner.shared.bucket,
+                        &self.inner.directory,
+                        &file_name,
+                        &self.inner.traffic,
+                    )
+                    .await?;
                 }
             }
             let mut state = self.inner.state.lock();
@@ -90,7 +97,8 @@ impl TieredPartition {
     /// an upload still under way may land after it, so the caller repeats this once their deadlines have passed.
     /// Returns how many objects went.
     pub async fn delete_all(&self) -> Result<usize, TierError> {
-        let deleted = delete_folder(&self.inner.shared.bucket, &self.inner.directory).await?;
+        let deleted =
+            delete_folder(&self.inner.shared.bucket, &self.inner.directory, &self.inner.traffic).await?;
         let mut state = self.inner.state.lock();
         state.facts.clear();
         state.objects.clear();
@@ -101,16 +109,16 @@ impl TieredPartition {
 }
 
 /// Deletes all that is ours in a partition's folder.
-async fn delete_folder(bucket: &Bucket, folder: &Path) -> Result<usize, TierError> {
+async fn delete_folder(bucket: &Bucket, folder: &Path, topic: &Traffic) -> Result<usize, TierError> {
     let listed = bucket.list(folder).await?.into_iter().map(|meta| meta.location);
     let ours = listed.filter(|path| match below(path, folder).as_slice() {
         [file] => classify(file) != Found::Foreign,
         _ => false,
     });
-    let objects = delete_objects(bucket, ours.collect()).await?;
+    let objects = delete_objects(bucket, ours.collect(), topic).await?;
     let mut streams = 0;
     for file_name in left_behind_streams(bucket, folder).await {
-        delete_leftover(bucket, folder, &file_name).await?;
+        delete_leftover(bucket, folder, &file_name, topic).await?;
         streams += 1;
     }
     Ok(objects + streams)
@@ -133,9 +141,10 @@ impl Tier {
             [partition, file] => is_partition_folder(partition) && classify(file) != Found::Foreign,
             _ => false,
         });
-        let mut deleted = delete_objects(bucket, ours.collect()).await?;
+        let traffic = self.shared.metrics.topics.topic(topic);
+        let mut deleted = delete_objects(bucket, ours.collect(), &traffic).await?;
         for partition in local_partitions(bucket, &folder).await {
-            deleted += delete_folder(bucket, &folder.clone().join(partition)).await?;
+            deleted += delete_folder(bucket, &folder.clone().join(partition), &traffic).await?;
         }
         Ok(deleted)
     }
@@ -148,9 +157,9 @@ fn below(path: &Path, folder: &Path) -> Vec<String> {
 }
 
 /// Deletes objects, several at a time.
-async fn delete_objects(bucket: &Bucket, paths: Vec<Path>) -> Result<usize, TierError> {
+async fn delete_objects(bucket: &Bucket, paths: Vec<Path>, topic: &Traffic) -> Result<usize, TierError> {
     let count = paths.len();
-    let deletes = paths.into_iter().map(|path| async move { bucket.delete(&path).await });
+    let deletes = paths.into_iter().map(|path| async move { bucket.delete(&path, topic).await });
     stream::iter(deletes).buffer_unordered(bucket.options.admin_max).try_collect::<()>().await?;
     bucket.metrics.collected_objects.add(count as u64);
     Ok(count)
@@ -161,7 +170,7 @@ const STREAM_MARK: char = '#';
 
 impl Inner {
     async fn delete_object(&self, name: &ObjectName) -> Result<(), TierError> {
-        self.shared.bucket.delete(&self.path_of(name)).await?;
+        self.shared.bucket.delete(&self.path_of(name), &self.traffic).await?;
         self.shared.cache.remove(&self.key(name, Piece::Footer));
         let mut state = self.state.lock();
         state.forget(name);
@@ -171,7 +180,12 @@ impl Inner {
     }
 }
 
-async fn delete_leftover(bucket: &Bucket, folder: &Path, file_name: &str) -> Result<(), TierError> {
+async fn delete_leftover(
+    bucket: &Bucket,
+    folder: &Path,
+    file_name: &str,
+    topic: &Traffic,
+) -> Result<(), TierError> {
     match (&bucket.store.directory, file_name.contains(STREAM_MARK)) {
         (Some(root), true) => {
             let file = root.join(folder.as_ref()).join(file_name);
@@ -183,7 +197,7 @@ async fn delete_leftover(bucket: &Bucket, folder: &Path, file_name: &str) -> Res
                 _ => Ok(()),
             }
         }
-        _ => Ok(bucket.delete(&folder.clone().join(file_name)).await?),
+        _ => Ok(bucket.delete(&folder.clone().join(file_name), topic).await?),
     }
 }
 

@@ -87,14 +87,14 @@ impl Inner {
     ) -> Result<Result<ReadFooter, FooterError>, StoreError> {
         let path = self.path_of(name);
         let tail_from = size.saturating_sub(TAIL_BYTES);
-        let mut tail = self.shared.bucket.get_range(&path, tail_from..size).await?;
+        let mut tail = self.shared.bucket.get_range(&path, tail_from..size, &self.traffic).await?;
         let trailer = match Trailer::parse(&tail, size) {
             Ok(trailer) => trailer,
             Err(error) => return Ok(Err(error)),
         };
         if trailer.footer_length() > tail.len() {
             let from = size.saturating_sub(trailer.footer_length() as u64);
-            tail = self.shared.bucket.get_range(&path, from..size).await?;
+            tail = self.shared.bucket.get_range(&path, from..size, &self.traffic).await?;
         }
         let footer = match Footer::parse(&tail, size) {
             Ok(footer) if footer.name() == *name => footer,
@@ -110,7 +110,7 @@ impl Inner {
             None if section.length == 0 => Bytes::new(),
             None => {
                 let range = section.offset..section.offset.saturating_add(section.length);
-                self.shared.bucket.get_range(&path, range).await?
+                self.shared.bucket.get_range(&path, range, &self.traffic).await?
             }
         };
         if crc32c::crc32c(&blocks) != section.crc {
@@ -135,7 +135,7 @@ impl Inner {
             let path = self.path_of(name);
             let range = section.offset..section.offset.saturating_add(section.length);
             for _ in 0..FETCHES_MAX {
-                let bytes = self.shared.bucket.get_range(&path, range.clone()).await?;
+                let bytes = self.shared.bucket.get_range(&path, range.clone(), &self.traffic).await?;
                 if crc32c::crc32c(&bytes) == section.crc {
                     return Ok(Cached::Bytes(bytes));
                 }

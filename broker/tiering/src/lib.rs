@@ -18,6 +18,7 @@ mod retry;
 pub mod segment;
 pub mod store;
 pub mod tier;
+pub mod traffic;
 mod upload;
 mod verify;
 pub mod whole;

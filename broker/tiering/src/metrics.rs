@@ -1,8 +1,11 @@
 //! What the tier counts: per operation of the store, and by the names Kafka's dashboards know (KIP-405).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::traffic::{Topics, Traffic, TrafficSnapshot};
 
 /// A kind of call to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +83,7 @@ pub(crate) struct OperationMetrics {
     pub attempts: Counter,
     pub errors: Counter,
     pub timeouts: Counter,
-    pub latency_ms_sum: Counter,
+    pub latency_us_sum: Counter,
     pub latency: [Counter; LATENCY_BOUNDS_MS.len() + 1],
 }
 
@@ -88,21 +91,15 @@ pub(crate) struct OperationMetrics {
 #[derive(Debug, Default)]
 pub struct TierMetrics {
     pub(crate) operations: [OperationMetrics; Operation::ALL.len()],
-    pub(crate) copy_bytes: Counter,
-    pub(crate) copy_requests: Counter,
-    pub(crate) copy_errors: Counter,
-    pub(crate) fetch_bytes: Counter,
-    pub(crate) fetch_requests: Counter,
-    pub(crate) fetch_errors: Counter,
-    pub(crate) delete_requests: Counter,
-    pub(crate) delete_errors: Counter,
+    /// Of all topics together, those included that are deleted.
+    pub(crate) traffic: Traffic,
+    pub(crate) topics: Topics,
     pub(crate) retries_refused: Counter,
     pub(crate) corrupt_chunks: Counter,
     pub(crate) cache_hits: Counter,
     pub(crate) cache_misses: Counter,
     pub(crate) read_ahead_chunks: Counter,
     pub(crate) collected_objects: Counter,
-    pub(crate) foreign_objects: Counter,
 }
 
 /// One operation's numbers at one moment.
@@ -117,23 +114,19 @@ pub struct OperationSnapshot {
     pub errors: u64,
     pub timeouts: u64,
     /// Sum over all attempts.
-    pub latency_ms_sum: u64,
+    pub latency_sum: Duration,
     /// Attempts per bucket of [`LATENCY_BOUNDS_MS`], not cumulative; the last bucket holds the rest.
     pub latency_buckets: Vec<u64>,
 }
 
-/// The tier's numbers at one moment. Names follow Kafka's `Remote{Copy,Fetch,Delete}{Bytes,Requests,Errors}PerSec`.
+/// The tier's numbers at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TierSnapshot {
     pub operations: Vec<OperationSnapshot>,
-    pub remote_copy_bytes: u64,
-    pub remote_copy_requests: u64,
-    pub remote_copy_errors: u64,
-    pub remote_fetch_bytes: u64,
-    pub remote_fetch_requests: u64,
-    pub remote_fetch_errors: u64,
-    pub remote_delete_requests: u64,
-    pub remote_delete_errors: u64,
+    /// Of all topics together, those included that are deleted.
+    pub traffic: TrafficSnapshot,
+    /// By topic, as long as somebody holds a partition of it.
+    pub topics: BTreeMap<String, TrafficSnapshot>,
     /// Retries that were not made because the budget was spent.
     pub retries_refused: u64,
     /// Chunks whose bytes did not match their checksums, each fetched again.
@@ -143,11 +136,15 @@ pub struct TierSnapshot {
     pub cache_bytes: u64,
     pub read_ahead_chunks: u64,
     pub collected_objects: u64,
-    /// Objects of other origin seen in listings: left alone.
-    pub foreign_objects: u64,
 }
 
 impl TierMetrics {
+    /// Counts for a topic and for all.
+    pub(crate) fn count(&self, topic: &Traffic, count: impl Fn(&Traffic)) {
+        count(topic);
+        count(&self.traffic);
+    }
+
     pub(crate) fn operation(&self, operation: Operation) -> &OperationMetrics {
         let [list, head, get, put, create, part, complete, abort, copy, delete] = &self.operations;
         match operation {
@@ -173,20 +170,14 @@ impl TierMetrics {
                 attempts: metrics.attempts.get(),
                 errors: metrics.errors.get(),
                 timeouts: metrics.timeouts.get(),
-                latency_ms_sum: metrics.latency_ms_sum.get(),
+                latency_sum: Duration::from_micros(metrics.latency_us_sum.get()),
                 latency_buckets: metrics.latency.iter().map(Counter::get).collect(),
             }
         });
         TierSnapshot {
             operations: operations.collect(),
-            remote_copy_bytes: self.copy_bytes.get(),
-            remote_copy_requests: self.copy_requests.get(),
-            remote_copy_errors: self.copy_errors.get(),
-            remote_fetch_bytes: self.fetch_bytes.get(),
-            remote_fetch_requests: self.fetch_requests.get(),
-            remote_fetch_errors: self.fetch_errors.get(),
-            remote_delete_requests: self.delete_requests.get(),
-            remote_delete_errors: self.delete_errors.get(),
+            traffic: self.traffic.snapshot(),
+            topics: self.topics.snapshot(),
             retries_refused: self.retries_refused.get(),
             corrupt_chunks: self.corrupt_chunks.get(),
             cache_hits: self.cache_hits.get(),
@@ -194,19 +185,18 @@ impl TierMetrics {
             cache_bytes,
             read_ahead_chunks: self.read_ahead_chunks.get(),
             collected_objects: self.collected_objects.get(),
-            foreign_objects: self.foreign_objects.get(),
         }
     }
 }
 
 impl OperationMetrics {
     pub(crate) fn attempted(&self, took: Duration, failed: bool, timed_out: bool) {
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.attempts.add(1);
         self.errors.add(u64::from(failed));
         self.timeouts.add(u64::from(timed_out));
-        self.latency_ms_sum.add(took_ms);
-        let bucket = LATENCY_BOUNDS_MS.partition_point(|&bound| bound < took_ms);
+        self.latency_us_sum.add(took_us);
+        let bucket = LATENCY_BOUNDS_MS.partition_point(|&bound| Duration::from_millis(bound) < took);
         if let Some(bucket) = self.latency.get(bucket) {
             bucket.add(1);
         }

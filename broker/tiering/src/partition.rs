@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::error::{ReadError, TierError};
 use crate::footers::FooterOutcome;
 use crate::tier::Shared;
+use crate::traffic::Traffic;
 
 /// What the broker knows of the partition's log, and the bucket does not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +53,38 @@ pub struct Listing {
     pub deposed: bool,
 }
 
+/// What the bucket holds of a partition, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Objects of segments, whether they serve or not.
+    pub objects: usize,
+    /// Objects that serve, and the bytes of their logs.
+    pub segments: usize,
+    pub log_bytes: u64,
+    /// Objects that nothing needs and that are not deleted yet, and the bytes of their logs.
+    pub garbage: usize,
+    pub garbage_bytes: u64,
+    /// Ranges inside the tier that nothing serves.
+    pub holes: usize,
+    /// Names of other origin: left alone.
+    pub foreign: usize,
+    /// Objects that are not what their names say.
+    pub damaged: usize,
+}
+
+impl Sizes {
+    pub fn add(&mut self, other: &Sizes) {
+        self.objects += other.objects;
+        self.segments += other.segments;
+        self.log_bytes += other.log_bytes;
+        self.garbage += other.garbage;
+        self.garbage_bytes += other.garbage_bytes;
+        self.holes += other.holes;
+        self.foreign += other.foreign;
+        self.damaged += other.damaged;
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Object {
     pub size: u64,
@@ -71,6 +104,7 @@ pub(crate) struct State {
     /// Staged names of this process's own uploads: not garbage while they last.
     pub uploading: BTreeSet<String>,
     pub foreign: usize,
+    pub sizes: Sizes,
 }
 
 impl State {
@@ -80,7 +114,19 @@ impl State {
             end_offset: self.view.log_end_offset,
             leader_epochs: &self.view.leader_epochs,
         };
-        self.selection = Arc::new(select(&self.facts, &view));
+        let selection = select(&self.facts, &view);
+        let serving: BTreeSet<ObjectName> = selection.chain.iter().map(|link| link.name).collect();
+        self.sizes = Sizes {
+            objects: self.objects.len(),
+            segments: serving.len(),
+            log_bytes: serving.iter().map(|name| name.log_bytes).sum(),
+            garbage: selection.garbage.len(),
+            garbage_bytes: selection.garbage.keys().map(|name| name.log_bytes).sum(),
+            holes: selection.holes().len(),
+            foreign: self.foreign,
+            damaged: self.facts.values().filter(|facts| **facts == Facts::Damaged).count(),
+        };
+        self.selection = Arc::new(selection);
     }
 
     pub(crate) fn forget(&mut self, name: &ObjectName) {
@@ -94,16 +140,15 @@ impl State {
     }
 
     fn listing(&self) -> Listing {
-        let serving: BTreeSet<ObjectName> = self.selection.chain.iter().map(|link| link.name).collect();
         Listing {
             range: self.selection.last_run(),
             holes: self.selection.holes(),
-            segments: serving.len(),
-            log_bytes: serving.iter().map(|name| name.log_bytes).sum(),
-            garbage: self.selection.garbage.len(),
+            segments: self.sizes.segments,
+            log_bytes: self.sizes.log_bytes,
+            garbage: self.sizes.garbage,
             staged: self.staged.len(),
             foreign: self.foreign,
-            damaged: self.facts.values().filter(|facts| **facts == Facts::Damaged).count(),
+            damaged: self.sizes.damaged,
             deposed: !self.selection.newer.is_empty(),
         }
     }
@@ -119,6 +164,7 @@ pub struct TieredPartition {
 pub(crate) struct Inner {
     pub shared: Arc<Shared>,
     pub handle: u64,
+    pub traffic: Arc<Traffic>,
     pub directory: Path,
     pub state: Mutex<State>,
     refreshing: tokio::sync::Mutex<()>,
@@ -151,6 +197,7 @@ impl TieredPartition {
             ..State::default()
         };
         let inner = Inner {
+            traffic: shared.metrics.topics.topic(&path.topic_partition.topic),
             shared,
             handle,
             directory,
@@ -185,7 +232,6 @@ impl TieredPartition {
                 Found::Foreign => foreign += 1,
             }
         }
-        self.inner.shared.metrics.foreign_objects.add(foreign as u64);
         self.keep_unlisted(&mut segments).await?;
         self.merge(segments, staged, foreign);
         self.read_needed_footers().await?;
@@ -204,6 +250,11 @@ impl TieredPartition {
     /// What the last listing and the uploads since then amount to.
     pub fn listing(&self) -> Listing {
         self.inner.state.lock().listing()
+    }
+
+    /// The same, counted; costs nothing.
+    pub fn sizes(&self) -> Sizes {
+        self.inner.state.lock().sizes
     }
 
     /// Offsets that the tier serves without a hole, end exclusive.

@@ -156,7 +156,7 @@ impl Inner {
         let block_bytes = read.footer.block_bytes.max(1) as usize;
         let first_block = (start / block_bytes as u64) as usize;
         for _ in 0..FETCHES_MAX {
-            let bytes = self.shared.bucket.get_range(&path, start..end).await?;
+            let bytes = self.shared.bucket.get_range(&path, start..end, &self.traffic).await?;
             let stored = read.blocks.get(first_block..).unwrap_or_default();
             let mut blocks = bytes.chunks(block_bytes).zip(stored);
             if bytes.len().div_ceil(block_bytes) <= stored.len()

@@ -52,11 +52,15 @@ impl TieredPartition {
     pub async fn upload(&self, segment: SegmentToUpload) -> Result<TieredSegment, TierError> {
         let metrics = &self.inner.shared.metrics;
         let _permit = self.inner.shared.copies.acquire().await;
-        metrics.copy_requests.add(1);
+        let topic = &self.inner.traffic;
+        metrics.count(topic, |traffic| traffic.copy_requests.add(1));
         let outcome = self.inner.upload(&segment).await;
         match &outcome {
-            Ok(tiered) => metrics.copy_bytes.add(if tiered.created { tiered.object_bytes } else { 0 }),
-            Err(_) => metrics.copy_errors.add(1),
+            Ok(tiered) if tiered.created => {
+                metrics.count(topic, |traffic| traffic.copy_bytes.add(tiered.object_bytes));
+            }
+            Ok(_) => {}
+            Err(_) => metrics.count(topic, |traffic| traffic.copy_errors.add(1)),
         }
         outcome
     }
@@ -94,7 +98,7 @@ impl Inner {
                 Inspection::Damaged(reason) => {
                     let path = self.path_of(&plan.name);
                     tracing::warn!(%path, %reason, "object in the tier is damaged; it is written again");
-                    self.shared.bucket.delete(&path).await?;
+                    self.shared.bucket.delete(&path, &self.traffic).await?;
                     self.state.lock().forget(&plan.name);
                     last = TierError::Damaged { path: path.to_string(), reason };
                 }
@@ -302,7 +306,7 @@ impl Inner {
 
     async fn unstage(&self, staged: Staged) {
         // If this fails, collection removes it.
-        self.shared.bucket.delete(&staged.path).await.ok();
+        self.shared.bucket.delete(&staged.path, &self.traffic).await.ok();
         self.state.lock().uploading.remove(&staged.file_name);
     }
 }

@@ -193,7 +193,7 @@ async fn read_side_by_side(readers: i64, cache_bytes_max: u64) {
         log_bytes += segment.log.len() as u64;
         partition.upload(segment.to_upload(&epochs)).await.unwrap();
     }
-    let before = tier.metrics().remote_fetch_bytes;
+    let before = tier.metrics().traffic.remote_fetch_bytes;
     let mut offsets: Vec<i64> = (0..readers).map(|reader| reader * 14_000).collect();
     for _ in 0..400 {
         for (reader, offset) in (0..readers).zip(&mut offsets) {
@@ -205,6 +205,6 @@ async fn read_side_by_side(readers: i64, cache_bytes_max: u64) {
         }
     }
     assert_eq!(offsets, (1..=readers).map(|end| end * 14_000).collect::<Vec<_>>(), "all were read");
-    let fetched = tier.metrics().remote_fetch_bytes - before;
+    let fetched = tier.metrics().traffic.remote_fetch_bytes - before;
     assert!(fetched * 10 <= log_bytes * 12, "{fetched} bytes fetched for {log_bytes}");
 }
