@@ -96,6 +96,11 @@ fn cool_down_and_read_back(options: BrokerOptions, download: impl Fn(&Path)) {
     let local: i64 =
         local.trim().rsplit(':').next().and_then(|offset| offset.parse().ok()).expect("an offset");
     assert!(local > 0, "the local start has");
+    let pending = &["--topic-partitions", "history:0", "--time", "earliest-pending-upload"];
+    let pending = apache::get_offsets(&address, pending).ok();
+    let pending: i64 =
+        pending.trim().rsplit(':').next().and_then(|offset| offset.parse().ok()).expect("an offset");
+    assert!(pending >= local, "what waits for its upload is on the disk: {pending}, {local}");
     let halves = java::offsets_for_times(&address, "history", 0, &[0, first_half_ms]);
     assert_eq!(halves[0].map(|(offset, _)| offset), Some(0), "found by time in the tier");
     assert_eq!(halves[1].map(|(offset, _)| offset), Some(RECORDS as i64 / 2), "and in what came later");

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use firn_protocol::bounds;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
 };
 use firn_protocol::library::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use firn_protocol::{bounds, versions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -117,7 +117,9 @@ impl Connection {
     /// The version in which a request of this kind would be sent.
     pub fn version_of<R: Request>(&self) -> Result<i16, Error> {
         let common = self.versions.get(&R::KEY).and_then(|(first, last)| {
-            let version = R::VERSIONS.max.min(*last);
+            let known = R::VERSIONS.max;
+            let newest = ApiKey::try_from(R::KEY).map_or(known, |api| versions::newest(api, known));
+            let version = newest.min(*last);
             (version >= R::VERSIONS.min.max(*first)).then_some(version)
         });
         common.ok_or_else(|| Error::Unsupported { peer: self.peer.clone(), api: api_name(R::KEY) })
@@ -193,7 +195,9 @@ impl Connection {
 
     /// A broker is not trusted with lengths: what would take unreasonably more memory than was sent is an error.
     fn decode<T: Decodable>(&self, key: i16, version: i16, mut body: Bytes) -> Result<T, Error> {
+        let mut version = version;
         if let Ok(api) = ApiKey::try_from(key) {
+            version = versions::spelled_as(api, version);
             bounds::check_response(api, version, &body).map_err(|error| self.malformed(key, &error))?;
         }
         T::decode(&mut body, version).map_err(|error| self.malformed(key, &error))
@@ -205,9 +209,10 @@ impl Connection {
             .with_request_api_version(version)
             .with_client_id(Some(StrBytes::from_string(self.options.client_id.clone())));
         let mut body = BytesMut::new();
+        let spelled = ApiKey::try_from(R::KEY).map_or(version, |api| versions::spelled_as(api, version));
         header
             .encode(&mut body, R::header_version(version))
-            .and_then(|()| request.encode(&mut body, version))
+            .and_then(|()| request.encode(&mut body, spelled))
             .map_err(|error| self.malformed(R::KEY, &error))?;
         let size = i32::try_from(body.len()).map_err(|error| self.malformed(R::KEY, &error))?;
         let mut frame = BytesMut::with_capacity(body.len().saturating_add(4));

@@ -57,7 +57,13 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
         for asked in topic.partitions {
             let found = match context.partitions.by_name(&topic.name, asked.partition_index) {
                 Ok(partition) => match check_leader_epoch(&partition, asked.current_leader_epoch) {
-                    Ok(()) => locate(context, partition, asked.timestamp, read_committed, deadline).await,
+                    Ok(()) if is_known(asked.timestamp, request.header.api_version) => {
+                        locate(context, partition, asked.timestamp, read_committed, deadline).await
+                    }
+                    Ok(()) => Err(Failure::new(
+                        ResponseError::UnsupportedVersion,
+                        format!("ListOffsets: timestamp {} stands for nothing here", asked.timestamp),
+                    )),
                     Err(failure) => Err(failure),
                 },
                 Err(missing) => Err(missing.into()),
@@ -80,6 +86,19 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
     let body = ListOffsetsResponse::default().with_topics(topics);
     let bytes = response::encode_with_legacy(ApiKey::ListOffsets, &request.header, &body)?;
     Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
+}
+
+/// Whether a timestamp stands for something in a version: a client learns by the version what it may ask.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    version
+        >= match timestamp {
+            MAX_TIMESTAMP => 7,
+            EARLIEST_LOCAL => 8,
+            LATEST_TIERED => 9,
+            EARLIEST_PENDING_UPLOAD => 11,
+            LATEST | EARLIEST | 0.. => 0,
+            _ => return false,
+        }
 }
 
 /// How long a look-up may wait for the store: what the client says if it can (KIP-1075), else what the config says.
@@ -110,17 +129,13 @@ async fn locate(
             // Of two records with the greatest timestamp the first is meant.
             Ok(if cold.timestamp >= local.timestamp { cold } else { local })
         }
-        _ if timestamp >= 0 => {
+        _ => {
             let cold = cold_by_time(context, &partition, offsets, Some(timestamp), deadline).await?;
             if cold != NOWHERE {
                 return Ok(cold);
             }
             blocking::run(move || by_time(&partition, Some(timestamp), end)).await
         }
-        _ => Err(Failure::new(
-            ResponseError::UnsupportedVersion,
-            format!("ListOffsets: timestamp {timestamp} stands for nothing here"),
-        )),
     }
 }
 

@@ -5,7 +5,7 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::Decodable;
 
 use crate::bounds::{self, BoundsError};
-use crate::legacy;
+use crate::{legacy, versions};
 
 /// Bytes that every header begins with: api key, version, correlation id.
 const FIXED_LENGTH: usize = 8;
@@ -80,7 +80,8 @@ impl Request {
     pub fn decode<T: Decodable>(&self, api: ApiKey) -> Result<T, DecodeError> {
         let asked = self.header.api_version;
         let bounds = |source| DecodeError::Bounds { api, version: asked, source };
-        let (version, mut body) = legacy::upgraded(api, asked, &self.body).map_err(bounds)?;
+        let (version, mut body) =
+            legacy::upgraded(api, versions::spelled_as(api, asked), &self.body).map_err(bounds)?;
         bounds::check(api, version, &body).map_err(bounds)?;
         let malformed = |message| DecodeError::Malformed { api, version: asked, message };
         let request = T::decode(&mut body, version).map_err(|error| malformed(format!("{error:#}")))?;

@@ -6,6 +6,7 @@ use kafka_protocol::protocol::Encodable;
 
 use crate::frame::RequestHeader;
 use crate::legacy::LegacyReply;
+use crate::versions;
 
 /// A reply that cannot be put into the version that was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,7 @@ pub fn encode_at(
     body: &impl Encodable,
 ) -> Result<Bytes, EncodeError> {
     let failed = |error| EncodeError { api, version, message: format!("{error:#}") };
+    let version = versions::spelled_as(api, version);
     let size = body.compute_size(version).map_err(failed)?;
     let mut frame = start(api, version, correlation_id, size);
     body.encode(&mut frame, version).map_err(failed)?;

@@ -21,7 +21,7 @@ const fn served_at(api: ApiKey, first: i16, last: i16) -> Served {
 pub const SERVED: [Served; 28] = [
     served_at(ApiKey::Produce, 0, 13),
     served_at(ApiKey::Fetch, 0, 18),
-    served_at(ApiKey::ListOffsets, 0, 10),
+    served_at(ApiKey::ListOffsets, 0, 11),
     served_at(ApiKey::Metadata, 0, 13),
     served_at(ApiKey::OffsetCommit, 2, 9),
     served_at(ApiKey::OffsetFetch, 1, 9),
@@ -53,6 +53,20 @@ pub const SERVED: [Served; 28] = [
 pub fn served(key: i16, version: i16) -> Option<ApiKey> {
     let found = SERVED.iter().find(|served| served.api as i16 == key)?;
     (found.first..=found.last).contains(&version).then_some(found.api)
+}
+
+/// The version whose bytes are those of `version`, and which the library knows. Version 11 of ListOffsets means one
+/// special timestamp more than version 10, and is spelled as it (KIP-1023).
+pub fn spelled_as(api: ApiKey, version: i16) -> i16 {
+    match (api, version) {
+        (ApiKey::ListOffsets, 11) => 10,
+        _ => version,
+    }
+}
+
+/// The newest version of an API that can be spoken: the newest that the library knows, or what is spelled as that.
+pub fn newest(api: ApiKey, known: i16) -> i16 {
+    if spelled_as(api, known + 1) == known { known + 1 } else { known }
 }
 
 /// What a client learns of the versions. With `unsupported` it is told that it asked in a version that is not served,

@@ -5,7 +5,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::*;
-use crate::versions::SERVED;
+use crate::versions::{SERVED, spelled_as};
 
 fn name(text: &'static str) -> TopicName {
     TopicName(StrBytes::from_static_str(text))
@@ -17,8 +17,9 @@ fn agrees<T: Encodable>(api: ApiKey, request: impl Fn(i16) -> T) {
     let oldest = served.first.max(api.valid_versions().min);
     for version in oldest..=served.last {
         let mut body = BytesMut::new();
-        request(version)
-            .encode(&mut body, version)
+        let spelled = spelled_as(api, version);
+        request(spelled)
+            .encode(&mut body, spelled)
             .unwrap_or_else(|error| panic!("{api:?} {version}: {error}"));
         assert_eq!(check(api, version, &body), Ok(()), "{api:?} version {version}");
         for cut in 0..body.len() {
