@@ -78,9 +78,7 @@ pub async fn handle(context: &Arc<Context>, peer: &Peer, bytes: Bytes) -> Result
     };
     let started = Instant::now();
     let answer = dispatch(context, peer, api, Request::parse(api, bytes)?).await;
-    if let Some(traffic) = context.requests.of(api) {
-        traffic.finished(started.elapsed());
-    }
+    context.requests.finished(api, started.elapsed());
     answer
 }
 

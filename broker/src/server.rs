@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_telemetry::metrics::Metrics;
+use firn_telemetry::metrics::OpenConnections;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +28,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let connections = TaskTracker::new();
+    let open = context.metrics.connections(&name);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -40,7 +41,7 @@ pub async fn run(
                 continue;
             }
         };
-        let Some(admitted) = Limits::admit(&limits, address.ip(), &context) else {
+        let Some(admitted) = Limits::admit(&limits, address.ip(), &context, &open) else {
             context.metrics.connections_refused.inc();
             tracing::debug!(peer = %address, "refused a connection: max.connections or max.connections.per.ip is reached");
             continue;
@@ -93,11 +94,16 @@ struct Open {
 struct Admitted {
     limits: Arc<Limits>,
     address: IpAddr,
-    metrics: Arc<Metrics>,
+    counted: OpenConnections,
 }
 
 impl Limits {
-    fn admit(limits: &Arc<Limits>, address: IpAddr, context: &Context) -> Option<Admitted> {
+    fn admit(
+        limits: &Arc<Limits>,
+        address: IpAddr,
+        context: &Context,
+        counted: &OpenConnections,
+    ) -> Option<Admitted> {
         let config = context.config();
         let network = &config.network;
         let overrides = &network.max_connections_per_ip_overrides;
@@ -114,14 +120,14 @@ impl Limits {
         }
         open.all += 1;
         *open.by_address.entry(address).or_default() += 1;
-        context.metrics.connections.inc();
-        Some(Admitted { limits: limits.clone(), address, metrics: context.metrics.clone() })
+        counted.opened();
+        Some(Admitted { limits: limits.clone(), address, counted: counted.clone() })
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.metrics.connections.dec();
+        self.counted.closed();
         let mut open = self.limits.open.lock();
         open.all -= 1;
         if let Some(count) = open.by_address.get_mut(&self.address) {

@@ -114,7 +114,10 @@ const TOTALS: [Column<TierSnapshot>; 6] = [
     }),
 ];
 
-const OPERATIONS: [Column<OperationSnapshot>; 3] = [
+const OPERATIONS: [Column<OperationSnapshot>; 4] = [
+    ("firn_store_calls_total", "What was asked of the object store, retries not counted", |one| {
+        one.calls as f64
+    }),
     ("firn_store_attempts_total", "Requests to the object store, retries included", |one| {
         one.attempts as f64
     }),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Upper bounds of the buckets of request times, in milliseconds.
@@ -48,6 +48,20 @@ impl RequestTraffic {
     }
 }
 
+/// A listener's open connections.
+#[derive(Debug, Clone)]
+pub struct OpenConnections(IntGauge);
+
+impl OpenConnections {
+    pub fn opened(&self) {
+        self.0.inc();
+    }
+
+    pub fn closed(&self) {
+        self.0.dec();
+    }
+}
+
 /// How long reads of cold records took.
 #[derive(Debug, Clone)]
 pub struct ColdReadTimes(Histogram);
@@ -73,7 +87,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     request_times: HistogramVec,
     pub cold_read_times: ColdReadTimes,
-    pub connections: IntGauge,
+    connections: IntGaugeVec,
     pub connections_refused: IntCounter,
     pub malformed_requests: IntCounter,
 }
@@ -113,9 +127,9 @@ impl Metrics {
             )?,
             request_times: HistogramVec::new(times, &["request"])?,
             cold_read_times: ColdReadTimes(Histogram::with_opts(cold_reads)?),
-            connections: IntGauge::new(
-                "kafka_server_socket_server_metrics_connection_count",
-                "Open connections",
+            connections: IntGaugeVec::new(
+                Opts::new("kafka_server_socket_server_metrics_connection_count", "Open connections"),
+                &["listener"],
             )?,
             connections_refused: IntCounter::new(
                 "firn_connections_refused_total",
@@ -183,6 +197,11 @@ impl Metrics {
         }
     }
 
+    /// The connections of a listener. Look them up once and keep them.
+    pub fn connections(&self, listener: &str) -> OpenConnections {
+        OpenConnections(self.connections.with_label_values(&[listener]))
+    }
+
     /// An API's counters. Look them up once and keep them.
     pub fn request(&self, api: &str) -> RequestTraffic {
         RequestTraffic {
@@ -209,13 +228,14 @@ mod tests {
         let name: Arc<str> = "orders".into();
         metrics.topic(&name).messages_in.inc_by(3);
         metrics.topic(&name).messages_in.inc();
+        metrics.connections("PLAIN").opened();
         metrics.request("Produce").finished(Duration::from_micros(300));
         let text = metrics.text().unwrap();
         for line in [
             "kafka_server_brokertopicmetrics_messagesin_total{topic=\"orders\"} 4",
             "kafka_network_requestmetrics_requests_total{request=\"Produce\"} 1",
             "kafka_network_requestmetrics_totaltimems_bucket{request=\"Produce\",le=\"0.5\"} 1",
-            "kafka_server_socket_server_metrics_connection_count 0",
+            "kafka_server_socket_server_metrics_connection_count{listener=\"PLAIN\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

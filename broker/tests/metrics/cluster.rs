@@ -11,6 +11,7 @@ use firn_protocol::library::messages::{
 use firn_protocol::library::protocol::StrBytes;
 use firn_storage::simulated::Faults;
 
+use crate::scrape::Scrape;
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,13 +205,29 @@ async fn traffic_and_request_times_are_counted() {
     assert_eq!(topic("bytesout"), bytes as f64);
     assert_eq!(topic("totalfetchrequests"), 1.0);
     assert_eq!(topic("failedfetchrequests"), 0.0);
-    for (request, count) in [("Produce", 2.0), ("Fetch", 1.0), ("CreateTopics", 1.0), ("DeleteTopics", 0.0)] {
+    for (request, count) in [
+        ("Produce", 2.0),
+        ("Fetch", 1.0),
+        ("FetchConsumer", 1.0),
+        ("CreateTopics", 1.0),
+        ("DeleteTopics", 0.0),
+    ] {
         let labels = [("request", request)];
         assert_eq!(scrape.get("kafka_network_requestmetrics_requests_total", &labels), count, "{request}");
         assert_eq!(scrape.get("kafka_network_requestmetrics_totaltimems_count", &labels), count, "{request}");
         let took = scrape.get("kafka_network_requestmetrics_totaltimems_sum", &labels);
         assert_eq!(took > 0.0, count > 0.0, "{request}");
     }
-    assert_eq!(scrape.single("kafka_server_socket_server_metrics_connection_count"), 1.0);
+    let connections = |scrape: &Scrape| {
+        scrape.get("kafka_server_socket_server_metrics_connection_count", &[("listener", "PLAINTEXT")])
+    };
+    assert_eq!(connections(&scrape), 1.0);
+    world.fetch_elsewhere(id, 0, 0).await;
+    world
+        .scrape_until("the other connection is closed", |scrape| {
+            connections(scrape) == 1.0
+                && scrape.get("kafka_network_requestmetrics_requests_total", &[("request", "Fetch")]) == 2.0
+        })
+        .await;
     world.node.stop().await;
 }

@@ -98,6 +98,9 @@ async fn what_waits_for_the_store_is_lag_until_it_is_copied() {
         scrape.get(&format!("firn_store_latency_ms_{part}"), &[("operation", "list")])
     };
     assert!(latency(&copied, "count") > latency(&waiting, "count"));
+    let listing = |name: &str| copied.get(&format!("firn_store_{name}_total"), &[("operation", "list")]);
+    assert!(listing("calls") > 0.0 && listing("calls") < listing("attempts"), "what hung was tried again");
+    assert!(listing("timeouts") > 0.0 && listing("timeouts") <= listing("errors"));
     assert!(latency(&copied, "sum") > 0.0);
     world.node.stop().await;
 }
