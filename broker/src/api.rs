@@ -3,6 +3,7 @@
 //! Each API is a file of this folder and thin: it decodes, asks the part that knows, and encodes. Error codes are given
 //! in `errors.rs` alone.
 
+pub mod authorized;
 pub mod cluster;
 pub mod configs;
 pub mod errors;

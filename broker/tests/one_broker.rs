@@ -22,8 +22,8 @@ use firn_protocol::library::messages::fetch_response::FetchResponse;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
 use firn_protocol::library::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    MetadataRequest, ProduceRequest, TopicName,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::batch::{self, HEADER_LENGTH};
@@ -373,6 +373,32 @@ async fn a_client_is_told_the_address_of_the_listener_it_came_in_by() {
 }
 
 const DELETED_TOPIC: &str = "deleted";
+
+/// What a client may do is told to who asks for it, as by a Kafka without an authorizer (KIP-430). The numbers are those
+/// that Kafka 4.3.1 answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_is_told_what_may_be_done() {
+    let world = World::start().await;
+    let describe =
+        |asked| DescribeClusterRequest::default().with_include_cluster_authorized_operations(asked);
+    for (asked, operations) in [(true, 8096), (false, i32::MIN)] {
+        let cluster = world.client.call(&describe(asked).with_endpoint_type(1)).await.unwrap();
+        assert_eq!((cluster.error_code, cluster.brokers.len()), (0, 1));
+        assert_eq!(cluster.cluster_authorized_operations, operations);
+    }
+    for (asked, operations) in [(true, 3576), (false, i32::MIN)] {
+        let metadata = MetadataRequest::default().with_include_topic_authorized_operations(asked);
+        let metadata = world.client.call(&metadata.with_topics(None)).await.unwrap();
+        assert_eq!(metadata.topics[0].topic_authorized_operations, operations);
+    }
+    for (kind, error) in
+        [(2, ResponseError::MismatchedEndpointType), (7, ResponseError::UnsupportedEndpointType)]
+    {
+        let refused = world.client.call(&describe(false).with_endpoint_type(kind)).await.unwrap();
+        assert_eq!(refused.error_code, error.code(), "this is a listener of brokers");
+    }
+    world.node.stop().await;
+}
 
 async fn create(client: &Connection, name: &'static str) -> Uuid {
     let name = TopicName(StrBytes::from_static_str(name));

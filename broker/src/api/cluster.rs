@@ -27,6 +27,7 @@ use firn_protocol::library::messages::{
 use firn_protocol::library::protocol::StrBytes;
 use firn_protocol::{response, versions};
 
+use crate::api::authorized::{Resource, operations};
 use crate::api::errors::Failure;
 use crate::api::topics::create_topics;
 use crate::api::{Answer, ApiError, reply};
@@ -34,8 +35,9 @@ use crate::connection::Peer;
 use crate::context::Context;
 use crate::net::Chunk;
 
-/// "Not asked for": nothing is authorized or denied yet.
-const NO_AUTHORIZED_OPERATIONS: i32 = i32::MIN;
+/// What DescribeCluster may ask for (KIP-919): brokers, or controllers.
+const ENDPOINTS_OF_BROKERS: i8 = 1;
+const ENDPOINTS_OF_CONTROLLERS: i8 = 2;
 
 pub fn api_versions(request: Request) -> Result<Answer, ApiError> {
     let asked: ApiVersionsRequest = request.decode(ApiKey::ApiVersions)?;
@@ -63,10 +65,12 @@ fn endpoint(broker: &Broker, peer: &Peer) -> (StrBytes, i32) {
 pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let asked: MetadataRequest = request.decode(ApiKey::Metadata)?;
     let version = request.header.api_version;
+    let (asks_of_cluster, asks_of_topics) =
+        (asked.include_cluster_authorized_operations, asked.include_topic_authorized_operations);
     let mut image = context.controller.image();
     // Version 0 has no null: there, no topics means all of them.
     let all = asked.topics.as_ref().is_none_or(|topics| version == 0 && topics.is_empty());
-    let topics = if all {
+    let mut topics: Vec<MetadataResponseTopic> = if all {
         image.topics().map(|topic| described(topic, version)).collect()
     } else {
         let asked_topics = asked.topics.unwrap_or_default();
@@ -95,6 +99,9 @@ pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> 
             })
             .collect()
     };
+    for topic in topics.iter_mut().filter(|topic| version >= 8 && topic.error_code == 0) {
+        topic.topic_authorized_operations = operations(Resource::Topic, asks_of_topics);
+    }
     let brokers = image.brokers().filter(|broker| !broker.fenced).map(|broker| {
         let (host, port) = endpoint(broker, peer);
         let row = MetadataResponseBroker::default()
@@ -109,6 +116,9 @@ pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> 
     }
     if version >= 2 {
         body = body.with_cluster_id(Some(StrBytes::from_string(context.cluster_id.clone())));
+    }
+    if (8..=10).contains(&version) {
+        body = body.with_cluster_authorized_operations(operations(Resource::Cluster, asks_of_cluster));
     }
     reply(ApiKey::Metadata, &request.header, &body)
 }
@@ -177,6 +187,20 @@ async fn auto_create(context: &Context, names: &[String]) {
 
 pub fn describe_cluster(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let asked: DescribeClusterRequest = request.decode(ApiKey::DescribeCluster)?;
+    if request.header.api_version >= 1 && asked.endpoint_type != ENDPOINTS_OF_BROKERS {
+        let (error, message) = match asked.endpoint_type {
+            ENDPOINTS_OF_CONTROLLERS => (
+                ResponseError::MismatchedEndpointType,
+                "this listener is for clients of brokers, and the request is for controllers; use --bootstrap-server"
+                    .to_owned(),
+            ),
+            other => (ResponseError::UnsupportedEndpointType, format!("endpoint type {other} is unknown")),
+        };
+        let refusal = DescribeClusterResponse::default()
+            .with_error_code(error.code())
+            .with_error_message(Some(StrBytes::from_string(message)));
+        return reply(ApiKey::DescribeCluster, &request.header, &refusal);
+    }
     let image = context.controller.image();
     let shown = image.brokers().filter(|broker| asked.include_fenced_brokers || !broker.fenced);
     let brokers = shown.map(|broker| {
@@ -192,7 +216,10 @@ pub fn describe_cluster(context: &Arc<Context>, peer: &Peer, request: Request) -
         .with_cluster_id(StrBytes::from_string(context.cluster_id.clone()))
         .with_controller_id(BrokerId(context.node_id))
         .with_brokers(brokers.collect())
-        .with_cluster_authorized_operations(NO_AUTHORIZED_OPERATIONS);
+        .with_cluster_authorized_operations(operations(
+            Resource::Cluster,
+            asked.include_cluster_authorized_operations,
+        ));
     if request.header.api_version >= 1 {
         body = body.with_endpoint_type(asked.endpoint_type);
     }
@@ -271,7 +298,7 @@ fn described_partitions(topic: &Topic, first: usize, count: usize) -> DescribeTo
         .with_topic_id(topic.id.0)
         .with_is_internal(is_internal_topic(&topic.name))
         .with_partitions(partitions.collect())
-        .with_topic_authorized_operations(NO_AUTHORIZED_OPERATIONS)
+        .with_topic_authorized_operations(operations(Resource::Topic, true))
 }
 
 pub fn describe_log_dirs(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {

@@ -28,6 +28,7 @@ use firn_protocol::library::messages::{
 };
 use firn_protocol::library::protocol::StrBytes;
 
+use crate::api::authorized::{Resource, operations};
 use crate::api::errors::Failure;
 use crate::api::topics::create_topics;
 use crate::api::{Answer, ApiError, reply};
@@ -37,8 +38,6 @@ use crate::coordinator_runtime::OFFSETS_TOPIC;
 
 /// Kinds of coordinators (FindCoordinator's key type).
 const KEY_TYPE_GROUP: i8 = 0;
-/// "Nobody asked": which operations are authorized.
-const NO_AUTHORIZED_OPERATIONS: i32 = i32::MIN;
 
 fn text(value: impl Into<String>) -> StrBytes {
     StrBytes::from_string(value.into())
@@ -347,7 +346,11 @@ pub async fn describe(context: &Arc<Context>, request: Request) -> Result<Answer
     for (shard, groups) in by_shard(context, &asked.groups) {
         match context.groups.ask(shard, |group, _, token| group.describe(&groups, token)).await {
             Ok(Reply::Describe(described)) => {
-                rows.extend(described.into_iter().map(|group| described_row(group, version)));
+                rows.extend(
+                    described
+                        .into_iter()
+                        .map(|group| described_row(group, version, asked.include_authorized_operations)),
+                );
             }
             other => {
                 let error = unexpected(other);
@@ -363,7 +366,11 @@ pub async fn describe(context: &Arc<Context>, request: Request) -> Result<Answer
     reply(ApiKey::DescribeGroups, &request.header, &body)
 }
 
-fn described_row(group: firn_coordinators::requests::DescribedGroup, version: i16) -> DescribedGroupRow {
+fn described_row(
+    group: firn_coordinators::requests::DescribedGroup,
+    version: i16,
+    asks_operations: bool,
+) -> DescribedGroupRow {
     let members = group.members.into_iter().map(|member| {
         let row = DescribedGroupMember::default()
             .with_member_id(text(member.member_id))
@@ -380,7 +387,7 @@ fn described_row(group: firn_coordinators::requests::DescribedGroup, version: i1
         .with_protocol_data(text(group.protocol))
         .with_members(members.collect());
     if version >= 3 {
-        row = row.with_authorized_operations(NO_AUTHORIZED_OPERATIONS);
+        row = row.with_authorized_operations(operations(Resource::Group, asks_operations));
     }
     // That a group does not exist is an error from version 6 on; before, it is simply dead.
     if version >= 6 {

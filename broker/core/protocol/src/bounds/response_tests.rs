@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::Encodable;
+use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::*;
 
@@ -194,6 +194,13 @@ fn walk_and_library_agree_on_responses_about_the_cluster() {
                 }
                 made
             }])])
+    });
+    agrees(ApiKey::DescribeCluster, |_| {
+        let broker = describe_cluster_response::DescribeClusterBroker::default()
+            .with_rack(Some(StrBytes::from_static_str("a")));
+        DescribeClusterResponse::default()
+            .with_error_message(Some(StrBytes::from_static_str("none")))
+            .with_brokers(vec![broker; 2])
     });
     agrees(ApiKey::DescribeLogDirs, |_| {
         DescribeLogDirsResponse::default().with_results(vec![

@@ -1,8 +1,8 @@
 //! Bounds of responses about the cluster. One schema for each struct, fields in the order of the wire; see `bounds.rs`.
 
 use kafka_protocol::messages::{
-    BrokerId, api_versions_response, describe_log_dirs_response, describe_topic_partitions_response,
-    metadata_response,
+    BrokerId, api_versions_response, describe_cluster_response, describe_log_dirs_response,
+    describe_topic_partitions_response, metadata_response,
 };
 
 use crate::bounds::Kind::{self, Fixed, String, Struct};
@@ -128,6 +128,36 @@ pub const METADATA_RESPONSE: Schema = Schema {
         })), // topics
         between(8, 10).is(Fixed(4)), // cluster_authorized_operations
         since(13).is(Fixed(2)), // error_code
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_CLUSTER_BROKER: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(4)),  // broker_id
+        every().is(String),    // host
+        every().is(Fixed(4)),  // port
+        every().is(String),    // rack
+        since(2).is(Fixed(1)), // is_fenced
+    ],
+    tagged: &[],
+};
+
+pub const DESCRIBE_CLUSTER_RESPONSE: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(4)),  // throttle_time_ms
+        every().is(Fixed(2)),  // error_code
+        every().is(String),    // error_message
+        since(1).is(Fixed(1)), // endpoint_type
+        every().is(String),    // cluster_id
+        every().is(Fixed(4)),  // controller_id
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_CLUSTER_BROKER),
+            size: size_of::<describe_cluster_response::DescribeClusterBroker>(),
+        })), // brokers
+        every().is(Fixed(4)),  // cluster_authorized_operations
     ],
     tagged: &[],
 };
