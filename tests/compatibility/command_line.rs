@@ -69,6 +69,35 @@ fn topics_are_altered_trimmed_and_deleted() {
 }
 
 #[test]
+fn the_default_of_all_brokers_is_set_shown_and_taken_back() {
+    let broker = Broker::start(BrokerOptions::default());
+    let address = broker.address();
+    let shown = |whose: &[&str]| {
+        let configs = told(&address, &[&["config", "describe"], whose].concat());
+        let rows = configs.as_array().expect("an array").iter();
+        rows.map(|row| format!("{}={} {}", row["name"], row["value"], row["source"])).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&["--all-brokers"]), [""; 0]);
+    let set = ["config", "set", "--all-brokers", "log.retention.ms=7000", "log.cleaner.threads=2"];
+    assert_eq!(firn(&address, &set, ""), "Changed log.retention.ms, log.cleaner.threads.\n");
+    let both = [
+        r#""log.cleaner.threads"="2" "DYNAMIC_DEFAULT_BROKER_CONFIG""#,
+        r#""log.retention.ms"="7000" "DYNAMIC_DEFAULT_BROKER_CONFIG""#,
+    ];
+    assert_eq!(shown(&["--all-brokers"]), both);
+    let id = told(&address, &["cluster", "describe"])["brokers"][0]["id"].to_string();
+    assert_eq!(shown(&["--broker", &id]), both, "each broker obeys it");
+
+    firn(&address, &["config", "delete", "--all-brokers", "log.retention.ms", "log.cleaner.threads"], "");
+    assert_eq!(shown(&["--all-brokers"]), [""; 0]);
+    let refused = fails(&address, &["config", "set", "--all-brokers", "log.cleaner.threads=many"]);
+    assert!(refused.contains("change the configs of all brokers") && refused.contains("'many'"), "{refused}");
+    let mut both_named = command(&address, &["config", "describe", "--all-brokers", "--broker", &id]);
+    assert_eq!(both_named.output().expect("run firn").status.code(), Some(2), "one or the other");
+    finish(broker, Offsets::Dense);
+}
+
+#[test]
 fn a_file_is_written_and_read_to_the_end_that_it_has() {
     let broker = Broker::start(BrokerOptions::default());
     let address = broker.address();

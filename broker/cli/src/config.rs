@@ -40,19 +40,23 @@ enum Action {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(group = ArgGroup::new("whose").required(true).args(["topic", "broker"]))]
+#[command(group = ArgGroup::new("whose").required(true).args(["topic", "broker", "all_brokers"]))]
 struct Whose {
     #[arg(long)]
     topic: Option<String>,
     /// A broker by id, the one that --bootstrap names.
     #[arg(long)]
     broker: Option<String>,
+    /// What every broker obeys that has no value of its own: the default of the cluster.
+    #[arg(long)]
+    all_brokers: bool,
 }
 
 impl Whose {
     fn resource(self) -> Resource {
         match self.topic {
             Some(topic) => Resource::Topic(topic),
+            // Kafka's name for the default of all brokers is no name.
             None => Resource::Broker(self.broker.unwrap_or_default()),
         }
     }

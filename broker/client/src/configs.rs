@@ -38,6 +38,7 @@ impl Resource {
     fn title(&self) -> String {
         match self {
             Self::Topic(name) => format!("topic {name}"),
+            Self::Broker(id) if id.is_empty() => "all brokers".to_owned(),
             Self::Broker(id) => format!("broker {id}"),
         }
     }
