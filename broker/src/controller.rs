@@ -117,6 +117,15 @@ impl Controller {
         Ok(reply)
     }
 
+    /// Takes the snapshot that time has made due. A change that is being made meanwhile does so itself.
+    pub fn snapshot_if_due(&self) {
+        let Ok(mut log) = self.log.try_lock() else { return };
+        let (image, now_ms) = (self.image(), self.environment.clock.now_ms());
+        if let Some(Err(error)) = log.as_mut().map(|open| open.snapshot_if_due(&image, now_ms)) {
+            tracing::error!(%error, "no snapshot of the metadata");
+        }
+    }
+
     /// Closes the metadata log for good.
     pub async fn close(&self) -> Result<(), MetadataError> {
         let log = self.log.lock().await.take();

@@ -1,4 +1,4 @@
-//! What a broker does on its own: flush by time, checkpoint, retain, clean, forget old producers, watch free space.
+//! What a broker does on its own: flush by time, checkpoint, snapshot the metadata, retain, clean, forget old producers, watch free space.
 //!
 //! Each chore is a loop with its own period. Costs follow what has changed: a partition that nobody writes to is looked
 //! at (a lock and a few comparisons) and left alone. Chores that touch files run on threads that may block.
@@ -20,6 +20,9 @@ const FREE_SPACE_PERIOD: Duration = Duration::from_millis(500);
 /// How often partitions are looked at for `flush.ms`.
 const FLUSH_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
+/// How often the metadata are looked at for `metadata.log.max.snapshot.interval.ms`.
+const METADATA_CHECK_PERIOD: Duration = Duration::from_millis(500);
+
 /// Starts every chore; each ends when `shutdown` is called.
 pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let log = context.config().log.clone();
@@ -29,6 +32,7 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
     chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), checkpoint);
     chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), count_strays);
     chore(|log| period(log.retention_check_interval_ms), retain);
+    chore(|_| METADATA_CHECK_PERIOD, |context| context.controller.snapshot_if_due());
     chore(|log| period(i64::from(log.producer_id_expiration_check_interval_ms)), expire_producers);
     if log.cleaner_enable {
         chore(|log| period(log.cleaner_backoff_ms), clean);

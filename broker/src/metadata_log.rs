@@ -57,22 +57,29 @@ pub enum MetadataError {
     Build(#[from] CompressionError),
 }
 
+/// How much may be in the log alone, and for how long, until a snapshot is due.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotLimits {
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub bytes_max: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; 0 is for ever.
+    pub interval_ms: i64,
+}
+
 /// The log, open for changes. One process has it.
 #[derive(Debug)]
 pub struct MetadataLog {
     log: PartitionLog,
-    /// `metadata.log.max.record.bytes.between.snapshots`.
-    bytes_between_snapshots: u64,
+    limits: SnapshotLimits,
     bytes_since_snapshot: u64,
+    /// When the first change came that no snapshot has; `None` while a snapshot has all. It may have come before the
+    /// start: then it counts from the start, as in Kafka.
+    changed_since_ms: Option<i64>,
 }
 
 impl MetadataLog {
     /// Opens the log and makes the image of the newest snapshot and what was written since.
-    pub fn open(
-        dir: &LogDir,
-        bytes_between_snapshots: u64,
-        now_ms: i64,
-    ) -> Result<(Self, Image), MetadataError> {
+    pub fn open(dir: &LogDir, limits: SnapshotLimits, now_ms: i64) -> Result<(Self, Image), MetadataError> {
         let config = TopicConfig { retention_ms: -1, ..TopicConfig::default() };
         let mut log =
             dir.open_log(&TopicPartition::new(METADATA_TOPIC, 0), TOPIC_ID, Arc::new(config), now_ms)?;
@@ -87,7 +94,8 @@ impl MetadataLog {
         log.start_epoch(EPOCH);
         let image = replay(&log, from, image)?;
         let bytes_since_snapshot = log.size_bytes();
-        Ok((Self { log, bytes_between_snapshots, bytes_since_snapshot }, image))
+        let changed_since_ms = (bytes_since_snapshot > 0).then_some(now_ms);
+        Ok((Self { log, limits, bytes_since_snapshot, changed_since_ms }, image))
     }
 
     /// Appends the records of one decision and brings them to stable storage.
@@ -104,16 +112,18 @@ impl MetadataLog {
             self.log.flushed(flushed);
         }
         self.bytes_since_snapshot += batches.bytes.len() as u64;
+        self.changed_since_ms.get_or_insert(now_ms);
         Ok(())
     }
 
-    /// Writes a snapshot of `image`, which is all that was written so far, once enough was; then lets go of the log below
-    /// it. On an error the log is as it was, or its directory has failed; the next snapshot is due as if this were one.
+    /// Writes a snapshot of `image`, which is all that was written so far, once enough was, or long enough ago; then lets
+    /// go of the log below it. On an error the log is as it was, or its directory has failed; the next snapshot is due as if this were one.
     pub fn snapshot_if_due(&mut self, image: &Image, now_ms: i64) -> Result<(), MetadataError> {
-        if self.bytes_since_snapshot < self.bytes_between_snapshots {
+        if !self.snapshot_is_due(now_ms) {
             return Ok(());
         }
         self.bytes_since_snapshot = 0;
+        self.changed_since_ms = None;
         let id = SnapshotId { end_offset: self.log.end_offset(), epoch: EPOCH };
         self.log.keep_file(&id.file_name(), &metadata_snapshot::encode(image, now_ms)?)?;
         self.log.truncate_fully_and_start_at(id.end_offset)?;
@@ -123,6 +133,13 @@ impl MetadataLog {
         }
         tracing::info!(offset = id.end_offset, "wrote a snapshot of the metadata");
         Ok(())
+    }
+
+    fn snapshot_is_due(&self, now_ms: i64) -> bool {
+        let SnapshotLimits { bytes_max, interval_ms } = self.limits;
+        let waited = |since| now_ms.saturating_sub(since) >= interval_ms;
+        self.bytes_since_snapshot >= bytes_max
+            || (interval_ms > 0 && self.changed_since_ms.is_some_and(waited))
     }
 
     fn bad_batch(&self, error: &BatchError) -> MetadataError {

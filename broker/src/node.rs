@@ -40,7 +40,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::follower::Follower;
 use crate::housekeeping;
 use crate::log_dirs::{LogDirs, Opening, cluster_id_of};
-use crate::metadata_log::{MetadataError, MetadataLog};
+use crate::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
 use crate::net::{Listener, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::partitions::Partitions;
@@ -240,8 +240,11 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         directory_ids: config.log_dirs.iter().map(|_| random_id()).collect(),
         reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
     })?);
-    let between_snapshots = u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0);
-    let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, between_snapshots, now_ms)?;
+    let snapshots = SnapshotLimits {
+        bytes_max: u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0),
+        interval_ms: config.log.metadata_snapshot_interval_ms,
+    };
+    let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, snapshots, now_ms)?;
     let node_id = config.node_id;
     strays::set_aside(&log_dirs, &metadata_log, &image, node_id, random_id)?;
     if tier.is_none() {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use firn::metadata_log::{MetadataError, MetadataLog};
+use firn::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
 use firn_metadata::image::Image;
 use firn_metadata::record::{MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord};
 use firn_model::ids::TopicId;
@@ -26,20 +26,28 @@ struct Store {
 }
 
 fn open(disk: &SimulatedDisk, between_snapshots: u64) -> Result<Store, MetadataError> {
+    open_at(disk, SnapshotLimits { bytes_max: between_snapshots, interval_ms: 0 }, 1)
+}
+
+fn open_at(disk: &SimulatedDisk, limits: SnapshotLimits, now_ms: i64) -> Result<Store, MetadataError> {
     let identity = Identity { cluster_id: "c".to_owned(), node_id: 1, directory_id: "d".to_owned() };
     let dir = LogDir::open(Arc::new(disk.clone()), Path::new("/data"), &identity, LogDirOptions::default())?;
-    let (log, image) = MetadataLog::open(&dir, between_snapshots, 1)?;
+    let (log, image) = MetadataLog::open(&dir, limits, now_ms)?;
     Ok(Store { log, image, dir })
 }
 
 impl Store {
     /// Writes one change as the controller does. The image afterwards is what was acknowledged.
     fn change(&mut self, records: &[MetadataRecord]) -> Result<(), MetadataError> {
+        self.change_at(records, 1)
+    }
+
+    fn change_at(&mut self, records: &[MetadataRecord], now_ms: i64) -> Result<(), MetadataError> {
         let mut next = self.image.clone();
         next.apply_all(records).unwrap();
-        self.log.write(records, 1)?;
+        self.log.write(records, now_ms)?;
         self.image = next;
-        self.log.snapshot_if_due(&self.image, 1)
+        self.log.snapshot_if_due(&self.image, now_ms)
     }
 }
 
@@ -184,4 +192,46 @@ fn a_damaged_snapshot_is_never_taken_for_an_empty_cluster() {
     let expected = store.image.clone();
     drop(store);
     assert_eq!(open(&restored.after_power_cut(PowerCut::DropUnsynced), 1).unwrap().image, expected);
+}
+
+#[test]
+fn what_the_log_alone_has_is_in_a_snapshot_after_the_interval() {
+    let limits = SnapshotLimits { bytes_max: u64::MAX, interval_ms: 1_000 };
+    let disk = SimulatedDisk::new();
+    let snapshots = || files(&disk, ".checkpoint").len();
+    let mut store = open_at(&disk, limits, 0).unwrap();
+    store.log.snapshot_if_due(&store.image, 50_000).unwrap();
+    assert_eq!(snapshots(), 0, "nothing was changed");
+    store.change_at(&creation(0), 60_000).unwrap();
+    store.change_at(&creation(1), 60_900).unwrap();
+    store.log.snapshot_if_due(&store.image, 60_999).unwrap();
+    assert_eq!(snapshots(), 0);
+    store.log.snapshot_if_due(&store.image, 61_000).unwrap();
+    assert_eq!((snapshots(), log_bytes(&disk)), (1, 0), "counted from the first change");
+    let first = files(&disk, ".checkpoint");
+    store.log.snapshot_if_due(&store.image, 900_000).unwrap();
+    assert_eq!(files(&disk, ".checkpoint"), first, "it says everything: none is due");
+    store.change_at(&creation(2), 900_000).unwrap();
+    let expected = store.image.clone();
+    drop(store);
+
+    // What a start finds in the log waits from then on.
+    let disk = disk.after_power_cut(PowerCut::DropUnsynced);
+    let mut store = open_at(&disk, limits, 2_000_000).unwrap();
+    assert_eq!(store.image, expected);
+    store.log.snapshot_if_due(&store.image, 2_000_999).unwrap();
+    assert_eq!(files(&disk, ".checkpoint"), first);
+    store.log.snapshot_if_due(&store.image, 2_001_000).unwrap();
+    assert_ne!(files(&disk, ".checkpoint"), first);
+    drop(store);
+    assert_eq!(open_at(&disk, limits, 3_000_000).unwrap().image, expected);
+}
+
+#[test]
+fn an_interval_of_none_is_for_ever() {
+    let disk = SimulatedDisk::new();
+    let mut store = open(&disk, u64::MAX).unwrap();
+    store.change_at(&creation(0), 1).unwrap();
+    store.log.snapshot_if_due(&store.image, i64::MAX).unwrap();
+    assert!(files(&disk, ".checkpoint").is_empty());
 }

@@ -1,6 +1,7 @@
 //! A broker's configuration, typed: read from `server.properties`, with what IncrementalAlterConfigs laid over it.
 
 pub mod definitions;
+mod kafka;
 pub mod layers;
 pub mod listeners;
 pub mod settings;
@@ -55,7 +56,7 @@ pub struct Parsed {
 
 impl BrokerConfig {
     /// Reads the properties of a `server.properties`. Keys that are not known, or that make no sense here, are warnings;
-    /// a value that is not allowed is an error that names key, value and what is allowed.
+    /// a value that is not allowed, be it of a key of Kafka that has no effect here, is an error that names key, value and what is allowed.
     pub fn from_properties(properties: &BTreeMap<String, String>) -> Result<Parsed, ConfigError> {
         let mut warnings = Vec::new();
         let mut from_file = BTreeMap::new();
@@ -66,6 +67,9 @@ impl BrokerConfig {
                     from_file.insert(name.clone(), text.trim().to_owned());
                 }
                 (None, Some(Unused::Ignored(reason))) => {
+                    if let Some(kafkas) = kafka::find(name) {
+                        kafkas.parse(text)?;
+                    }
                     warnings.push(format!("Configuration {name} has no effect: {reason}."));
                 }
                 (None, Some(Unused::Refused { harmless, reason })) => {

@@ -143,6 +143,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("max.request.partition.size.limit", Int, "2000", AtLeast(1), "The most partitions that one DescribeTopicPartitions response describes."),
     define("message.max.bytes", Int, "1048588", AtLeast(0), "Default of the topic config max.message.bytes.").cluster_wide(),
     define("metadata.log.max.record.bytes.between.snapshots", Long, "20971520", AtLeast(1), "How many bytes are written to the metadata log before a snapshot is taken and the log cut."),
+    define("metadata.log.max.snapshot.interval.ms", Long, "3600000", AtLeast(0), "How long a change may be in the metadata log alone before a snapshot is taken of it; 0 is for ever."),
     define("min.insync.replicas", Int, "1", AtLeast(1), "Default of the topic config min.insync.replicas.").cluster_wide(),
     unset("node.id", Int, AtLeast(0), "This node's number in the cluster; broker.id is its older name."),
     define("num.partitions", Int, "1", AtLeast(1), "The number of partitions of a topic whose creator did not choose one."),

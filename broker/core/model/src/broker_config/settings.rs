@@ -55,6 +55,8 @@ pub struct LogSettings {
     pub disk_reserve_bytes: i64,
     /// How much may be written to the metadata log until a snapshot makes it short again.
     pub metadata_record_bytes_between_snapshots: i64,
+    /// How long a change may be in the metadata log alone; 0 is for ever.
+    pub metadata_snapshot_interval_ms: i64,
 }
 
 /// Committed offsets and the topic that holds them.
@@ -197,6 +199,7 @@ pub(super) fn log(layers: &ConfigLayers) -> Result<LogSettings, ConfigError> {
         disk_reserve_bytes: layers.long("firn.disk.reserve.bytes")?,
         metadata_record_bytes_between_snapshots: layers
             .long("metadata.log.max.record.bytes.between.snapshots")?,
+        metadata_snapshot_interval_ms: layers.long("metadata.log.max.snapshot.interval.ms")?,
     })
 }
 

@@ -3,11 +3,9 @@
 use proptest::prelude::*;
 
 use super::definitions::definitions;
+use super::kafka::KAFKA;
 use super::*;
-use crate::config_definition::Support;
-
-/// `name|type|default|dynamic or read-only` of every config of Kafka 4.3.1's `KafkaConfig`, read out of its classes.
-const KAFKA: &str = include_str!("kafka_4_3_configs.txt");
+use crate::config_definition::{Allowed, Support};
 
 fn map(properties: &[(&str, &str)]) -> BTreeMap<String, String> {
     properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
@@ -43,7 +41,7 @@ fn types_defaults_and_what_may_change_are_kafkas() {
         "process.roles",
     ];
     for row in KAFKA.lines() {
-        let [name, config_type, default, update] = row.split('|').collect::<Vec<_>>()[..] else {
+        let [name, config_type, default, update, _] = row.split('|').collect::<Vec<_>>()[..] else {
             panic!("{row}")
         };
         let Some(ours) = definitions::find(name) else { continue };
@@ -257,6 +255,53 @@ proptest! {
                 crate::config_entry::describe_topic(&BTreeMap::new(), &parsed.config);
             }
             Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+}
+
+#[test]
+fn a_bad_value_of_a_config_that_has_no_effect_is_refused_as_kafka_does() {
+    #[rustfmt::skip] // one config a line
+    let bad = [
+        ("num.network.threads", "lots", "not a number of type int (32 bits); allowed is at least 1"),
+        ("num.io.threads", "0", "allowed is at least 1"),
+        ("controller.quorum.election.timeout.ms", "3000000000", "not a number of type int"),
+        ("auto.leader.rebalance.enable", "yes", "not a boolean; allowed is true or false"),
+        ("group.share.delivery.count.limit", "11", "allowed is between 2 and 10"),
+        ("remote.log.manager.task.retry.jitter", "0.6", "allowed is between 0 and 0.5"),
+        ("transaction.state.log.min.isr", "", "not a number"),
+    ];
+    for (name, value, reason) in bad {
+        let error = read(&[(name, value)]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(&format!("'{value}'")), "{error}");
+        assert!(error.contains(reason), "{error}");
+    }
+    let good = [
+        ("num.network.threads", " 3 "),
+        ("auto.leader.rebalance.enable", "TRUE"),
+        ("group.share.delivery.count.limit", "10"),
+        ("sasl.enabled.mechanisms", ""),
+        ("ssl.keystore.password", "a secret"),
+        ("zookeeper.session.timeout.ms", "of a Kafka that had it"),
+    ];
+    for (name, value) in good {
+        let warnings = read(&[(name, value)]).unwrap().warnings.join("\n");
+        assert!(warnings.contains(name) && !warnings.contains("secret"), "{warnings}");
+    }
+}
+
+/// A row that cannot be read would let any value pass.
+#[test]
+fn every_row_of_kafkas_table_is_read_whole_and_its_default_is_allowed() {
+    for row in KAFKA.lines() {
+        let [name, config_type, default, _, range] = row.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{row}")
+        };
+        let found = kafka::find(name).unwrap();
+        assert_eq!(format!("{:?}", found.config_type).to_uppercase(), config_type, "{row}");
+        assert_eq!(range.is_empty(), found.allowed == Allowed::Any, "{row}");
+        if !["null", "<none>"].contains(&default) {
+            found.parse(default).unwrap();
         }
     }
 }

@@ -149,7 +149,6 @@ static GROUPS: &[Group] = &[
             "metadata.max.idle.interval.ms",
             "metadata.max.retention.bytes",
             "metadata.max.retention.ms",
-            "metadata.log.max.snapshot.interval.ms",
             "server.max.startup.time.ms",
             "broker.id.generation.enable",
             "reserved.broker.max.id",
