@@ -84,6 +84,10 @@ fn controller(context: &Context, image: &Image, partitions: &[Observed], out: &m
 
 fn brokers(image: &Image, out: &mut Exposition) {
     out.single("kafka_brokers", Kind::Gauge, "Brokers of the cluster", image.brokers().count() as f64);
+    // Dashboards made for kafka_exporter find their clusters by it, and Firn answers in its place.
+    let name = "kafka_exporter_build_info";
+    out.family(name, Kind::Gauge, "1, with the version of the Firn that answers in kafka_exporter's place");
+    out.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     out.family("kafka_broker_info", Kind::Gauge, "1 for each broker, with its first address");
     for broker in image.brokers() {
         let address = broker.endpoints.first().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port));
@@ -101,6 +105,11 @@ fn quorum(context: &Context, out: &mut Exposition) {
         out.single(&format!("kafka_server_raftmetrics_{name}"), Kind::Gauge, help, value);
     };
     gauge("current_leader", "Id of the controller, or -1", f64::from(leader));
+    gauge(
+        "current_vote",
+        "Id of the controller that this one voted for, which is itself, or -1",
+        f64::from(leader),
+    );
     gauge("current_epoch", "Epoch of the controller", f64::from(EPOCH));
     gauge("log_end_offset", "Offset after the last metadata record", end);
     gauge("high_watermark", "Offset after the last committed metadata record", end);

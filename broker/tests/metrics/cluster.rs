@@ -83,12 +83,15 @@ async fn the_controller_is_told_as_it_is() {
         ("kafka_controller_kafkacontroller_preferredreplicaimbalancecount", 0.0),
         ("kafka_controller_controllerstats_uncleanleaderelections_total", 0.0),
         ("kafka_server_raftmetrics_current_leader", 7.0),
+        ("kafka_server_raftmetrics_current_vote", 7.0),
         ("kafka_server_raftmetrics_current_epoch", 0.0),
         ("kafka_brokers", 1.0),
     ] {
         assert_eq!(after.single(name), value, "{name}");
     }
     assert_eq!(after.get("kafka_server_raftmetrics_current_state", &[("current_state", "leader")]), 1.0);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(after.get("kafka_exporter_build_info", &[("version", version)]), 1.0);
     let address = world.node.addresses[0].to_string();
     assert_eq!(after.get("kafka_broker_info", &[("id", "7"), ("address", &address)]), 1.0);
     // One record for the topic and one for each partition, at the least.
@@ -129,6 +132,7 @@ async fn a_disk_that_fails_shows_in_every_number_that_alerts_ask_for() {
     let scrape = world.scrape().await;
     assert_eq!(scrape.single("kafka_controller_kafkacontroller_activecontrollercount"), 0.0);
     assert_eq!(scrape.single("kafka_server_raftmetrics_current_leader"), -1.0);
+    assert_eq!(scrape.single("kafka_server_raftmetrics_current_vote"), -1.0);
     assert_eq!(scrape.find("kafka_server_raftmetrics_current_state", &[("current_state", "leader")]), None);
     world.node.stop().await;
 }
