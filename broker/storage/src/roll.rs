@@ -104,7 +104,20 @@ impl PartitionLog {
             return Ok(());
         }
         self.complete_active_indexes()?;
+        self.release_reserved()?;
         self.write_snapshot()
+    }
+
+    /// Gives back what `preallocate` reserved behind the active segment's last batch: no more will be written there.
+    fn release_reserved(&self) -> Result<(), StorageError> {
+        match self.segments.last() {
+            Some(active) if self.config.preallocate => {
+                let path = self.home().log_path(active.base_offset);
+                let file = active.file(self.home(), Part::Log)?;
+                file.set_len(active.size).map_err(failed_to("cut", &path))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Brings the active segment's index files up to its last batch, as Kafka does for a segment it leaves.

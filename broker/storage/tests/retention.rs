@@ -109,6 +109,25 @@ fn nothing_local_goes_before_the_tier_has_it_and_the_log_start_stays() {
 }
 
 #[test]
+fn local_retention_bytes_is_what_stays_on_the_disk_of_a_tiered_log() {
+    let left = |remote_storage_enable, segments_kept: u64| {
+        let disk = SimulatedDisk::new();
+        let dir = open_dir(&disk);
+        let tiered = TopicConfig { remote_storage_enable, retention_ms: -1, ..TopicConfig::default() };
+        let mut log = ten_segments(&dir, &tiered);
+        log.set_tiered_end_offset(9);
+        let local_retention_bytes = (log.size_bytes() / 10 * segments_kept) as i64;
+        log.update_config(Arc::new(TopicConfig { local_retention_bytes, ..tiered }));
+        log.retain(0, 10).unwrap();
+        (log.log_start_offset(), log.local_start_offset())
+    };
+    assert_eq!(left(true, 7), (0, 3));
+    assert_eq!(left(true, 4), (0, 6));
+    assert_eq!(left(true, 0), (0, 9), "what the tier does not have stays");
+    assert_eq!(left(false, 4), (0, 0), "without the tier it says nothing");
+}
+
+#[test]
 fn a_sealed_segment_is_handed_over_whole() {
     let disk = SimulatedDisk::new();
     let dir = open_dir(&disk);
