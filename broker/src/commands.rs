@@ -15,7 +15,7 @@ use firn_model::config_definition::ConfigError;
 use firn_model::properties::{self, PropertiesError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, open_files};
 use crate::node::{Node, StartError};
 
 /// Threads that serve connections, for each core: one may wait for the disk while another works.
@@ -199,6 +199,7 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    open_files::raise();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores * WORKERS_PER_CORE)

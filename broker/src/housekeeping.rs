@@ -88,19 +88,17 @@ fn count_strays(context: &Arc<Context>) {
 fn checkpoint(context: &Arc<Context>) {
     let partitions = context.partitions.all();
     for dir in context.log_dirs.all() {
-        let mut offsets = Vec::new();
         for partition in
             partitions.iter().filter(|partition| partition.data_dir().dir.path() == dir.dir.path())
         {
             match partition.checkpoint() {
-                Ok(one) => offsets.push(one),
-                Err(PartitionError::Closed) => {}
+                Ok(()) | Err(PartitionError::Closed) => {}
                 Err(error) => {
                     tracing::error!(partition = %partition.name, %error, "no checkpoint of the log")
                 }
             }
         }
-        if let Err(error) = dir.dir.checkpoint(&offsets) {
+        if let Err(error) = dir.dir.checkpoint() {
             let path = dir.dir.path().display();
             tracing::error!(%path, %error, "no checkpoint: a restart after a crash will check more than it needs to");
         }

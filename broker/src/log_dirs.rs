@@ -51,6 +51,8 @@ pub struct Opening<'a> {
     /// Ids for directories that have none yet, one each.
     pub directory_ids: Vec<TopicId>,
     pub reserve_bytes: u64,
+    /// Files of logs that are kept open, in all directories together.
+    pub open_files_max: usize,
 }
 
 impl LogDirs {
@@ -62,7 +64,8 @@ impl LogDirs {
                 node_id: opening.node_id,
                 directory_id: id.to_string(),
             };
-            let options = LogDirOptions::default();
+            let options =
+                LogDirOptions { open_files_max: (opening.open_files_max / opening.paths.len()).max(1) };
             let dir = LogDir::open(opening.disk.clone(), path, &identity, options)?;
             let guard = DiskGuard::new(opening.disk.clone(), path.clone(), opening.reserve_bytes);
             dirs.push(Arc::new(DataDir { dir, guard }));

@@ -35,7 +35,7 @@ use crate::cold::{Cold, remote_deletes};
 use crate::context::Context;
 use crate::controller::{Controller, ProposeError};
 use crate::coordinator_runtime::CoordinatorRuntime;
-use crate::environment::Environment;
+use crate::environment::{Environment, open_files};
 use crate::fetch_sessions::FetchSessions;
 use crate::follower::Follower;
 use crate::housekeeping;
@@ -239,6 +239,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         node_id: config.node_id,
         directory_ids: config.log_dirs.iter().map(|_| random_id()).collect(),
         reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
+        open_files_max: open_files::of_logs(environment.open_files_max),
     })?);
     let snapshots = SnapshotLimits {
         bytes_max: u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0),

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::blocking;
 use crate::context::Context;
+use crate::log_dirs::DataDir;
 
 mod broker;
 mod groups;
@@ -44,17 +45,20 @@ impl Observed for ObservedBroker {
         })
     }
 
+    /// Without its metadata a broker can change nothing any more, and only a restart brings the directory back.
     fn healthy(&self) -> Result<(), String> {
-        Ok(())
+        failed(self.context.log_dirs.first()).map_or(Ok(()), Err)
     }
 
     fn ready(&self) -> Result<(), String> {
-        let failed = self.context.log_dirs.all().iter().find_map(|dir| {
-            let reason = dir.dir.failed()?;
-            Some(format!("log directory {} failed: {reason}", dir.dir.path().display()))
-        });
-        failed.map_or(Ok(()), Err)
+        self.context.log_dirs.all().iter().find_map(|dir| failed(dir)).map_or(Ok(()), Err)
     }
+}
+
+/// Why a directory is offline, if it is.
+fn failed(dir: &DataDir) -> Option<String> {
+    let reason = dir.dir.failed()?;
+    Some(format!("log directory {} failed: {reason}", dir.dir.path().display()))
 }
 
 fn text(

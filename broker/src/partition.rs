@@ -298,9 +298,9 @@ impl Partition {
         Ok(Some(self.with_log(|log| log.compacted(compacted, now_ms))??))
     }
 
-    /// Makes what is in the log durable with its indexes and producers, and says where it stands: partition, recovery
-    /// point and log start, for the directory's checkpoint.
-    pub fn checkpoint(&self) -> Result<(TopicPartition, i64, i64), PartitionError> {
+    /// Makes what is in the log durable with its indexes and producers, and notes where it stands for the directory's
+    /// checkpoint.
+    pub fn checkpoint(&self) -> Result<(), PartitionError> {
         if let Some(task) = self.with_log(PartitionLog::checkpoint_task)?? {
             let flushed = task.run()?;
             let mut state = self.state.lock();
@@ -309,7 +309,7 @@ impl Partition {
                 state.advance();
             }
         }
-        self.with_log(|log| (self.name.clone(), log.flushed_offset(), log.log_start_offset()))
+        self.with_log(|log| log.remember())
     }
 
     fn start_flush(self: &Arc<Self>, state: &mut State) {

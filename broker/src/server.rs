@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, ConnectionError, Peer};
 use crate::context::Context;
+use crate::environment::open_files;
 use crate::net::Listener;
 
 /// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
@@ -43,7 +44,7 @@ pub async fn run(
         };
         let Some(admitted) = Limits::admit(&limits, address.ip(), &context, &open) else {
             context.metrics.connections_refused.inc();
-            tracing::debug!(peer = %address, "refused a connection: max.connections or max.connections.per.ip is reached");
+            tracing::debug!(peer = %address, "refused a connection: max.connections, max.connections.per.ip or the process's limit on open files is reached");
             continue;
         };
         let context = context.clone();
@@ -115,7 +116,9 @@ impl Limits {
         let mut open = limits.open.lock();
         let here = open.by_address.get(&address).copied().unwrap_or(0);
         let reached = |count: usize, max: i32| count >= usize::try_from(max).unwrap_or(0);
-        if reached(open.all, network.max_connections) || reached(here, here_max) {
+        // Files need descriptors as well: a broker whose clients had taken all of them could not write.
+        let all_max = open_files::of_clients(context.environment.open_files_max);
+        if reached(open.all, network.max_connections) || open.all >= all_max || reached(here, here_max) {
             return None;
         }
         open.all += 1;

@@ -15,12 +15,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 async fn start(limit: &str) -> Node {
+    start_with(limit, 10_000).await
+}
+
+async fn start_with(limit: &str, open_files_max: usize) -> Node {
     let text = format!(
         "listeners=INSIDE://127.0.0.1:0,OUTSIDE://127.0.0.1:0\nlistener.security.protocol.map=INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT\n\
          log.dirs=/data\nfirn.http.port=-1\nfirn.disk.reserve.bytes=0\n{limit}\n"
     );
     let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
-    let environment = Environment { disk: Arc::new(SimulatedDisk::new()), ..Environment::system() };
+    let disk = Arc::new(SimulatedDisk::new());
+    let environment = Environment { disk, open_files_max, ..Environment::system() };
     Node::start(parsed.config, environment).await.unwrap()
 }
 
@@ -55,4 +60,22 @@ async fn a_limit_counts_the_connections_of_every_listener() {
         }
         node.stop().await;
     }
+}
+
+/// Clients get no more than half of what the process may have open, here 4 of 8: the rest is for files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_leave_descriptors_for_files() {
+    let node = start_with("", 8).await;
+    let mut held = Vec::new();
+    for number in 0..4 {
+        held.push(served(node.addresses[number % 2]).await.unwrap());
+    }
+    assert!(served(node.addresses[0]).await.is_none(), "a fifth");
+    drop(held.pop());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while served(node.addresses[1]).await.is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "the place of one that left is free");
+        tokio::task::yield_now().await;
+    }
+    node.stop().await;
 }

@@ -2,148 +2,33 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
+#[allow(dead_code, reason = "shared by several suites")]
+mod world;
+
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use firn::environment::Environment;
-use firn::node::{Node, StartError};
+use firn::node::Node;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
-use firn_model::ids::TopicId;
 use firn_model::properties;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::create_topics_request::CreatableTopic;
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
-use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
-use firn_protocol::library::messages::fetch_response::FetchResponse;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
 use firn_protocol::library::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, FetchRequest, FindCoordinatorRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, FindCoordinatorRequest,
     InitProducerIdRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
-use firn_records::batch::{self, HEADER_LENGTH};
-use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
-use firn_records::record::records;
+use firn_records::builder::Producer;
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::{Faults, PowerCut, SimulatedDisk};
-use uuid::Uuid;
 
-const TOPIC: &str = "ledger";
-
-/// A broker, a client of it, and the id of its one topic.
-struct World {
-    disk: SimulatedDisk,
-    node: Node,
-    client: Connection,
-    topic_id: Uuid,
-}
-
-async fn try_start_on(disk: SimulatedDisk) -> Result<Node, StartError> {
-    try_start_in("/data", disk).await
-}
-
-async fn try_start_in(log_dirs: &str, disk: SimulatedDisk) -> Result<Node, StartError> {
-    let text = format!(
-        "node.id=3\nlisteners=PLAINTEXT://127.0.0.1:0\nlog.dirs={log_dirs}\nfirn.http.port=-1\n\
-         offsets.topic.num.partitions=1\noffsets.topic.replication.factor=1\nfirn.disk.reserve.bytes=0\n"
-    );
-    let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
-    assert_eq!(parsed.warnings, Vec::<String>::new());
-    let environment = Environment { disk: Arc::new(disk), ..Environment::system() };
-    Node::start(parsed.config, environment).await
-}
-
-async fn start_on(disk: SimulatedDisk) -> (Node, Connection) {
-    let node = try_start_on(disk).await.unwrap();
-    let address = node.addresses[0].to_string();
-    let client = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
-    (node, client)
-}
-
-impl World {
-    async fn start() -> World {
-        let disk = SimulatedDisk::new();
-        let (node, client) = start_on(disk.clone()).await;
-        let topic = CreatableTopic::default()
-            .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
-            .with_num_partitions(1)
-            .with_replication_factor(1);
-        let created = client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-        assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
-        let topic_id = created.topics[0].topic_id;
-        World { disk, node, client, topic_id }
-    }
-
-    /// The power goes and comes back; what was not synced may be gone.
-    async fn after(self, cut: PowerCut) -> World {
-        let disk = self.disk.after_power_cut(cut);
-        let (node, client) = start_on(disk.clone()).await;
-        World { disk, node, client, topic_id: self.topic_id }
-    }
-
-    async fn produce(&self, batch: Bytes) -> PartitionProduceResponse {
-        let data = PartitionProduceData::default().with_index(0).with_records(Some(batch));
-        let topic = TopicProduceData::default().with_topic_id(self.topic_id).with_partition_data(vec![data]);
-        let request =
-            ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
-        let mut response = self.client.call(&request).await.unwrap();
-        response.responses.remove(0).partition_responses.remove(0)
-    }
-
-    async fn fetch(&self, from: i64, session: (i32, i32), wait: Duration) -> FetchResponse {
-        let partition = FetchPartition::default()
-            .with_partition(0)
-            .with_fetch_offset(from)
-            .with_current_leader_epoch(-1)
-            .with_partition_max_bytes(1 << 20);
-        let topic = FetchTopic::default().with_topic_id(self.topic_id).with_partitions(vec![partition]);
-        let request = FetchRequest::default()
-            .with_max_wait_ms(wait.as_millis() as i32)
-            .with_min_bytes(1)
-            .with_max_bytes(1 << 20)
-            .with_session_id(session.0)
-            .with_session_epoch(session.1)
-            .with_topics(if session.1 > 0 { Vec::new() } else { vec![topic] });
-        self.client.call(&request).await.unwrap()
-    }
-
-    /// All values, by their offsets.
-    async fn values(&self) -> Vec<(i64, String)> {
-        let mut found = Vec::new();
-        loop {
-            let from = found.last().map_or(0, |(offset, _)| offset + 1);
-            let response = self.fetch(from, (0, -1), Duration::ZERO).await;
-            let partition = &response.responses[0].partitions[0];
-            assert_eq!(partition.error_code, 0);
-            let bytes = partition.records.clone().unwrap_or_default();
-            if bytes.is_empty() {
-                return found;
-            }
-            for batch in batch::batches(&bytes) {
-                let (header, batch) = batch.unwrap();
-                batch::verify_crc(batch).unwrap();
-                for record in records(header.record_count, &batch[HEADER_LENGTH..]) {
-                    let record = record.unwrap();
-                    let offset = header.base_offset + i64::from(record.offset_delta);
-                    found.push((offset, String::from_utf8_lossy(record.value.unwrap()).into_owned()));
-                }
-            }
-        }
-    }
-}
-
-fn batch_of(producer: Producer, values: &[&str]) -> Bytes {
-    let mut builder = BatchBuilder::new(BatchOptions { producer, ..BatchOptions::default() });
-    for value in values {
-        builder.push(1_700_000_000_000, None, Some(value.as_bytes()), &[]);
-    }
-    builder.build().unwrap()
-}
+use world::{TOPIC, World, batch_of, create, try_start_in};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_power_cut_that_drops_all_else() {
@@ -188,6 +73,29 @@ async fn a_failed_sync_is_never_acknowledged_and_ends_the_directory() {
     assert!(world.node.context.log_dirs.first().dir.failed().is_some());
     let world = world.after(PowerCut::DropUnsynced).await;
     assert_eq!(world.values().await, [(0, "kept".to_owned())]);
+    world.node.stop().await;
+}
+
+/// Too many files are open: what needs another one fails, and nothing is broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn running_out_of_files_stops_no_directory() {
+    let world = World::start_with("log.flush.offset.checkpoint.interval.ms=1\n").await;
+    assert_eq!(world.produce(batch_of(Producer::NONE, &["before", "and"])).await.error_code, 0);
+    world.disk.set_faults(Faults { out_of_files: true, ..Faults::default() });
+    let partition = world.node.context.partitions.by_name(TOPIC, 0).unwrap();
+    assert!(partition.with_log(|log| log.delete_records_before(1)).unwrap().is_err());
+    assert!(world.node.context.log_dirs.first().dir.checkpoint().is_err());
+    assert!(partition.retain(i64::MAX / 2).is_err());
+    let missing = TopicName(StrBytes::from_static_str("missing"));
+    let topic =
+        CreatableTopic::default().with_name(missing).with_num_partitions(1).with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]);
+    world.client.call(&request).await.unwrap();
+    world.disk.set_faults(Faults::default());
+    assert_eq!(world.node.context.log_dirs.first().dir.failed(), None);
+    assert_eq!(world.produce(batch_of(Producer::NONE, &["after"])).await.error_code, 0);
+    assert_eq!(world.values().await.len(), 3);
+    create(&world.client, "later").await;
     world.node.stop().await;
 }
 
@@ -372,8 +280,6 @@ async fn a_client_is_told_the_address_of_the_listener_it_came_in_by() {
     node.stop().await;
 }
 
-const DELETED_TOPIC: &str = "deleted";
-
 /// What a client may do is told to who asks for it, as by a Kafka without an authorizer (KIP-430). The numbers are those
 /// that Kafka 4.3.1 answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -398,123 +304,4 @@ async fn whoever_asks_is_told_what_may_be_done() {
         assert_eq!(refused.error_code, error.code(), "this is a listener of brokers");
     }
     world.node.stop().await;
-}
-
-async fn create(client: &Connection, name: &'static str) -> Uuid {
-    let name = TopicName(StrBytes::from_static_str(name));
-    let topic = CreatableTopic::default().with_name(name).with_num_partitions(1).with_replication_factor(1);
-    let created = client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-    assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
-    created.topics[0].topic_id
-}
-
-async fn delete(client: &Connection, name: &'static str) -> i16 {
-    let name = TopicName(StrBytes::from_static_str(name));
-    let topic = DeleteTopicState::default().with_name(Some(name));
-    let deleted = client.call(&DeleteTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-    deleted.responses[0].error_code
-}
-
-fn directories(disk: &SimulatedDisk) -> Vec<String> {
-    let entries = disk.read_dir(Path::new("/data")).unwrap();
-    entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect()
-}
-
-/// Deletes a topic while the power goes at the operation of that number, as counted from the deletion's first. The world
-/// before it and the number of operations that the deletion takes when nothing fails.
-async fn deletion_cut_at(operation: Option<u64>) -> (World, u64) {
-    let mut world = World::start().await;
-    assert_eq!(world.produce(batch_of(Producer::NONE, &["kept"])).await.error_code, 0);
-    let kept = world.topic_id;
-    world.topic_id = create(&world.client, DELETED_TOPIC).await;
-    assert_eq!(world.produce(batch_of(Producer::NONE, &["old", "older"])).await.error_code, 0);
-    world.topic_id = kept;
-    let before = world.disk.operations();
-    let power_off_at = operation.map(|operation| before + operation);
-    world.disk.set_faults(Faults { power_off_at, ..Faults::default() });
-    let _answer = delete(&world.client, DELETED_TOPIC).await;
-    let operations = world.disk.operations() - before;
-    (world, operations)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deletion_cut_short_anywhere_leaves_its_topics_name_free() {
-    let (world, operations) = deletion_cut_at(None).await;
-    world.node.stop().await;
-    let (mut set_aside, mut undone) = (0, 0);
-    for operation in 1..=operations {
-        for cut in [PowerCut::DropUnsynced, PowerCut::KeepAll, PowerCut::Some { seed: operation }] {
-            let world = deletion_cut_at(Some(operation)).await.0.after(cut).await;
-            let strays = directories(&world.disk).iter().filter(|name| name.ends_with("-stray")).count();
-            assert_eq!(world.node.context.log_dirs.strays(), strays);
-            set_aside += strays;
-            if world.node.context.controller.image().topic(DELETED_TOPIC).is_some() {
-                undone += 1;
-                assert_eq!(delete(&world.client, DELETED_TOPIC).await, 0, "operation {operation}, {cut:?}");
-            }
-            let new = World { topic_id: create(&world.client, DELETED_TOPIC).await, ..world };
-            let done = new.produce(batch_of(Producer::NONE, &["new"])).await;
-            assert_eq!(
-                (done.error_code, done.base_offset),
-                (0, 0),
-                "operation {operation}, {cut:?}: {:?}",
-                directories(&new.disk)
-            );
-            assert_eq!(new.values().await, [(0, "new".to_owned())]);
-            // What was set aside is left alone by the next start, and the new topic is as it was.
-            let again = new.after(PowerCut::DropUnsynced).await;
-            assert_eq!(again.values().await, [(0, "new".to_owned())]);
-            assert_eq!(again.node.context.log_dirs.strays(), strays);
-            again.node.stop().await;
-        }
-    }
-    assert!(set_aside > 0 && undone > 0, "{set_aside} set aside, {undone} undone: no cut fell in between");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namesake_of_another_topic_is_set_aside_with_all_its_bytes() {
-    let world = World::start().await;
-    assert_eq!(world.produce(batch_of(Producer::NONE, &["treasure"])).await.error_code, 0);
-    let disk = world.disk.clone();
-    let log = Path::new("/data/ledger-0/00000000000000000000.log");
-    let treasure = disk.contents(log).unwrap();
-    world.node.stop().await;
-    // As a deletion and a new creation leave it, when the power fails between the first's record and its rename.
-    let identity = Path::new("/data/ledger-0/partition.metadata");
-    let file = disk.open(identity, OpenMode::CreateEmpty).unwrap();
-    let other = format!("version: 0\ntopic_id: {}", TopicId(Uuid::from_u128(77)));
-    file.write_vectored_at(&[IoSlice::new(other.as_bytes())], 0).unwrap();
-    let (node, client) = start_on(disk.clone()).await;
-    let world = World { disk: disk.clone(), node, client, topic_id: world.topic_id };
-    assert_eq!(world.values().await, [], "the partition is there, and empty");
-    assert_eq!(world.produce(batch_of(Producer::NONE, &["new"])).await.base_offset, 0);
-    let stray = directories(&disk).into_iter().find(|name| name.ends_with("-stray")).unwrap();
-    assert!(stray.starts_with("ledger-0."), "{stray}");
-    let kept = disk.contents(&Path::new("/data").join(stray).join("00000000000000000000.log")).unwrap();
-    assert_eq!(kept, treasure);
-    world.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_metadata_nothing_is_a_stray() {
-    let world = World::start().await;
-    assert_eq!(world.produce(batch_of(Producer::NONE, &["kept"])).await.error_code, 0);
-    let disk = world.disk.clone();
-    world.node.stop().await;
-    let metadata = Path::new("/data/__cluster_metadata-0");
-    for file in disk.files(metadata).unwrap() {
-        disk.remove_file(&file).unwrap();
-    }
-    disk.remove_file(Path::new("/data/recovery-point-offset-checkpoint")).unwrap();
-    let meta_properties = Path::new("/data/meta.properties");
-    for _ in 0..2 {
-        let error = try_start_on(disk.clone()).await.unwrap_err().to_string();
-        assert!(error.contains("ledger-0") && error.contains("no metadata"), "{error}");
-    }
-    disk.remove_file(meta_properties).unwrap();
-    for _ in 0..2 {
-        let error = try_start_on(disk.clone()).await.unwrap_err().to_string();
-        assert!(error.contains("meta.properties"), "{error}");
-    }
-    assert!(directories(&disk).contains(&"ledger-0".to_owned()));
 }

@@ -163,7 +163,7 @@ impl PartitionLog {
         if let Err(undo) = file.set_len(position) {
             return Err(self.fail(failed_to("cut a failed write off", &path)(undo)).into());
         }
-        let error = self.fail_unless_full(error);
+        let error = self.fail_unless_short(error);
         if error.is_disk_full() {
             let log = self.topic_partition.to_string();
             return Err(AppendError::DiskFull { bytes: bytes.len(), log });

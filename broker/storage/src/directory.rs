@@ -101,6 +101,8 @@ impl Directory {
         checkpoints.recovery_points.insert(partition.clone(), recovery_point);
         if log_start_offset > 0 {
             checkpoints.log_starts.insert(partition.clone(), log_start_offset);
+        } else {
+            checkpoints.log_starts.remove(partition);
         }
     }
 
@@ -180,7 +182,7 @@ impl Directory {
         let bytes = checkpoint::encode_offsets(offsets);
         let result = checkpoint::replace(self.disk.as_ref(), &self.path, name, &bytes, dir_sync);
         if let Err(error) = &result
-            && !error.is_disk_full()
+            && !error.is_shortage()
         {
             self.fail(error);
         }

@@ -11,6 +11,9 @@ pub enum StorageError {
     /// Nothing was changed: the same call succeeds once there is room.
     #[error("cannot {action} {}: no space is left on the device; free some and try again", path.display())]
     DiskFull { action: &'static str, path: PathBuf },
+    /// Nothing was changed: the same call succeeds once files or connections have been closed.
+    #[error("cannot {action} {}: too many files are open; let the broker open more (ulimit -n, LimitNOFILE)", path.display())]
+    OutOfFiles { action: &'static str, path: PathBuf },
     #[error("{} is locked by another process: stop it, or choose another log directory", path.display())]
     Locked { path: PathBuf },
     #[error("{} is damaged: {reason}", path.display())]
@@ -30,6 +33,11 @@ impl StorageError {
         matches!(self, StorageError::DiskFull { .. })
     }
 
+    /// True when the disk is as sound as before, and only space or file descriptors are short.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, StorageError::DiskFull { .. } | StorageError::OutOfFiles { .. })
+    }
+
     pub fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
         StorageError::Corrupt { path: path.to_owned(), reason: reason.into() }
     }
@@ -40,12 +48,21 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// True for the errors of a process, or a machine, that has as many files open as it may. Only opening gives them, so
+/// nothing has been written.
+fn is_out_of_files(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(code, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
 /// Gives an I/O error its verb and object, and tells a full disk from a broken one.
 pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.to_owned();
     move |source| {
         if is_full(&source) {
             StorageError::DiskFull { action, path }
+        } else if is_out_of_files(&source) {
+            StorageError::OutOfFiles { action, path }
         } else {
             StorageError::Io { action, path, source }
         }

@@ -66,10 +66,11 @@ impl FlushTask {
             self.directory.fail(&error);
             error
         };
+        let stop_unless_short = |error: StorageError| if error.is_shortage() { error } else { stop(error) };
         if let Some(epochs) = &self.epochs {
             self.gate.epochs_on_disk.store(true, Ordering::Relaxed);
             checkpoint::replace(disk, &self.partition_path, LEADER_EPOCHS, epochs, DirSync::ByCaller)
-                .map_err(|error| if error.is_disk_full() { error } else { stop(error) })?;
+                .map_err(stop_unless_short)?;
         }
         for (path, file) in &self.files {
             file.sync_data().map_err(failed_to("sync", path)).map_err(stop)?;
@@ -77,12 +78,12 @@ impl FlushTask {
         if self.sync_names {
             disk.sync_dir(&self.partition_path)
                 .map_err(failed_to("sync", &self.partition_path))
-                .map_err(stop)?;
+                .map_err(stop_unless_short)?;
         }
         if self.done.created {
             disk.sync_dir(&self.directory.path)
                 .map_err(failed_to("sync", &self.directory.path))
-                .map_err(stop)?;
+                .map_err(stop_unless_short)?;
         }
         // Another log of the directory may have failed meanwhile; acknowledging is then no longer ours to allow.
         self.directory.check()?;
@@ -108,9 +109,9 @@ impl PartitionLog {
         {
             return self.flush_task();
         }
-        self.complete_active_indexes().map_err(|error| self.fail_unless_full(error))?;
+        self.complete_active_indexes().map_err(|error| self.fail_unless_short(error))?;
         if !current {
-            self.write_snapshot().map_err(|error| self.fail_unless_full(error))?;
+            self.write_snapshot().map_err(|error| self.fail_unless_short(error))?;
             self.remove_stray_snapshots()?;
         }
         self.task(true).map(Some)
@@ -240,7 +241,8 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Notes this log's recovery point and log start for the directory's next checkpoint.
+    /// Notes this log's recovery point and log start for the directory's next checkpoint. They are told by the log
+    /// itself, so that nobody can note them of a log that is gone: another of its name would inherit them.
     pub fn remember(&self) {
         self.directory.remember(&self.topic_partition, self.flushed_offset, self.log_start_offset);
     }

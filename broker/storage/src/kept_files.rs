@@ -13,7 +13,7 @@ impl PartitionLog {
         self.directory.check()?;
         let disk = self.directory.disk.as_ref();
         checkpoint::replace(disk, &self.path, name, bytes, DirSync::Now)
-            .map_err(|error| self.fail_unless_full(error))
+            .map_err(|error| self.fail_unless_short(error))
     }
 
     /// The bytes of a file that was kept; `None` if there is no such.

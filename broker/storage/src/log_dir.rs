@@ -216,12 +216,9 @@ impl LogDir {
         Ok(())
     }
 
-    /// Writes the recovery points and log starts of all logs: those given (partition, recovery point, log start), and
-    /// as they were last known of the others. Call it after the logs' checkpoint tasks.
-    pub fn checkpoint(&self, offsets: &[(TopicPartition, i64, i64)]) -> Result<(), StorageError> {
-        for (topic_partition, recovery_point, log_start_offset) in offsets {
-            self.directory.remember(topic_partition, *recovery_point, *log_start_offset);
-        }
+    /// Writes the recovery points and log starts of all logs, as each was last remembered
+    /// ([`PartitionLog::remember`]). Call it after the logs' checkpoint tasks.
+    pub fn checkpoint(&self) -> Result<(), StorageError> {
         self.directory.write_checkpoints()
     }
 

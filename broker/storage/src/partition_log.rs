@@ -177,9 +177,9 @@ impl PartitionLog {
         self.segments.get(index + 1).map_or(self.end_offset, |next| next.base_offset)
     }
 
-    /// Stops the whole directory unless the error is only a lack of space, and hands the error on.
-    pub(crate) fn fail_unless_full(&self, error: StorageError) -> StorageError {
-        if !error.is_disk_full() {
+    /// Stops the whole directory unless only space or file descriptors are short, and hands the error on.
+    pub(crate) fn fail_unless_short(&self, error: StorageError) -> StorageError {
+        if !error.is_shortage() {
             self.directory.fail(&error);
         }
         error

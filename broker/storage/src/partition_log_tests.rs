@@ -111,7 +111,7 @@ fn what_is_appended_is_read_back_across_segments_and_restarts() {
         assert_eq!((log.end_offset(), log.flushed_offset()), (120, 120));
         assert_eq!(read_all(&log), expected);
         assert_eq!(log.latest_epoch(), Some(3));
-        dir.checkpoint(&[]).unwrap();
+        dir.checkpoint().unwrap();
     }
 }
 

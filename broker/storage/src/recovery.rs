@@ -253,7 +253,7 @@ impl PartitionLog {
                 Step::End => {
                     self.end_offset = expected;
                     segment.push_time_entry();
-                    unless_full(segment.write_indexes(home))?;
+                    unless_short(segment.write_indexes(home))?;
                     return Ok(true);
                 }
                 Step::Invalid { reason } => break reason,
@@ -272,7 +272,7 @@ impl PartitionLog {
         tracing::warn!(file = %path.display(), reason, cut_bytes = cut, end_offset = expected, "the tail of an unfinished write is cut off");
         file.set_len(segment.size).map_err(failed_to("cut", &path))?;
         segment.push_time_entry();
-        unless_full(segment.write_indexes(home))?;
+        unless_short(segment.write_indexes(home))?;
         Ok(false)
     }
 
@@ -285,7 +285,7 @@ impl PartitionLog {
             let small = segment.size <= interval;
             let there = found.time_indexes.contains_key(&segment.base_offset);
             if segment.size > 0 && !has_both && !(there && small) && index < active {
-                unless_full(segment.rebuild_indexes(home, interval))?;
+                unless_short(segment.rebuild_indexes(home, interval))?;
             }
         }
         Ok(())
@@ -328,15 +328,15 @@ impl PartitionLog {
                 self.flushed(done);
                 Ok(())
             }
-            Err(error) => unless_full(Err(error)),
+            Err(error) => unless_short(Err(error)),
         }
     }
 }
 
-/// A full disk must not keep a log from being read: what could not be written waits in memory.
-fn unless_full(result: Result<(), StorageError>) -> Result<(), StorageError> {
+/// A shortage must not keep a log from being read: what could not be written waits in memory.
+fn unless_short(result: Result<(), StorageError>) -> Result<(), StorageError> {
     match result {
-        Err(error) if error.is_disk_full() => {
+        Err(error) if error.is_shortage() => {
             tracing::warn!(%error, "recovery goes on without");
             Ok(())
         }

@@ -37,14 +37,14 @@ impl PartitionLog {
             return Ok(retained);
         }
         if count == self.segments.len() {
-            self.roll(now_ms).map_err(|error| self.fail_unless_full(error))?;
+            self.roll(now_ms).map_err(|error| self.fail_unless_short(error))?;
         }
         if !self.is_tiered() {
             let start = self.segments.get(count).map_or(self.end_offset, |segment| segment.base_offset);
             self.set_log_start_offset(start)?;
         }
         retained.bytes = self.segments.iter().take(count).map(|segment| segment.size).sum();
-        self.drop_first(count, now_ms).map_err(|error| self.fail_unless_full(error))?;
+        self.drop_first(count, now_ms).map_err(|error| self.fail_unless_short(error))?;
         retained.segments = count;
         retained.log_start_offset = self.log_start_offset;
         Ok(retained)
@@ -130,7 +130,7 @@ impl PartitionLog {
         for (_, path) in due {
             match self.directory.disk.remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(self.fail_unless_full(failed_to("remove", &path)(error)));
+                    return Err(self.fail_unless_short(failed_to("remove", &path)(error)));
                 }
                 _ => {}
             }

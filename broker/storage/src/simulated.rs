@@ -65,6 +65,8 @@ pub struct Faults {
     pub full_at: Option<u64>,
     /// Bytes that all files together may have.
     pub capacity_bytes: Option<u64>,
+    /// Nothing can be opened, directories to sync them included: the process has as many files open as it may.
+    pub out_of_files: bool,
     /// Syncs succeed and do nothing: what a disk that lies does. For proving that a checker notices.
     pub sync_lies: bool,
     /// Directory syncs succeed and do nothing.
@@ -199,6 +201,13 @@ impl SimulatedDisk {
         Ok(number)
     }
 
+    fn take_descriptor(&self) -> io::Result<()> {
+        if self.state.lock().faults.out_of_files {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        Ok(())
+    }
+
     fn with_parent<T>(
         &self,
         path: &Path,
@@ -297,6 +306,7 @@ impl Drop for SimulatedLock {
 
 impl Disk for SimulatedDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        self.take_descriptor()?;
         let known = self.state.lock().find(path);
         let inode = match (known, mode) {
             (Ok(inode), OpenMode::CreateEmpty) => {
@@ -376,6 +386,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.take_descriptor()?;
         self.begin(Operation::SyncDir, path)?;
         let mut state = self.state.lock();
         let inode = state.find(path)?;

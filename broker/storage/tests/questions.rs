@@ -238,7 +238,8 @@ fn a_rotten_batch_above_the_recovery_point_is_cut_and_below_it_stops_the_log() {
         append_some(&mut log, &mut random, &mut known, 2);
         let done = log.flush_task().unwrap().unwrap().run().unwrap();
         log.flushed(done);
-        dir.checkpoint(&[(partition(), log.flushed_offset(), 0)]).unwrap();
+        log.remember();
+        dir.checkpoint().unwrap();
         let synced = log.flushed_offset();
         append_some(&mut log, &mut random, &mut known, 2);
         synced

@@ -151,7 +151,7 @@ fn a_deleted_log_is_gone_for_its_tasks_and_for_its_namesake() {
     let dir = open_dir(&disk);
     let mut log = ten_segments(&dir, &TopicConfig::default());
     log.remember();
-    dir.checkpoint(&[]).unwrap();
+    dir.checkpoint().unwrap();
     log.start_epoch(5);
     let bytes = workload::batch(1, b"late", 1, None, false);
     log.append(&bytes, &header_of(&bytes), 5, AppendOrigin::Client, 0).unwrap();

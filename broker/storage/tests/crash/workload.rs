@@ -252,9 +252,8 @@ impl Workload {
             self.log().flushed(done);
         }
         self.acknowledge();
-        let log = self.log();
-        let offsets = [(partition(), log.flushed_offset(), log.log_start_offset())];
-        self.dir.as_ref().expect("a directory").checkpoint(&offsets)
+        self.log().remember();
+        self.dir.as_ref().expect("a directory").checkpoint()
     }
 
     fn retain(&mut self) -> Result<(), StorageError> {
