@@ -6,6 +6,7 @@
 pub mod authorized;
 pub mod cluster;
 pub mod configs;
+mod distinct;
 pub mod errors;
 pub mod fetch;
 pub mod group_offsets;

@@ -1,7 +1,8 @@
 //! Incremental fetch sessions (KIP-227): what a client reads is remembered, and it sends and gets only what changes.
 //!
-//! Pure: a cache with a bound, whose oldest unused session makes room. A session's epoch counts its requests; a client
-//! that is out of step is told so and starts anew.
+//! Pure: a cache with bounds on its sessions and on their bytes, whose oldest unused session makes room. A session's epoch
+//! counts its requests; a client that is out of step is told so and starts anew, and one for whose partitions there is no
+//! room goes on without a session.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use crate::api::fetch::{Seen, Wanted};
 
 /// A session may be evicted for another client once it is this long without a request.
 const EVICTABLE_AFTER_MS: i64 = 120_000;
+
+/// What a partition costs beyond its topic's name: its place in both maps.
+const PARTITION_BYTES: usize = 256;
 
 /// Where a partition is in a session: by topic id where the client uses them, else by name.
 pub type PartitionKey = (Arc<str>, uuid::Uuid, i32);
@@ -26,6 +30,8 @@ struct Session {
     partitions: BTreeMap<u64, (Wanted, Option<Seen>)>,
     positions: HashMap<PartitionKey, u64>,
     next_position: u64,
+    /// What the partitions take of the memory.
+    bytes: usize,
 }
 
 /// What a fetch is to do about sessions.
@@ -49,13 +55,17 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct FetchSessions {
     slots: usize,
+    bytes_max: usize,
     sessions: HashMap<i32, Session>,
+    /// What all sessions take of the memory.
+    bytes: usize,
 }
 
 impl FetchSessions {
-    /// Keeps at most `slots` sessions (`max.incremental.fetch.session.cache.slots`).
-    pub fn new(slots: usize) -> Self {
-        Self { slots, sessions: HashMap::new() }
+    /// Keeps at most `slots` sessions (`max.incremental.fetch.session.cache.slots`), which take about `bytes_max` bytes
+    /// of memory together.
+    pub fn new(slots: usize, bytes_max: usize) -> Self {
+        Self { slots, bytes_max, sessions: HashMap::new(), bytes: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -81,11 +91,11 @@ impl FetchSessions {
         match epoch {
             // The final request of a session, or one without: close what there is.
             -1 => {
-                self.sessions.remove(&id);
+                self.close(id);
                 Ok((SessionUse::None, wanted))
             }
             0 => {
-                self.sessions.remove(&id);
+                self.close(id);
                 Ok(match self.open(&wanted, by_topic_id, now_ms, random) {
                     Some(id) => (SessionUse::Session { id, new: true }, wanted),
                     None => (SessionUse::None, wanted),
@@ -101,18 +111,31 @@ impl FetchSessions {
                 }
                 session.next_epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
                 session.last_used_ms = now_ms;
+                let before = session.bytes;
                 session.update(wanted, forgotten);
+                self.bytes = self.bytes - before + session.bytes;
+                if session.bytes > before && self.bytes > self.bytes_max {
+                    self.close(id);
+                    return Err(SessionError::NotFound);
+                }
                 let all = session.partitions.values().map(|(wanted, _)| wanted.clone()).collect();
                 Ok((SessionUse::Session { id, new: false }, all))
             }
         }
     }
 
+    fn close(&mut self, id: i32) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.bytes -= session.bytes;
+        }
+    }
+
     fn open(&mut self, wanted: &[Wanted], by_topic_id: bool, now_ms: i64, random: u128) -> Option<i32> {
-        if self.slots == 0 || wanted.is_empty() {
+        let bytes: usize = wanted.iter().map(cost).sum();
+        if self.slots == 0 || wanted.is_empty() || bytes > self.bytes_max {
             return None;
         }
-        if self.sessions.len() >= self.slots {
+        while self.sessions.len() >= self.slots || self.bytes + bytes > self.bytes_max {
             let (oldest, last_used_ms) = self
                 .sessions
                 .iter()
@@ -121,7 +144,7 @@ impl FetchSessions {
             if now_ms - last_used_ms < EVICTABLE_AFTER_MS {
                 return None;
             }
-            self.sessions.remove(&oldest);
+            self.close(oldest);
         }
         let mut id = ((random as u32) & 0x7fff_ffff).max(1) as i32;
         while self.sessions.contains_key(&id) {
@@ -134,8 +157,10 @@ impl FetchSessions {
             partitions: BTreeMap::new(),
             positions: HashMap::new(),
             next_position: 0,
+            bytes: 0,
         };
         session.update(wanted.to_vec(), &[]);
+        self.bytes += session.bytes;
         self.sessions.insert(id, session);
         Some(id)
     }
@@ -156,6 +181,10 @@ impl FetchSessions {
     }
 }
 
+fn cost(wanted: &Wanted) -> usize {
+    PARTITION_BYTES + wanted.name.len()
+}
+
 impl Session {
     fn update(&mut self, wanted: Vec<Wanted>, forgotten: &[PartitionKey]) {
         for wanted in wanted {
@@ -167,6 +196,7 @@ impl Session {
                     }
                 }
                 None => {
+                    self.bytes += cost(&wanted);
                     self.positions.insert(key, self.next_position);
                     self.partitions.insert(self.next_position, (wanted, None));
                     self.next_position += 1;
@@ -174,8 +204,9 @@ impl Session {
             }
         }
         for key in forgotten {
-            if let Some(position) = self.positions.remove(key) {
-                self.partitions.remove(&position);
+            let position = self.positions.remove(key);
+            if let Some((gone, _)) = position.and_then(|position| self.partitions.remove(&position)) {
+                self.bytes -= cost(&gone);
             }
         }
     }
@@ -205,11 +236,34 @@ mod tests {
         }]
     }
 
+    #[test]
+    fn sessions_share_a_memory_that_idle_ones_give_back() {
+        let room = 3 * (PARTITION_BYTES + 1);
+        let mut sessions = FetchSessions::new(100, room);
+        let two = [wanted("a", 0), wanted("b", 0)].concat();
+        let opened = |taken: Result<(SessionUse, Vec<Wanted>), SessionError>| match taken.unwrap().0 {
+            SessionUse::Session { id, .. } => Some(id),
+            SessionUse::None => None,
+        };
+        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], 0, 1)), Some(1));
+        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], 0, 2)), None, "no room");
+        assert_eq!(opened(sessions.request((0, 0), false, wanted("a", 0), &[], 0, 3)), Some(3));
+        let more = sessions.request((3, 1), false, wanted("b", 0), &[], 0, 0);
+        assert_eq!(more.unwrap_err(), SessionError::NotFound, "it begins anew, without a session");
+        assert_eq!(sessions.bytes, 2 * (PARTITION_BYTES + 1));
+        let later = EVICTABLE_AFTER_MS;
+        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], later, 4)), Some(4));
+        let swapped = sessions.request((4, 1), false, wanted("c", 0), &[two[0].key()], later, 0).unwrap();
+        assert_eq!(swapped.1.len(), 2);
+        sessions.request((4, -1), false, Vec::new(), &[], later, 0).unwrap();
+        assert_eq!((sessions.bytes, sessions.len()), (0, 0));
+    }
+
     /// A client that learns a topic's id, or loses it at a broker's restart, changes from the one to the other.
     #[test]
     fn a_session_speaks_of_topics_by_name_or_by_id_and_never_both() {
         for opened_by_id in [true, false] {
-            let mut sessions = FetchSessions::new(2);
+            let mut sessions = FetchSessions::new(2, 1 << 20);
             let (name, id) = if opened_by_id { ("", 7) } else { ("jobs", 0) };
             let opened = sessions.request((0, 0), opened_by_id, wanted(name, id), &[], 0, 5).unwrap();
             assert_eq!(opened.0, SessionUse::Session { id: 5, new: true });

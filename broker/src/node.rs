@@ -251,6 +251,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
     if tier.is_none() {
         refuse_tiered_topics(&image)?;
     }
+    let session_bytes = usize::try_from(config.network.fetch_session_bytes).unwrap_or(0);
     let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let request_memory = RequestMemory::new(config.network.queued_max_request_bytes);
     let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
@@ -297,7 +298,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         environment,
         partitions,
         log_dirs,
-        fetch_sessions: Mutex::new(FetchSessions::new(sessions)),
+        fetch_sessions: Mutex::new(FetchSessions::new(sessions, session_bytes)),
         producer_ids: ProducerIds::default(),
         groups: Arc::new(groups),
         broker_config,

@@ -18,10 +18,16 @@ use firn_model::properties;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::create_topics_request::CreatableTopic;
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
+use firn_protocol::library::messages::describe_configs_request::DescribeConfigsResource;
+use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
+use firn_protocol::library::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, FindCoordinatorRequest,
     InitProducerIdRequest, MetadataRequest, ProduceRequest, TopicName,
+};
+use firn_protocol::library::messages::{
+    DescribeConfigsRequest, DescribeGroupsRequest, GroupId, OffsetFetchRequest,
 };
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::Producer;
@@ -303,5 +309,26 @@ async fn whoever_asks_is_told_what_may_be_done() {
         let refused = world.client.call(&describe(false).with_endpoint_type(kind)).await.unwrap();
         assert_eq!(refused.error_code, error.code(), "this is a listener of brokers");
     }
+    world.node.stop().await;
+}
+
+/// A request may name a thing as often as it likes: the reply has it once, and stays as small as what is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_named_again_and_again_is_answered_once() {
+    let world = World::start().await;
+    let named = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(TOPIC))));
+    let metadata = MetadataRequest::default().with_topics(Some(vec![named; 5_000]));
+    assert_eq!(world.client.call(&metadata).await.unwrap().topics.len(), 1);
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(StrBytes::from_static_str(TOPIC));
+    let describe = DescribeConfigsRequest::default().with_resources(vec![resource; 5_000]);
+    assert_eq!(world.client.call(&describe).await.unwrap().results.len(), 1);
+    let group = GroupId(StrBytes::from_static_str("readers"));
+    let describe = DescribeGroupsRequest::default().with_groups(vec![group.clone(); 5_000]);
+    assert_eq!(world.client.call(&describe).await.unwrap().groups.len(), 1);
+    let all = OffsetFetchRequestGroup::default().with_group_id(group).with_topics(None);
+    let fetch = OffsetFetchRequest::default().with_groups(vec![all; 5_000]);
+    assert_eq!(world.client.call(&fetch).await.unwrap().groups.len(), 1);
     world.node.stop().await;
 }

@@ -1,6 +1,6 @@
 //! What the cluster is: ApiVersions, Metadata, DescribeCluster, DescribeTopicPartitions, DescribeLogDirs, InitProducerId.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use firn_metadata::decide::create_topics::{BROKER_DEFAULT, NewTopic};
@@ -28,6 +28,7 @@ use firn_protocol::library::protocol::StrBytes;
 use firn_protocol::{response, versions};
 
 use crate::api::authorized::{Resource, operations};
+use crate::api::distinct::distinct;
 use crate::api::errors::Failure;
 use crate::api::topics::create_topics;
 use crate::api::{Answer, ApiError, reply};
@@ -73,7 +74,8 @@ pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> 
     let mut topics: Vec<MetadataResponseTopic> = if all {
         image.topics().map(|topic| described(topic, version)).collect()
     } else {
-        let asked_topics = asked.topics.unwrap_or_default();
+        let asked_topics =
+            distinct(asked.topics.unwrap_or_default(), |topic| (topic.name.clone(), topic.topic_id));
         let names = asked_topics.iter().filter_map(|topic| topic.name.as_ref());
         let missing: Vec<String> =
             names.filter(|name| image.topic(name).is_none()).map(|name| name.to_string()).collect();
@@ -303,12 +305,13 @@ fn described_partitions(topic: &Topic, first: usize, count: usize) -> DescribeTo
 
 pub fn describe_log_dirs(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let asked: DescribeLogDirsRequest = request.decode(ApiKey::DescribeLogDirs)?;
-    let wanted = |name: &str, index: i32| match &asked.topics {
-        None => true,
-        Some(topics) => {
-            topics.iter().any(|topic| **topic.topic == *name && topic.partitions.contains(&index))
-        }
-    };
+    let named: Option<HashSet<(&str, i32)>> = asked.topics.as_ref().map(|topics| {
+        topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(|index| (topic.topic.as_str(), *index)))
+            .collect()
+    });
+    let wanted = |name: &str, index: i32| named.as_ref().is_none_or(|named| named.contains(&(name, index)));
     let partitions = context.partitions.all();
     let results = context.log_dirs.all().iter().map(|dir| {
         let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();

@@ -22,6 +22,7 @@ use firn_protocol::library::messages::{
 };
 use firn_protocol::library::protocol::StrBytes;
 
+use crate::api::distinct::distinct;
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
@@ -29,7 +30,9 @@ use crate::controller::ProposeError;
 
 pub fn describe(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let describe: DescribeConfigsRequest = request.decode(ApiKey::DescribeConfigs)?;
-    let results = describe.resources.iter().map(|resource| {
+    let resources =
+        distinct(&describe.resources, |resource| (resource.resource_type, &resource.resource_name));
+    let results = resources.into_iter().map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());

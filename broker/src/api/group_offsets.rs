@@ -1,5 +1,6 @@
 //! What groups have read: OffsetCommit, OffsetFetch, OffsetDelete.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,7 +124,10 @@ pub async fn fetch(context: &Arc<Context>, request: Request) -> Result<Answer, A
     let version = request.header.api_version;
     let body = if version >= SEVERAL_GROUPS_SINCE {
         let mut groups = Vec::with_capacity(asked.groups.len());
-        for group in &asked.groups {
+        let mut whole = HashSet::new();
+        for group in
+            asked.groups.iter().filter(|group| group.topics.is_some() || whole.insert(&group.group_id))
+        {
             let partitions = group.topics.as_ref().map(|topics| {
                 topics.iter().flat_map(|topic| named(&topic.name, &topic.partition_indexes)).collect()
             });

@@ -29,6 +29,7 @@ use firn_protocol::library::messages::{
 use firn_protocol::library::protocol::StrBytes;
 
 use crate::api::authorized::{Resource, operations};
+use crate::api::distinct::distinct;
 use crate::api::errors::Failure;
 use crate::api::topics::create_topics;
 use crate::api::{Answer, ApiError, reply};
@@ -333,7 +334,7 @@ pub async fn list(context: &Arc<Context>, request: Request) -> Result<Answer, Ap
 /// Groups of a request by the shard that holds them.
 fn by_shard(context: &Context, groups: &[GroupId]) -> BTreeMap<i32, Vec<String>> {
     let mut by_shard: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-    for group in groups {
+    for group in distinct(groups, |group| *group) {
         by_shard.entry(shard_of(context, group)).or_default().push(group.to_string());
     }
     by_shard

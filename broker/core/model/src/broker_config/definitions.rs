@@ -85,6 +85,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("fetch.max.bytes", Int, "57671680", AtLeast(1024), "The most that one fetch response carries, in bytes, whatever the client asks for."),
     define("firn.batch.decompressed.max.bytes", Long, "268435456", AtLeast(1 << 20), "The most that one batch may hold once decompressed, in bytes, where the broker has to decompress it."),
     define("firn.disk.reserve.bytes", Long, "268435456", AtLeast(0), "How many bytes of a log directory's disk stay free: writes are refused, with an error that clients retry, before it is fuller."),
+    define("firn.fetch.session.bytes", Long, "67108864", AtLeast(0), "How much memory remembers the partitions of fetch sessions, over all clients, in bytes; a client for whose session there is no room goes on without one."),
     define("firn.http.host", Text, "", Any, "The address that /metrics, /healthz and /readyz are served on; empty is all of the machine's."),
     unset("firn.http.port", Int, Between(-1, 65_535), "The port of /metrics, /healthz and /readyz: -1 serves none, 0 takes any free one. If not set, the first listener's port + 10000."),
     define("firn.log.format", Text, "human", OneOf(&["human", "json"]), "How the broker's own log is written."),

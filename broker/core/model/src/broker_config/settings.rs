@@ -35,6 +35,7 @@ pub struct NetworkSettings {
     pub socket_listen_backlog_size: i32,
     pub fetch_max_bytes: i32,
     pub max_incremental_fetch_session_cache_slots: i32,
+    pub fetch_session_bytes: i64,
     pub max_request_partition_size_limit: i32,
     /// The most that one batch may hold once decompressed.
     pub batch_decompressed_max_bytes: i64,
@@ -165,6 +166,7 @@ pub(super) fn network(layers: &ConfigLayers) -> Result<NetworkSettings, ConfigEr
         socket_receive_buffer_bytes: layers.int("socket.receive.buffer.bytes")?,
         socket_listen_backlog_size: layers.int("socket.listen.backlog.size")?,
         fetch_max_bytes: layers.int("fetch.max.bytes")?,
+        fetch_session_bytes: layers.long("firn.fetch.session.bytes")?,
         max_incremental_fetch_session_cache_slots: layers.int("max.incremental.fetch.session.cache.slots")?,
         max_request_partition_size_limit: layers.int("max.request.partition.size.limit")?,
         batch_decompressed_max_bytes: layers.long("firn.batch.decompressed.max.bytes")?,
