@@ -30,6 +30,13 @@ pub enum ProposeError {
     Closed,
 }
 
+impl ProposeError {
+    /// True when nothing has changed and the next change may succeed.
+    fn leaves_the_log_whole(&self) -> bool {
+        matches!(self, ProposeError::Failed(error) if error.is_shortage())
+    }
+}
+
 /// How far the metadata log has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -98,10 +105,13 @@ impl Controller {
                 None => Err(ProposeError::Closed),
                 Some(open) => open.write(&records, now_ms).map_err(ProposeError::from),
             };
-            progress.write().wrote(&log, records.len(), started.elapsed(), written.is_ok());
-            if written.is_err() {
+            if let Err(error) = &written
+                && !error.leaves_the_log_whole()
+            {
                 *log = None;
-            } else {
+            }
+            progress.write().wrote(&log, records.len(), started.elapsed(), written.is_ok());
+            if written.is_ok() {
                 follower.follow(&next, &records, now_ms);
                 // The change itself is made: without a snapshot the next start only has more to replay.
                 if let Some(Err(error)) = log.as_mut().map(|open| open.snapshot_if_due(&next, now_ms)) {
@@ -126,6 +136,13 @@ impl Controller {
         }
     }
 
+    /// Opens the logs that could not be opened for want of room or of file descriptors.
+    pub fn open_what_is_missing(&self) {
+        // While a change is being made, the next round does it.
+        let Ok(_no_change) = self.log.try_lock() else { return };
+        self.follower.open_what_is_missing(&self.image(), self.environment.clock.now_ms());
+    }
+
     /// Closes the metadata log for good.
     pub async fn close(&self) -> Result<(), MetadataError> {
         let log = self.log.lock().await.take();
@@ -139,7 +156,7 @@ impl Controller {
 
 impl Progress {
     fn wrote(&mut self, log: &Option<MetadataLog>, records: usize, took: Duration, succeeded: bool) {
-        self.active = succeeded;
+        self.active = log.is_some();
         let Some(log) = log.as_ref().filter(|_| succeeded) else { return };
         self.end_offset = log.end_offset();
         self.records += records as u64;

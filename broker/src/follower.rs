@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use firn_metadata::image::{Image, Topic};
 use firn_metadata::record::{MetadataRecord, ResourceKind};
@@ -25,6 +26,8 @@ pub struct Follower {
     pub metrics: Arc<Metrics>,
     /// The broker's own configuration, with the dynamic configs laid over it.
     pub config: Arc<RwLock<Arc<BrokerConfig>>>,
+    /// Some logs could not be opened for want of something that may come back.
+    pub short: Arc<AtomicBool>,
 }
 
 impl Follower {
@@ -81,12 +84,28 @@ impl Follower {
                 }
                 Err(error) => {
                     tracing::error!(partition = %name, %error, "cannot open the log");
+                    self.short.fetch_or(error.is_shortage(), Ordering::Relaxed);
                     failed.get_or_insert(error);
                 }
             }
         }
         self.partitions.add(&topic.name, topic.id, added);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Tries once more to open what could not be opened because room or file descriptors were short.
+    pub fn open_what_is_missing(&self, image: &Image, now_ms: i64) {
+        if !self.short.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        for topic in image.topics() {
+            match self.open(image, topic, now_ms) {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(topic = %topic.name, %error, "the topic's logs are still offline")
+                }
+            }
+        }
     }
 
     fn topic_config(&self, image: &Image, topic: &Topic) -> Arc<TopicConfig> {

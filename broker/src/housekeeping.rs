@@ -17,6 +17,8 @@ use crate::partition::{Partition, PartitionError};
 
 /// How often free space is asked for.
 const FREE_SPACE_PERIOD: Duration = Duration::from_millis(500);
+/// How often logs are opened that could not be for want of room.
+const REOPEN_PERIOD: Duration = Duration::from_secs(1);
 /// How often partitions are looked at for `flush.ms`.
 const FLUSH_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
@@ -29,6 +31,7 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
     let chore = |period, work| chore(context, tasks, shutdown, period, work);
     chore(|_| FREE_SPACE_PERIOD, watch_free_space);
     chore(|_| FLUSH_CHECK_PERIOD, flush_by_time);
+    chore(|_| REOPEN_PERIOD, |context| context.controller.open_what_is_missing());
     chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), checkpoint);
     chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), count_strays);
     chore(|log| period(log.retention_check_interval_ms), retain);

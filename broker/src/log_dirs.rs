@@ -164,8 +164,15 @@ impl LogDirs {
             index
         };
         let dir = self.dirs[index].clone();
-        let log = dir.dir.open_log(topic_partition, topic_id, config, now_ms)?;
-        Ok((log, dir))
+        match dir.dir.open_log(topic_partition, topic_id, config, now_ms) {
+            Ok(log) => Ok((log, dir)),
+            Err(error) => {
+                self.forget(dir.dir.path(), 1);
+                // Where it was begun, or found, it is to be looked for again.
+                self.found.lock().insert(topic_partition.clone(), index);
+                Err(error)
+            }
+        }
     }
 
     /// Counts partitions out of the directory that held them.

@@ -66,6 +66,19 @@ pub struct SnapshotLimits {
     pub interval_ms: i64,
 }
 
+impl MetadataError {
+    /// True when the log is as it was before, and the change succeeds once there is room or a free file descriptor.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            MetadataError::Storage(error) | MetadataError::Append(AppendError::Storage(error)) => {
+                error.is_shortage()
+            }
+            MetadataError::Append(AppendError::DiskFull { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The log, open for changes. One process has it.
 #[derive(Debug)]
 pub struct MetadataLog {
@@ -106,13 +119,28 @@ impl MetadataLog {
         }
         let bytes = builder.build()?;
         let batches = ValidatedBatches::trusted(bytes).map_err(|error| self.bad_batch(&error))?;
+        let before = self.log.end_offset();
+        if let Err(error) = self.append_durably(&batches, now_ms) {
+            // What is not durable has not happened, and must not come to pass with the next change.
+            if error.is_shortage()
+                && let Err(undo) = self.log.truncate_to(before)
+            {
+                let reason = format!("cannot be made durable ({error}), nor taken back ({undo})");
+                return Err(MetadataError::Batch { offset: before, reason });
+            }
+            return Err(error);
+        }
+        self.bytes_since_snapshot += batches.bytes.len() as u64;
+        self.changed_since_ms.get_or_insert(now_ms);
+        Ok(())
+    }
+
+    fn append_durably(&mut self, batches: &ValidatedBatches, now_ms: i64) -> Result<(), MetadataError> {
         self.log.append(&batches.bytes, &batches.headers, EPOCH, AppendOrigin::Coordinator, now_ms)?;
         if let Some(task) = self.log.flush_task()? {
             let flushed = task.run()?;
             self.log.flushed(flushed);
         }
-        self.bytes_since_snapshot += batches.bytes.len() as u64;
-        self.changed_since_ms.get_or_insert(now_ms);
         Ok(())
     }
 

@@ -268,6 +268,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         log_dirs: log_dirs.clone(),
         partitions: partitions.clone(),
         config: broker_config.clone(),
+        short: Arc::default(),
     };
     let groups = {
         let config = broker_config.read().clone();

@@ -34,7 +34,7 @@ use firn_records::builder::Producer;
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::{Faults, PowerCut, SimulatedDisk};
 
-use world::{TOPIC, World, batch_of, create, try_start_in};
+use world::{TOPIC, World, batch_of, create, produce_to, try_start_in};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_power_cut_that_drops_all_else() {
@@ -330,5 +330,59 @@ async fn what_is_named_again_and_again_is_answered_once() {
     let all = OffsetFetchRequestGroup::default().with_group_id(group).with_topics(None);
     let fetch = OffsetFetchRequest::default().with_groups(vec![all; 5_000]);
     assert_eq!(world.client.call(&fetch).await.unwrap().groups.len(), 1);
+    world.node.stop().await;
+}
+
+/// Somebody else has filled the disk. Topics that cannot be made are refused, those that were made by then get their logs
+/// once there is room, and changes of the metadata go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_a_full_disk_refused_are_made_when_there_is_room() {
+    let world = World::start().await;
+    assert_eq!(world.produce(batch_of(Producer::NONE, &["before"])).await.error_code, 0);
+    let try_to_create = async |name: String| {
+        let name = TopicName(StrBytes::from_string(name));
+        let topic =
+            CreatableTopic::default().with_name(name).with_num_partitions(1).with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]);
+        world.client.call(&request).await.unwrap().topics.remove(0)
+    };
+    // Room for nothing, for the record of the change, for a part of what its log needs, for all of it.
+    let mut made = Vec::new();
+    for number in 0..60 {
+        world.disk.set_faults(Faults::default());
+        let files = world.disk.files(Path::new("/data")).unwrap();
+        let used: u64 =
+            files.iter().map(|file| world.disk.contents(file).map_or(0, |bytes| bytes.len() as u64)).sum();
+        let capacity_bytes = Some(used + number * 10);
+        world.disk.set_faults(Faults { capacity_bytes, ..Faults::default() });
+        let created = try_to_create(format!("t{number}")).await;
+        if created.error_code == 0 {
+            made.push(created.topic_id);
+        } else {
+            assert_eq!(created.error_code, ResponseError::KafkaStorageError.code());
+        }
+    }
+    assert!((1..60).contains(&made.len()), "{} were made", made.len());
+    world.disk.set_faults(Faults::default());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    made.push(loop {
+        let created = try_to_create("after".to_owned()).await;
+        if created.error_code == 0 {
+            break created.topic_id;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "metadata cannot be changed: {:?}",
+            created.error_message
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    });
+    for topic_id in made {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while produce_to(&world.client, topic_id, &[0], batch_of(Producer::NONE, &["after"])).await != [0] {
+            assert!(tokio::time::Instant::now() < deadline, "a topic that was made cannot be written to");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
     world.node.stop().await;
 }

@@ -9,6 +9,7 @@ use firn_metadata::decide::delete_topics::{Deletion, TopicSelector, delete_topic
 use firn_model::config_entry::{ConfigEntry, describe_topic};
 use firn_model::ids::TopicId;
 use firn_protocol::frame::Request;
+use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::create_partitions_response::CreatePartitionsTopicResult;
 use firn_protocol::library::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use firn_protocol::library::messages::delete_topics_response::DeletableTopicResult;
@@ -48,10 +49,13 @@ pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, 
                 .collect(),
         })
         .collect();
-    let results = match create_topics(context, &topics, create.validate_only).await {
+    let created = match room_for_logs(context) {
+        Ok(()) => create_topics(context, &topics, create.validate_only).await.map_err(Failure::from),
+        Err(full) => Err(full),
+    };
+    let results = match created {
         Ok(created) => created.into_iter().map(|(name, one)| created_result(context, name, one)).collect(),
-        Err(error) => {
-            let failure = Failure::from(error);
+        Err(failure) => {
             names.into_iter().map(|name| created_result(context, name, Err(failure.clone()))).collect()
         }
     };
@@ -61,6 +65,18 @@ pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, 
 }
 
 /// Creates topics; also those that the broker itself wants.
+/// Refuses new partitions while every directory is at its reserve: that is for what deletes and for what goes on.
+fn room_for_logs(context: &Context) -> Result<(), Failure> {
+    let mut last = Ok(());
+    for dir in context.log_dirs.all() {
+        match dir.guard.admit(0) {
+            Ok(()) => return Ok(()),
+            Err(full) => last = Err(Failure::new(ResponseError::KafkaStorageError, full.to_string())),
+        }
+    }
+    last
+}
+
 pub async fn create_topics(
     context: &Context,
     topics: &[NewTopic],
@@ -121,16 +137,16 @@ pub async fn create_partitions(context: &Arc<Context>, request: Request) -> Resu
         })
         .collect();
     let config = context.config();
-    let decided = context
-        .controller
-        .propose(|image| Ok(decide_partitions(image, &topics, create.validate_only, &config)))
-        .await;
+    let decided = match room_for_logs(context) {
+        Ok(()) => {
+            let decide = |image: &_| Ok(decide_partitions(image, &topics, create.validate_only, &config));
+            context.controller.propose(decide).await.map_err(Failure::from)
+        }
+        Err(full) => Err(full),
+    };
     let results: Vec<(String, Result<(), Failure>)> = match decided {
         Ok(results) => results.into_iter().map(|(name, one)| (name, one.map_err(Failure::from))).collect(),
-        Err(error) => {
-            let failure = Failure::from(error);
-            topics.into_iter().map(|topic| (topic.name, Err(failure.clone()))).collect()
-        }
+        Err(failure) => topics.into_iter().map(|topic| (topic.name, Err(failure.clone()))).collect(),
     };
     let results = results.into_iter().map(|(name, result)| {
         let row = CreatePartitionsTopicResult::default().with_name(TopicName(StrBytes::from_string(name)));
