@@ -331,6 +331,12 @@ impl Partition {
                     }
                     state.advance();
                 }
+                Err(error) if error.is_shortage() => {
+                    tracing::warn!(partition = %self.name, %error, "a flush was not possible; the next append tries again");
+                    state.refuse_waiting();
+                    state.flushing = false;
+                    return;
+                }
                 Err(error) => {
                     tracing::error!(partition = %self.name, %error, "a flush failed: the partition is offline");
                     state.fail();
@@ -346,6 +352,10 @@ impl Partition {
         match task {
             Some(Ok(Some(task))) => return Some(task),
             Some(Ok(None)) | None => state.advance(),
+            Some(Err(error)) if error.is_shortage() => {
+                tracing::warn!(partition = %self.name, %error, "cannot flush; the next append tries again");
+                state.refuse_waiting();
+            }
             Some(Err(error)) => {
                 tracing::error!(partition = %self.name, %error, "cannot flush: the partition is offline");
                 state.fail();
@@ -418,6 +428,11 @@ impl State {
 
     fn fail(&mut self) {
         self.failed = true;
+        self.refuse_waiting();
+    }
+
+    /// Tells those who wait for a commit that it does not come now.
+    fn refuse_waiting(&mut self) {
         for (_, sender) in self.awaiting_commit.drain(..) {
             // A waiter that has given up meanwhile needs no answer.
             sender.send(Err(FlushFailed)).ok();

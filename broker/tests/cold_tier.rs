@@ -226,3 +226,18 @@ async fn readers_that_stop_reading_do_not_keep_the_memory_of_cold_records_from_o
     }
     world.node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_nothing_can_be_written_to_the_store_retention_goes_on() {
+    let world = World::start("", FaultPlan::NONE).await;
+    world.cold(0).await;
+    world.faults.set_plan(FaultPlan { read_only: true, ..FaultPlan::NONE });
+    for _ in 0..BATCHES {
+        world.produce(0, 1).await;
+    }
+    let tried = world.faults.calls().faulty;
+    wait_until("an upload was tried", || world.faults.calls().faulty > tried).await;
+    world.alter(&[("retention.bytes", "3000000")]).await;
+    wait_until("the log start has followed the retention", || world.offsets(0).log_start > 2).await;
+    world.node.stop().await;
+}

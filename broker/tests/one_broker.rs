@@ -92,6 +92,10 @@ async fn running_out_of_files_stops_no_directory() {
     assert!(partition.with_log(|log| log.delete_records_before(1)).unwrap().is_err());
     assert!(world.node.context.log_dirs.first().dir.checkpoint().is_err());
     assert!(partition.retain(i64::MAX / 2).is_err());
+    // What a flush needs to open it cannot, and who waits for it is told.
+    partition.with_log(|log| log.start_epoch(1)).unwrap();
+    let unflushed = world.produce(batch_of(Producer::NONE, &["unflushed"])).await;
+    assert_eq!(unflushed.error_code, ResponseError::KafkaStorageError.code());
     let missing = TopicName(StrBytes::from_static_str("missing"));
     let topic =
         CreatableTopic::default().with_name(missing).with_num_partitions(1).with_replication_factor(1);
@@ -100,7 +104,7 @@ async fn running_out_of_files_stops_no_directory() {
     world.disk.set_faults(Faults::default());
     assert_eq!(world.node.context.log_dirs.first().dir.failed(), None);
     assert_eq!(world.produce(batch_of(Producer::NONE, &["after"])).await.error_code, 0);
-    assert_eq!(world.values().await.len(), 3);
+    assert_eq!(world.values().await.len(), 4, "what was not acknowledged may be there");
     create(&world.client, "later").await;
     world.node.stop().await;
 }

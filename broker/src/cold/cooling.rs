@@ -76,14 +76,19 @@ impl Cold {
         }
         self.emptied.lock().remove(&key(partition));
         let tiered = self.listed(partition).await?;
-        if config.copies_to_tier() {
-            self.upload(partition, &tiered).await?;
-        }
-        if config.cleanup_policy.compact {
-            self.compact(partition, &tiered).await?;
-        }
+        // Each does its part though the one before could not: what is past its retention goes even if nothing can be
+        // put into the store.
+        let uploaded = match config.copies_to_tier() {
+            true => self.upload(partition, &tiered).await,
+            false => Ok(()),
+        };
+        let compacted = match config.cleanup_policy.compact {
+            true => self.compact(partition, &tiered).await,
+            false => Ok(()),
+        };
         self.retain(partition, &tiered).await?;
-        self.collect(partition, &tiered).await
+        self.collect(partition, &tiered).await?;
+        uploaded.and(compacted)
     }
 
     /// `remote.log.delete.on.disable`: the log begins where the disk does, and what the store has goes (KIP-950).

@@ -104,8 +104,11 @@ impl PartitionLog {
     pub fn checkpoint_task(&mut self) -> Result<Option<FlushTask>, StorageError> {
         self.directory.check()?;
         let current = self.snapshots.last().is_some_and(|last| *last >= self.end_offset);
+        // A segment that was sealed for its age, with nothing appended since, has indexes that no flush has synced.
+        let active = self.segments.len().saturating_sub(1);
+        let sealed_are_synced = self.segments.iter().take(active).all(|segment| segment.synced);
         if self.segments.iter().all(|segment| segment.size == 0)
-            || (current && self.flushed_offset >= self.end_offset)
+            || (current && sealed_are_synced && self.flushed_offset >= self.end_offset)
         {
             return self.flush_task();
         }

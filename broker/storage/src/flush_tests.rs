@@ -93,3 +93,17 @@ fn epochs_that_are_on_disk_follow_every_change() {
     let disk = disk.after_power_cut(PowerCut::DropUnsynced);
     assert_eq!(open(&disk).1.epoch_entries(), epochs(&[(3, 0)]));
 }
+
+#[test]
+fn a_checkpoint_syncs_a_segment_that_was_sealed_for_its_age() {
+    let disk = SimulatedDisk::new();
+    let (_dir, mut log) = open(&disk);
+    append(&mut log, 0);
+    flush(&disk, &mut log, true);
+    assert!(log.roll_if_due(i64::MAX / 2).unwrap());
+    let synced = flush(&disk, &mut log, true);
+    for file in [LOG, "00000000000000000000.timeindex", "00000000000000000001.snapshot", "snow-0"] {
+        assert!(synced.iter().any(|name| name == file), "{file}: {synced:?}");
+    }
+    assert!(log.checkpoint_task().unwrap().is_none(), "once is enough");
+}

@@ -105,6 +105,10 @@ impl PartitionLog {
         }
         self.complete_active_indexes()?;
         self.release_reserved()?;
+        if let Some(active) = self.segments.last_mut() {
+            // An earlier checkpoint may have synced all of it, but not what was written just now.
+            active.synced = false;
+        }
         self.write_snapshot()
     }
 
