@@ -46,7 +46,7 @@ pub enum ConnectionError {
     )]
     TooSlow { arrived: usize, waited: Duration },
     #[error(
-        "read nothing of its reply for {0:?}, and others wait for the memory of the cold records in it (firn.store.read.bytes)"
+        "read nothing of its reply for {0:?}, and others wait for the memory of the records in it (firn.fetch.records.bytes)"
     )]
     Stalled(Duration),
     #[error(transparent)]

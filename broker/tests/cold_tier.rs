@@ -203,7 +203,7 @@ async fn what_is_tiered_is_known_after_a_restart_before_anything_is_uploaded() {
 /// Clients that ask for cold records and do not read them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_stop_reading_do_not_keep_the_memory_of_cold_records_from_others() {
-    let scarce = "firn.store.read.bytes=1048576\nsocket.send.buffer.bytes=4096\n";
+    let scarce = "firn.fetch.records.bytes=1048576\nsocket.send.buffer.bytes=4096\n";
     let world = World::start(scarce, FaultPlan::NONE).await;
     world.cold(0).await;
     let mut frame = BytesMut::new();

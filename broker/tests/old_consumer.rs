@@ -25,9 +25,14 @@ const NOW_MS: i64 = 1_700_000_000_000;
 const MARKERS: i64 = 5;
 
 async fn start() -> Node {
-    let text =
-        "listeners=PLAINTEXT://127.0.0.1:0\nlog.dirs=/data\nfirn.http.port=-1\nfirn.disk.reserve.bytes=0\n";
-    let parsed = BrokerConfig::from_properties(&properties::parse(text).unwrap()).unwrap();
+    start_with("").await
+}
+
+async fn start_with(more: &str) -> Node {
+    let text = format!(
+        "listeners=PLAINTEXT://127.0.0.1:0\nlog.dirs=/data\nfirn.http.port=-1\nfirn.disk.reserve.bytes=0\n{more}"
+    );
+    let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
     let environment = Environment { disk: Arc::new(SimulatedDisk::new()), ..Environment::system() };
     let node = Node::start(parsed.config, environment).await.unwrap();
     let client =
@@ -61,22 +66,28 @@ fn marker() -> BatchBuilder {
 
 /// Error code and message set of a Fetch of version 2, which takes no more than one batch at a time.
 async fn fetch(node: &Node, from: i64) -> (i16, Vec<u8>) {
-    let mut frame = vec![0, 1, 0, 2, 0, 0, 0, 1, 0xff, 0xff];
-    for number in [-1i32, 0, 1, 1] {
-        frame.extend_from_slice(&number.to_be_bytes());
-    }
-    frame.extend_from_slice(&[0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0]);
-    frame.extend_from_slice(&from.to_be_bytes());
-    frame.extend_from_slice(&1i32.to_be_bytes());
-    let mut stream = TcpStream::connect(node.addresses[0]).await.unwrap();
-    stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
-    stream.write_all(&frame).await.unwrap();
+    let mut stream = ask(node, from, 1).await;
     let size = stream.read_u32().await.unwrap();
     let mut answer = vec![0; size as usize];
     stream.read_exact(&mut answer).await.unwrap();
     // Correlation id, throttle time, topics, its name, partitions, index; then the code, the high watermark, the size.
     let code = i16::from_be_bytes(answer[23..25].try_into().unwrap());
     (code, answer[37..].to_vec())
+}
+
+/// Sends a Fetch of version 2, and leaves the reply to be read.
+async fn ask(node: &Node, from: i64, max_bytes: i32) -> TcpStream {
+    let mut frame = vec![0, 1, 0, 2, 0, 0, 0, 1, 0xff, 0xff];
+    for number in [-1i32, 0, 1, 1] {
+        frame.extend_from_slice(&number.to_be_bytes());
+    }
+    frame.extend_from_slice(&[0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0]);
+    frame.extend_from_slice(&from.to_be_bytes());
+    frame.extend_from_slice(&max_bytes.to_be_bytes());
+    let mut stream = TcpStream::connect(node.addresses[0]).await.unwrap();
+    stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
+    stream.write_all(&frame).await.unwrap();
+    stream
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,5 +108,28 @@ async fn markers_alone_do_not_stop_an_old_consumer() {
     assert!(messages.ends_with(b"seen"));
     let (code, messages) = fetch(&node, MARKERS + 1).await;
     assert_eq!((code, messages.len()), (0, 0), "the end of the log");
+    node.stop().await;
+}
+
+/// What is converted lies in memory until it is read: many who do not read theirs get a bounded part of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_consumers_that_stop_reading_do_not_take_the_memory() {
+    let node = start_with("firn.fetch.records.bytes=1048576\nsocket.send.buffer.bytes=4096\n").await;
+    for _ in 0..8 {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.push(NOW_MS, None, Some(&vec![b'v'; 500_000]), &[]);
+        append(&node, batch).await;
+    }
+    let mut stopped = Vec::new();
+    while !node.context.cold.is_short_of_memory() {
+        assert!(stopped.len() < 50, "their memory is not bounded");
+        let stream = ask(&node, 0, 4 << 20).await;
+        let began = tokio::time::timeout(std::time::Duration::from_millis(300), stream.readable()).await;
+        stopped.push((stream, began));
+    }
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while fetch(&node, 0).await.1.len() < 500_000 {
+        assert!(tokio::time::Instant::now() < deadline, "it gets nothing");
+    }
     node.stop().await;
 }

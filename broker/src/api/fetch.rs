@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError};
 use crate::blocking;
+use crate::cold::reads::hold;
 use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
 use crate::net::Chunk;
@@ -140,13 +141,23 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
         Ok(taken) => taken,
         Err(error) => return Ok(Answer::Now(session_refused(error, &header))),
     };
+    let old = old_format(header.api_version);
+    let bounds = match old {
+        Some(_) => Bounds { max_bytes: bounds.max_bytes.min(CONVERTED_BYTES_MAX), ..bounds },
+        None => bounds,
+    };
     let mut fetched = gather(context, &all, bounds, wait).await;
-    if let Some(format) = old_format(header.api_version) {
+    if let Some(format) = old {
         let limit = usize::try_from(context.config().network.batch_decompressed_max_bytes).unwrap_or(0);
         fetched = downconverted(context, &all, fetched, bounds, OldClient { format, limit }).await;
     }
     Ok(Answer::Now(reply(context, session, &all, fetched, bounds, &header)))
 }
+
+/// Most bytes of batches that are converted for one reply. The result lies in memory until the client has read it.
+const CONVERTED_BYTES_MAX: usize = 4 << 20;
+/// How long a conversion waits for memory that replies of others hold.
+const CONVERSION_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The message format that a client before batches reads.
 fn old_format(version: i16) -> Option<MessageFormat> {
@@ -198,6 +209,10 @@ async fn downconvert_one(
     let mut wanted = wanted.clone();
     loop {
         let from = wanted.fetch_offset;
+        let Some(memory) = context.cold.memory_for(found.len(), CONVERSION_PATIENCE).await else {
+            // The client asks again.
+            return Ok((offsets, Found::Bytes(Bytes::new())));
+        };
         // It reads, decompresses and compresses, so it runs where that may take its time.
         let converted = blocking::run(move || {
             let bytes = found.bytes()?;
@@ -209,7 +224,7 @@ async fn downconvert_one(
         .await?;
         match converted.next_offset {
             Some(next) if converted.messages.is_empty() && next > from => wanted.fetch_offset = next,
-            _ => return Ok((offsets, Found::Bytes(converted.messages))),
+            _ => return Ok((offsets, Found::Bytes(hold(converted.messages, memory)))),
         }
         let partition = locate(context, &wanted, bounds.version)?;
         let budget = Budget { bytes: wanted.max_bytes, at_least_one: true };

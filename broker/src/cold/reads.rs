@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use firn_model::broker_config::settings::TierSettings;
@@ -86,7 +87,7 @@ impl Reads {
     }
 
     /// Memory for a read that wants `bytes`: as many, or less if little is left.
-    async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
+    pub(super) async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
         let fair = (self.memory.available_permits() / FAIR_SHARE).max(READ_BYTES_MIN);
         let bytes = u32::try_from(bytes.min(fair).min(self.memory_max)).unwrap_or(u32::MAX);
         let _waiting = Waiting::count(&self.waiting_for_memory);
@@ -111,7 +112,7 @@ impl AsRef<[u8]> for Held {
 }
 
 /// `records`, holding as much of `memory` as they take.
-fn hold(records: Bytes, mut memory: OwnedSemaphorePermit) -> Bytes {
+pub fn hold(records: Bytes, mut memory: OwnedSemaphorePermit) -> Bytes {
     let spare = memory.num_permits().saturating_sub(records.len());
     drop(memory.split(spare));
     Bytes::from_owner(Held { records, _memory: memory })
@@ -188,6 +189,11 @@ impl Cold {
     /// True while a read waits for the memory of records that are being sent.
     pub fn is_short_of_memory(&self) -> bool {
         self.reads.waiting_for_memory.load(Ordering::Relaxed) > 0
+    }
+
+    /// Memory for records that are converted, out of the same pool; `None` if none came free within `patience`.
+    pub async fn memory_for(&self, bytes: usize, patience: Duration) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(patience, self.reads.reserve(bytes)).await.ok()
     }
 
     /// The first cold record at or after `timestamp`: offset and timestamp.

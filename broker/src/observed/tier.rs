@@ -168,7 +168,7 @@ fn work(context: &Context, out: &mut Exposition) {
     out.single(
         "firn_cold_read_bytes",
         Kind::Gauge,
-        "Memory of cold records that are read or wait to be sent (firn.store.read.bytes)",
+        "Memory of cold records that are read or wait to be sent (firn.fetch.records.bytes)",
         reads.memory_bytes() as f64,
     );
 }

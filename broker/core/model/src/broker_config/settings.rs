@@ -250,7 +250,7 @@ pub(super) fn tier(layers: &ConfigLayers) -> Result<TierSettings, ConfigError> {
         enabled: store_url.is_some() && wanted != Some(false),
         store_url,
         cache_bytes: layers.long("firn.store.cache.bytes")?,
-        read_bytes: layers.long("firn.store.read.bytes")?,
+        read_bytes: layers.long("firn.fetch.records.bytes")?,
         request_timeout_ms: layers.long("firn.store.request.timeout.ms")?,
         garbage_grace_ms: layers.long("firn.store.garbage.grace.ms")?,
         task_interval_ms: layers.long("remote.log.manager.task.interval.ms")?,
