@@ -159,5 +159,8 @@ impl Follower {
             }
             self.log_dirs.forget(dir.dir.path(), count);
         }
+        if let Err(error) = self.log_dirs.set_aside_unopened(&name, id) {
+            tracing::error!(topic = %name, %error, "the topic is deleted, but a log of it that could not be opened still has its name");
+        }
     }
 }

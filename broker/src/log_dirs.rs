@@ -175,6 +175,25 @@ impl LogDirs {
         }
     }
 
+    /// Sets aside what lies here of a deleted topic and could not be opened: the next topic of its name must not meet it.
+    pub fn set_aside_unopened(&self, topic: &str, id: TopicId) -> Result<(), StorageError> {
+        let unopened: Vec<(TopicPartition, usize)> = {
+            let mut found = self.found.lock();
+            found.extract_if(|partition, _| *partition.topic == *topic).collect()
+        };
+        for (partition, index) in unopened {
+            let dir = &self.dirs[index].dir;
+            if !dir.has(&partition)? {
+                continue;
+            }
+            for path in dir.set_aside(&[(partition.clone(), id)])? {
+                let path = path.display();
+                tracing::warn!(%partition, %path, "the topic is deleted, and a log of it that could not be opened was set aside");
+            }
+        }
+        Ok(())
+    }
+
     /// Counts partitions out of the directory that held them.
     pub fn forget(&self, path: &Path, partitions: usize) {
         if let Some(index) = self.dirs.iter().position(|dir| dir.dir.path() == path) {

@@ -17,7 +17,7 @@ use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::{Faults, PowerCut, SimulatedDisk};
 use uuid::Uuid;
 
-use world::{World, batch_of, create, delete, produce_to, start_on, try_start_on};
+use world::{TOPIC, World, batch_of, create, delete, produce_to, start_on, try_start_on};
 
 /// Checkpoints are taken all the time, of many partitions, while a topic whose start has moved is deleted and created
 /// again: the new one must not inherit where the old one began.
@@ -163,4 +163,25 @@ async fn without_metadata_nothing_is_a_stray() {
         assert!(error.contains("meta.properties"), "{error}");
     }
     assert!(directories(&disk).contains(&"ledger-0".to_owned()));
+}
+
+/// A log that is damaged cannot be opened, and its topic can be deleted and created again all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_whose_log_cannot_be_opened_leaves_its_name_free() {
+    let world = World::start().await;
+    let batch = batch_of(Producer::NONE, &["lost"]);
+    assert_eq!(world.produce(batch.clone()).await.error_code, 0);
+    world.node.context.partitions.by_name(TOPIC, 0).unwrap().checkpoint().unwrap();
+    world.node.context.log_dirs.first().dir.checkpoint().unwrap();
+    // Below the recovery point nothing may be wrong, and after a crash it is read.
+    let disk = world.disk.after_power_cut(PowerCut::KeepAll);
+    assert!(disk.flip_bit(Path::new("/data/ledger-0/00000000000000000000.log"), 17, 0));
+    let (node, client) = start_on(disk.clone()).await;
+    assert!(node.context.partitions.by_name(TOPIC, 0).is_err(), "it was opened");
+    assert_eq!(delete(&client, TOPIC).await, 0);
+    let topic_id = create(&client, TOPIC).await;
+    assert_eq!(produce_to(&client, topic_id, &[0], batch).await, [0]);
+    assert!(directories(&disk).iter().any(|name| name.ends_with("-stray")), "its bytes are still there");
+    node.stop().await;
+    world.node.stop().await;
 }

@@ -121,6 +121,12 @@ impl LogDir {
         Ok(moved)
     }
 
+    /// Whether a partition's directory lies here.
+    pub fn has(&self, topic_partition: &TopicPartition) -> Result<bool, StorageError> {
+        let path = self.partition_path(topic_partition);
+        self.directory.disk.exists(&path).map_err(failed_to("look for", &path))
+    }
+
     /// How many directories lie here that were set aside.
     pub fn strays(&self) -> Result<usize, StorageError> {
         let entries = self.directory.disk.read_dir(self.path()).map_err(failed_to("list", self.path()))?;
