@@ -37,11 +37,11 @@ impl PartitionLog {
         if due { self.roll(now_ms) } else { Ok(()) }
     }
 
-    /// Seals the active segment if it is due by `segment.ms`, without waiting for the next record.
+    /// Seals the active segment if it is due by time, without waiting for the next record.
     pub fn roll_if_due(&mut self, now_ms: i64) -> Result<bool, StorageError> {
         let Some(active) = self.segments.last() else { return Ok(false) };
         let waited = now_ms.saturating_sub(active.created_ms);
-        if active.size == 0 || waited <= self.segment_ms(active.base_offset) {
+        if active.size == 0 || waited <= self.max_segment_ms(active.base_offset) {
             return Ok(false);
         }
         self.roll(now_ms)?;
@@ -55,19 +55,20 @@ impl PartitionLog {
         } else {
             now_ms.saturating_sub(active.created_ms)
         };
-        Ok(waited > self.segment_ms(active.base_offset))
+        Ok(waited > self.max_segment_ms(active.base_offset))
     }
 
-    /// `segment.ms` less a share of `segment.jitter.ms` that differs from segment to segment, and is always the same
-    /// for one.
-    fn segment_ms(&self, base_offset: i64) -> i64 {
-        let jitter_max = self.config.segment_jitter_ms.clamp(0, self.config.segment_ms.max(0));
+    /// How long the segment may be active: the topic's time less a share of `segment.jitter.ms` that differs from segment
+    /// to segment, and is always the same for one.
+    fn max_segment_ms(&self, base_offset: i64) -> i64 {
+        let max_ms = self.config.max_segment_ms();
+        let jitter_max = self.config.segment_jitter_ms.clamp(0, max_ms.max(0));
         if jitter_max == 0 {
-            return self.config.segment_ms;
+            return max_ms;
         }
         let mut hasher = DefaultHasher::new();
         (&self.topic_partition, base_offset).hash(&mut hasher);
-        self.config.segment_ms - (hasher.finish() % jitter_max as u64) as i64
+        max_ms - (hasher.finish() % jitter_max as u64) as i64
     }
 
     fn index_is_full(&self, active: &Segment) -> bool {

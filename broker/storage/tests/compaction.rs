@@ -258,6 +258,25 @@ fn young_records_wait_and_old_ones_do_not() {
 }
 
 #[test]
+fn the_active_segment_is_left_in_time_for_the_largest_lag() {
+    let lag = TopicConfig { max_compaction_lag_ms: 4_000, segment_bytes: 1 << 20, ..config() };
+    let not_compacted = CleanupPolicy { delete: true, compact: false };
+    for (config, now_ms, rolls) in [
+        (lag.clone(), 4_000, false),
+        (lag.clone(), 4_001, true),
+        // A share of the jitter that is larger than the lag would have every record begin a segment.
+        (TopicConfig { segment_jitter_ms: i64::MAX, ..lag.clone() }, 0, false),
+        (TopicConfig { segment_ms: 2_000, ..lag.clone() }, 2_001, true),
+        (TopicConfig { cleanup_policy: not_compacted, ..lag }, 4_001, false),
+    ] {
+        let dir = open_dir(&SimulatedDisk::new());
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+        append(&mut log, &keyed(&[("k", Some("v"))], Producer::NONE, false), AppendOrigin::Client);
+        assert_eq!(log.roll_if_due(now_ms).unwrap(), rolls, "at {now_ms} with {config:?}");
+    }
+}
+
+#[test]
 fn what_a_crash_leaves_of_a_pass_over_cold_segments_the_next_open_removes() {
     let disk = SimulatedDisk::new();
     let dir = open_dir(&disk);

@@ -127,6 +127,16 @@ impl TopicConfig {
         Ok(config)
     }
 
+    /// How long a segment may be active. The cleaner passes over the active one, so a compacted log leaves it in time for
+    /// `max.compaction.lag.ms` (Kafka's `LogConfig.maxSegmentMs`).
+    pub fn max_segment_ms(&self) -> i64 {
+        if self.cleanup_policy.compact && self.max_compaction_lag_ms > 0 {
+            self.max_compaction_lag_ms.min(self.segment_ms)
+        } else {
+            self.segment_ms
+        }
+    }
+
     /// What an existing topic obeys, come what may: each of its overrides as it was set, though they may contradict a
     /// broker's default that has changed since, or ask for what this broker cannot do. To obey the defaults instead
     /// would delete records that the topic was told to keep. Names and values that are not known any more are returned.
