@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_model::broker_config::BrokerConfig;
+use firn_model::ids::is_internal_topic;
 
 use super::create_topics::{check_assignment, count_of, new_partition, shift_of};
 use super::placement::{place, seats};
@@ -62,6 +63,12 @@ fn add(
     let topic = image.topic(&wish.name).ok_or_else(|| {
         DecisionError::UnknownTopicOrPartition(format!("There is no topic '{}'", wish.name))
     })?;
+    if is_internal_topic(&wish.name) {
+        return Err(DecisionError::InvalidTopicException(format!(
+            "Topic '{}' belongs to the broker, which finds what it wrote there by the number of partitions: it cannot be altered",
+            wish.name
+        )));
+    }
     let existing = count_of(topic.partitions.len());
     if wish.count <= existing {
         return Err(DecisionError::InvalidPartitions(match wish.count {

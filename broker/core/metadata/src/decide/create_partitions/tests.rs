@@ -70,6 +70,20 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_topic_that_the_broker_finds_its_records_in_by_their_number_stays_as_it_is() {
+    let image = image_with(&[("__consumer_offsets", 50), ("a", 1)]);
+    for count in [51, 50, 1] {
+        let wishes = [more("__consumer_offsets", count), more("a", 2)];
+        let decision = create_partitions(&image, &wishes, false, &BrokerConfig::default());
+        let error = decision.reply[0].1.clone().unwrap_err();
+        assert!(
+            code(&error) == "InvalidTopicException" && error.to_string().contains("number of partitions")
+        );
+        assert_eq!((&decision.reply[1].1, decision.records.len()), (&Ok(()), 1), "other topics grow");
+    }
+}
+
+#[test]
 fn the_limit_is_that_of_the_whole_request() {
     let image = image_with(&[("a", 1), ("b", 1)]);
     let broker = config(&[("firn.partitions.per.request.max", "5")]);
