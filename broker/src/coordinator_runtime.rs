@@ -19,6 +19,7 @@ use firn_coordinators::error::{AppendFailure, GroupError};
 use firn_coordinators::records::OffsetsRecord;
 use firn_coordinators::requests::Reply;
 use firn_coordinators::shard::GroupShard;
+use firn_model::broker_config::definitions::BATCH_DECOMPRESSED_BYTES_MAX;
 use firn_records::batch::{self, Codec};
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::lookup;
@@ -39,8 +40,6 @@ use crate::partitions::Partitions;
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Bytes that are read at a time when a shard is loaded.
 const LOAD_BYTES: usize = 4 << 20;
-/// Most bytes of one batch of the topic once it is decompressed.
-const BATCH_BYTES_MAX: usize = 256 << 20;
 /// How long the timers' task sleeps when no shard has anything due.
 const NOTHING_DUE: Duration = Duration::from_secs(60);
 
@@ -309,7 +308,8 @@ fn replay(partition: &Partition, mut group: GroupShard) -> Result<GroupShard, St
 
 fn replay_batch(group: &mut GroupShard, header: &batch::BatchHeader, batch: &[u8]) -> Result<(), String> {
     batch::verify_crc(batch).map_err(|error| error.to_string())?;
-    let payload = lookup::payload(header, batch, BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
+    let payload =
+        lookup::payload(header, batch, BATCH_DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
     for record in records(header.record_count, &payload) {
         let record = record.map_err(|error| error.to_string())?;
         let Some(key) = record.key else { continue };

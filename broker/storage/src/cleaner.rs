@@ -20,9 +20,9 @@ use crate::rewrite::Filter;
 use crate::scan::{BatchScan, Located, Step};
 use crate::segment::Segment;
 use crate::task_gate::TaskGate;
-use crate::times::DECOMPRESSED_BYTES_MAX;
 use crate::txn_index::AbortedTxn;
 use bytes::Bytes;
+use firn_model::broker_config::definitions::BATCH_DECOMPRESSED_BYTES_MAX;
 use firn_records::batch::BatchHeader;
 use firn_records::compaction::{Filtered, emptied};
 use firn_records::lookup;
@@ -114,7 +114,7 @@ impl DirtyKeys {
                 return Ok(());
             }
             if !header.is_control() && !is_aborted(source, header) {
-                let payload = lookup::payload(header, batch, DECOMPRESSED_BYTES_MAX)
+                let payload = lookup::payload(header, batch, BATCH_DECOMPRESSED_BYTES_MAX)
                     .map_err(|error| error.to_string())?;
                 for record in records(header.record_count, &payload) {
                     let record = record.map_err(|error| error.to_string())?;

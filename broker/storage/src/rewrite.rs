@@ -1,10 +1,9 @@
 //! Which records of one batch the cleaner keeps, and from when its tombstones may go.
 
+use firn_model::broker_config::definitions::BATCH_DECOMPRESSED_BYTES_MAX;
 use firn_records::batch::BatchHeader;
 use firn_records::compaction::{Filtered, filter};
 use firn_records::record::Record;
-
-use crate::times::DECOMPRESSED_BYTES_MAX;
 
 /// What the cleaner knows when it judges a record.
 #[derive(Clone, Copy)]
@@ -38,7 +37,7 @@ impl Filter<'_> {
         tombstones: &mut bool,
     ) -> Result<Filtered, String> {
         let horizon = header.has_delete_horizon().then_some(header.base_timestamp);
-        filter(header, batch, delete_horizon_ms, DECOMPRESSED_BYTES_MAX, |offset, record| {
+        filter(header, batch, delete_horizon_ms, BATCH_DECOMPRESSED_BYTES_MAX, |offset, record| {
             let keeps = self.keeps(offset, record, horizon);
             *tombstones |= keeps && record.value.is_none();
             keeps

@@ -2,6 +2,7 @@
 //!
 //! Indexes and headers narrow the search to one batch; only that batch is read and, if need be, decompressed.
 
+use firn_model::broker_config::definitions::BATCH_DECOMPRESSED_BYTES_MAX;
 use firn_records::batch::BatchHeader;
 use firn_records::lookup;
 
@@ -11,9 +12,6 @@ use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
 use crate::scan::{HeaderWalk, Located, Step};
 use crate::segment::Segment;
-
-/// No stored batch is decompressed to more than this. Far above `max.message.bytes`.
-pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 
 /// A record's offset and timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +116,9 @@ impl PartitionLog {
             }
             let batch = self.read_batch(segment, &located)?;
             let start = self.log_start_offset;
-            let found = lookup::first_at_or_after(header, &batch, timestamp, start, DECOMPRESSED_BYTES_MAX)
-                .map_err(|error| StorageError::corrupt(&path, error.to_string()))?;
+            let found =
+                lookup::first_at_or_after(header, &batch, timestamp, start, BATCH_DECOMPRESSED_BYTES_MAX)
+                    .map_err(|error| StorageError::corrupt(&path, error.to_string()))?;
             Ok(found.map(|found| of(header, found)))
         })
     }

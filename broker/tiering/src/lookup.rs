@@ -1,6 +1,7 @@
 //! Where offsets and timestamps lie, by the indexes that each object carries.
 
 use bytes::Bytes;
+use firn_model::broker_config::definitions::BATCH_DECOMPRESSED_BYTES_MAX;
 use firn_records::lookup::first_at_or_after;
 use firn_tier::footer::SectionKind;
 use firn_tier::lineage::LeaderEpochs;
@@ -9,9 +10,6 @@ use firn_tier::select::Link;
 use crate::error::ReadError;
 use crate::partition::TieredPartition;
 use crate::read::{FoundBatch, ObjectLog};
-
-/// Most bytes that one batch may unfold to while a timestamp is looked for.
-const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 
 impl TieredPartition {
     /// The first record with a timestamp at or above `timestamp`, as (offset, timestamp); `None` if the tier has none.
@@ -111,7 +109,7 @@ impl ObjectLog {
             position: found.position,
         };
         let batch = self.bytes(found.position..found.end()).await?;
-        let limit = DECOMPRESSED_BYTES_MAX;
+        let limit = BATCH_DECOMPRESSED_BYTES_MAX;
         let first = first_at_or_after(&found.header, &batch, timestamp, self.link.from, limit);
         let first = first.map_err(|_| corrupt())?.filter(|first| first.offset < self.link.to);
         Ok(first.map(|first| (first.offset, first.timestamp)))

@@ -15,6 +15,10 @@ use crate::topic_config::definitions::{
 use Allowed::{Any, AtLeast, Between, LevelOrDefault, ListOf, OneOf, Ratio};
 use ConfigType::{Boolean, Double, Int, List, Long, Short, String as Text};
 
+/// No stored batch holds more once decompressed. What takes batches (`firn.batch.decompressed.max.bytes`) is bound by it,
+/// so that what opens them later, the cleaner above all, can open every one.
+pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
+
 /// All broker configs that are obeyed, ordered by name.
 pub fn definitions() -> &'static [ConfigDefinition] {
     DEFINITIONS
@@ -83,7 +87,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("default.replication.factor", Int, "1", AtLeast(1), "The replication factor of a topic whose creator did not choose one."),
     define("delete.topic.enable", Boolean, "true", Any, "Whether topics can be deleted."),
     define("fetch.max.bytes", Int, "57671680", AtLeast(1024), "The most that one fetch response carries, in bytes, whatever the client asks for."),
-    define("firn.batch.decompressed.max.bytes", Long, "268435456", AtLeast(1 << 20), "The most that one batch may hold once decompressed, in bytes, where the broker has to decompress it."),
+    define("firn.batch.decompressed.max.bytes", Long, "268435456", Between(1 << 20, BATCH_DECOMPRESSED_BYTES_MAX as i64), "The most that one batch may hold once decompressed, in bytes, where the broker has to decompress it."),
     define("firn.disk.reserve.bytes", Long, "268435456", AtLeast(0), "How many bytes of a log directory's disk stay free: writes are refused, with an error that clients retry, before it is fuller."),
     define("firn.fetch.records.bytes", Long, "134217728", Between(1 << 20, u32::MAX as i64), "How much memory holds records of fetch replies that do not go from the page cache to the client: those read from the object store, and those converted for a client before 0.11; over all clients, in bytes."),
     define("firn.fetch.session.bytes", Long, "67108864", AtLeast(0), "How much memory remembers the partitions of fetch sessions, over all clients, in bytes; a client for whose session there is no room goes on without one."),

@@ -30,6 +30,15 @@ fn every_config_of_kafka_is_obeyed_or_said_to_be_unused() {
 }
 
 #[test]
+fn no_batch_is_taken_that_could_not_be_opened_later() {
+    let name = "firn.batch.decompressed.max.bytes";
+    let most = definitions::BATCH_DECOMPRESSED_BYTES_MAX;
+    assert_eq!(config(&[(name, &most.to_string())]).network.batch_decompressed_max_bytes, most as i64);
+    let error = read(&[(name, &(most + 1).to_string())]).unwrap_err().to_string();
+    assert!(error.contains(name) && error.contains(&most.to_string()), "{error}");
+}
+
+#[test]
 fn types_defaults_and_what_may_change_are_kafkas() {
     let differ = [
         "log.flush.interval.messages",
