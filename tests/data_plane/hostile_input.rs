@@ -191,17 +191,21 @@ fn a_batch_with_a_wrong_checksum_is_refused_and_not_stored() {
     let address = broker.address();
     apache::create_topic(&address, "target", 1, &[]);
     let mut connection = Connection::open(&address).expect("the broker accepts");
-    for (name, damage) in
-        [("its value", 70), ("its checksum", 17), ("its magic", 16), ("its count", 57), ("its length", 10)]
-    {
+    const CORRUPT_MESSAGE: i16 = 2;
+    const INVALID_RECORD: i16 = 87;
+    for (name, damage, expected) in [
+        ("its value", 70, &[CORRUPT_MESSAGE][..]),
+        ("its checksum", 17, &[CORRUPT_MESSAGE]),
+        ("its count", 57, &[CORRUPT_MESSAGE]),
+        ("its magic", 16, &[CORRUPT_MESSAGE]),
+        // The batch claims more than there is: Kafka passes over it, and misses a batch.
+        ("its length", 10, &[CORRUPT_MESSAGE, INVALID_RECORD]),
+    ] {
         let mut batch = one_record_batch();
         batch[damage] ^= 0x11;
-        let answer = connection.ask(0, 3, &produce("target", &batch)).unwrap_or_default();
-        let code = produce_error(&answer);
-        assert!(matches!(code, None | Some(2 | 43 | 76 | 87 | 42)), "damage in {name}: error code {code:?}");
-        if answer.is_empty() {
-            connection = Connection::open(&address).expect("the broker accepts");
-        }
+        let answer = connection.ask(0, 3, &produce("target", &batch)).expect("an answer");
+        let code = produce_error(&answer).expect("a whole answer");
+        assert!(expected.contains(&code), "damage in {name}: error code {code}");
     }
     let answer = connection.ask(0, 3, &produce("target", &one_record_batch())).expect("an answer");
     assert_eq!(produce_error(&answer), Some(0), "the undamaged batch is taken");
