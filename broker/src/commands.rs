@@ -20,8 +20,8 @@ use crate::node::{Node, StartError};
 
 /// Threads that serve connections, for each core: one may wait for the disk while another works.
 const WORKERS_PER_CORE: usize = 2;
-/// How long a stopping process waits for work that does not end.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a stopped process waits for threads that do not end: the logs are closed, and nothing comes of it any more.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A Kafka-compatible broker: hot segments on local disk, cold segments in an object store.
 #[derive(Debug, Parser)]

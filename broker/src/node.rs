@@ -77,6 +77,9 @@ pub enum StartError {
     UnknownPartition { path: PathBuf, partition: String },
 }
 
+/// How long a stop waits for tasks that do not end. Connections and chores end within their own, shorter limits.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A running broker.
 #[derive(Debug)]
 pub struct Node {
@@ -133,11 +136,7 @@ impl Node {
         if let Some(listener) = doors {
             let shutdown = node.shutdown.clone();
             let observed = Arc::new(ObservedBroker::new(context.clone()));
-            node.tasks.spawn(async move {
-                if let Err(error) = http::serve(listener, observed, shutdown.cancelled_owned()).await {
-                    tracing::error!(%error, "/metrics, /healthz and /readyz are served no more");
-                }
-            });
+            node.tasks.spawn(http::serve(listener, observed, shutdown.cancelled_owned()));
         }
         let limits = Arc::new(server::Limits::default());
         for (listener, name) in listeners.into_iter().zip(names) {
@@ -156,16 +155,21 @@ impl Node {
         self.tasks.spawn(remote_deletes::run(context.clone(), period, shutdown.clone()));
     }
 
-    /// Stops cleanly: what was acknowledged is on disk, and the next start reads no batch.
+    /// Stops cleanly: what was acknowledged is on disk, and the next start reads no batch. What does not end in time (a
+    /// disk that hangs) is left behind; then the logs are closed all the same, and the next start checks them.
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        let ended = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await.is_ok();
+        if !ended {
+            let tasks = self.tasks.len();
+            tracing::error!(tasks, "some tasks do not end: the next start will check the logs");
+        }
         if let Err(error) = self.context.controller.close().await {
             tracing::error!(%error, "the metadata log was not closed cleanly");
         }
         let context = self.context;
-        blocking::run(move || close_logs(&context)).await;
+        blocking::run(move || close_logs(&context, ended)).await;
     }
 }
 
@@ -396,8 +400,9 @@ fn own_host_name() -> String {
     "127.0.0.1".to_owned()
 }
 
-fn close_logs(context: &Context) {
-    let mut clean = true;
+/// Closes the logs. Their directories are marked as shut down cleanly only if nobody else is at work on them: `alone`.
+fn close_logs(context: &Context, alone: bool) {
+    let mut clean = alone;
     for partition in context.partitions.all() {
         if let Some(log) = partition.close()
             && let Err(error) = log.close()

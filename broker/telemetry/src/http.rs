@@ -1,17 +1,40 @@
 //! The side doors: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever keeps the process alive.
+//!
+//! Whoever can reach them may hold as little as possible: so many connections, each for so long, and none of them keeps
+//! the broker from stopping.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Connections that are served at a time; more wait until one ends.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a connection may be without a whole request.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection is used again. It ends with the answer that is under way then.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long a connection that is to end may take over its last answer.
+const LAST_ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// What is read ahead of one connection, and so the largest request.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+/// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is looked at through the doors.
 pub trait Observed: Send + Sync + 'static {
@@ -23,18 +46,57 @@ pub trait Observed: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
 }
 
-/// Serves the doors on `listener` until `shutdown` resolves.
+/// Serves the doors on `listener` until `shutdown` resolves, and for `LAST_ANSWER_PATIENCE` at most after that.
 pub async fn serve(
     listener: TcpListener,
     observed: Arc<dyn Observed>,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) {
     let doors = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(observed);
-    axum::serve(listener, doors).with_graceful_shutdown(shutdown).await
+    let mut shutdown = pin!(shutdown);
+    let (running, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    loop {
+        let has_room = connections.len() < CONNECTIONS_MAX;
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve_connection(stream, doors.clone(), stopped.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to /metrics, /healthz and /readyz; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(running);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection until the client leaves, or is late, or `stopped` has no sender any more.
+async fn serve_connection(stream: TcpStream, doors: Router, mut stopped: watch::Receiver<()>) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_PATIENCE)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(doors));
+    let mut served = pin!(served);
+    // How a connection ends is its client's affair.
+    tokio::select! {
+        _ = &mut served => return,
+        _ = stopped.changed() => {}
+        () = sleep(CONNECTION_AGE_MAX) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    timeout(LAST_ANSWER_PATIENCE, served).await.ok();
 }
 
 /// Binds the address of the doors.
@@ -63,48 +125,4 @@ fn answer(state: Result<(), String>) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
-    use super::*;
-
-    struct Ailing;
-
-    impl Observed for Ailing {
-        fn metrics(&self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
-            Box::pin(async { "up 1\n".to_owned() })
-        }
-
-        fn healthy(&self) -> Result<(), String> {
-            Ok(())
-        }
-
-        fn ready(&self) -> Result<(), String> {
-            Err("the log directory /data failed".to_owned())
-        }
-    }
-
-    async fn ask(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).await.unwrap();
-        reply
-    }
-
-    #[tokio::test]
-    async fn the_doors_answer() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, Arc::new(Ailing), std::future::pending()));
-        let metrics = ask(address, "/metrics").await;
-        assert!(metrics.starts_with("HTTP/1.1 200") && metrics.ends_with("up 1\n"), "{metrics}");
-        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
-        let ready = ask(address, "/readyz").await;
-        assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("/data failed"), "{ready}");
-        assert!(ask(address, "/other").await.starts_with("HTTP/1.1 404"));
-        server.abort();
-    }
-}
+mod tests;
