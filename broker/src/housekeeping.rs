@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use firn_model::broker_config::settings::LogSettings;
+use firn_storage::error::StorageError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -167,7 +168,7 @@ fn clean_one(partition: &Partition, now_ms: i64, buffer: usize) {
             bytes_after = stats.bytes_after,
             "compacted"
         ),
-        Ok(_) | Err(PartitionError::Closed) => {}
+        Ok(_) | Err(PartitionError::Closed | PartitionError::Storage(StorageError::CompactionStopped)) => {}
         Err(error) => {
             tracing::error!(partition = %partition.name, %error, "compaction failed; the log is as it was")
         }

@@ -158,6 +158,9 @@ impl Node {
     /// Stops cleanly: what was acknowledged is on disk, and the next start reads no batch. What does not end in time (a
     /// disk that hangs) is left behind; then the logs are closed all the same, and the next start checks them.
     pub async fn stop(self) {
+        for dir in self.context.log_dirs.all() {
+            dir.dir.stop_compaction();
+        }
         self.shutdown.cancel();
         self.tasks.close();
         let ended = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await.is_ok();

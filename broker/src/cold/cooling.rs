@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use firn_storage::disk::DiskFile;
+use firn_storage::error::StorageError;
 use firn_storage::tier_handover::SealedSegment;
 use firn_tier::retention::{Retention, retained_start};
 use firn_tiering::partition::TieredPartition;
@@ -48,7 +49,10 @@ impl Cold {
                 let cold = self.clone();
                 under_way.spawn(key, async move {
                     match Box::pin(cold.cool(&partition)).await {
-                        Ok(()) | Err(ColdError::Partition(PartitionError::Closed)) => {}
+                        Ok(())
+                        | Err(ColdError::Partition(
+                            PartitionError::Closed | PartitionError::Storage(StorageError::CompactionStopped),
+                        )) => {}
                         Err(error) => {
                             tracing::warn!(partition = %partition.name, %error, "cooling failed; it is tried again");
                         }
@@ -83,7 +87,7 @@ impl Cold {
             false => Ok(()),
         };
         let compacted = match config.cleanup_policy.compact {
-            true => self.compact(partition, &tiered).await,
+            true => Box::pin(self.compact(partition, &tiered)).await,
             false => Ok(()),
         };
         self.retain(partition, &tiered).await?;

@@ -85,6 +85,7 @@ pub(crate) struct CleanedGroup {
 /// The newest offset of each dirty key, as far as memory suffices.
 #[derive(Debug)]
 pub(crate) struct DirtyKeys {
+    directory: Arc<Directory>,
     map: OffsetMap,
     first_dirty_offset: i64,
     /// Up to where keys have been gathered: nothing at or above is judged.
@@ -95,6 +96,7 @@ pub(crate) struct DirtyKeys {
 impl DirtyKeys {
     pub(crate) fn new(task: &CompactionTask) -> Self {
         Self {
+            directory: Arc::clone(&task.directory),
             map: OffsetMap::new(task.dedupe_buffer_bytes),
             first_dirty_offset: task.first_dirty_offset,
             end_offset: task.first_dirty_offset,
@@ -108,7 +110,8 @@ impl DirtyKeys {
         if self.full || to <= from {
             return Ok(());
         }
-        each_batch(source, |located, batch| {
+        let directory = Arc::clone(&self.directory);
+        each_batch(&directory, source, |located, batch| {
             let header = &located.header;
             if self.full || header.base_offset < from || header.base_offset >= to {
                 return Ok(());
@@ -164,7 +167,8 @@ pub(crate) fn group_by_size<T>(
 }
 
 impl CompactionTask {
-    /// Cleans. Call it without holding the log's lock. What it leaves behind after an error the next open removes.
+    /// Cleans, unless it is stopped. Call it without holding the log's lock. What it leaves behind after an error the next
+    /// open removes.
     pub fn run(self) -> Result<Compacted, StorageError> {
         let mut keys = DirtyKeys::new(&self);
         self.gather_local(&mut keys)?;
@@ -221,7 +225,7 @@ impl CompactionTask {
         for source in group {
             let mut pending: Option<(BatchHeader, Option<Bytes>)> = None;
             let is_last_source = source.end_offset == group_end;
-            each_batch(source, |located, batch| {
+            each_batch(&self.directory, source, |located, batch| {
                 // The batch before turned out not to be the last one.
                 match pending.take() {
                     Some((header, Some(bytes))) => {
@@ -308,13 +312,15 @@ fn is_aborted(source: &Source, header: &BatchHeader) -> bool {
         })
 }
 
-/// Calls `visit` for every batch of a segment, each with its checksum verified.
+/// Calls `visit` for every batch of a segment, each with its checksum verified, until compaction is stopped.
 fn each_batch(
+    directory: &Directory,
     source: &Source,
     mut visit: impl FnMut(&Located, &[u8]) -> Result<(), String>,
 ) -> Result<(), StorageError> {
     let mut scan = BatchScan::new(source.file.as_ref(), 0, source.size);
     loop {
+        directory.check_compaction()?;
         match scan.next().map_err(failed_to("read", &source.path))? {
             Step::Batch((located, batch)) => {
                 visit(&located, batch).map_err(|reason| StorageError::corrupt(&source.path, reason))?;

@@ -118,6 +118,7 @@ impl TieredCompaction {
 
     /// A file for the log of one cold segment.
     pub fn receive(&self, range: CopyRange) -> Result<SegmentCopy, StorageError> {
+        self.task.directory.check_compaction()?;
         let name = format!("{}.cold{TEMPORARY}", segment_file(range.base_offset, LOG));
         let log = TemporaryFile::create(&self.task, &name)?;
         let reaches =

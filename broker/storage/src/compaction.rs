@@ -110,9 +110,9 @@ impl PartitionLog {
         Ok(Some(dirt))
     }
 
-    /// What to clean now, or `None` when the log is clean enough. `limit_offset` is the last stable offset;
-    /// `dedupe_buffer_bytes` (`log.cleaner.dedupe.buffer.size`) bounds the cleaner's memory: what does not fit is left
-    /// for the next pass. A log whose beginning is cold is never cleaned without it (`cold_compaction`).
+    /// What to clean now, or `None` when the log is clean enough, or compaction is stopped. `limit_offset` is the last
+    /// stable offset; `dedupe_buffer_bytes` (`log.cleaner.dedupe.buffer.size`) bounds the cleaner's memory: what does not
+    /// fit is left for the next pass. A log whose beginning is cold is never cleaned without it (`cold_compaction`).
     pub fn compaction_task(
         &self,
         now_ms: i64,
@@ -133,6 +133,9 @@ impl PartitionLog {
         mut cold: Vec<ColdSegment>,
     ) -> Result<Option<CompactionTask>, StorageError> {
         self.directory.check()?;
+        if self.directory.is_compaction_stopped() {
+            return Ok(None);
+        }
         let Some(dirt) = self.dirt_with(now_ms, limit_offset, &cold)? else { return Ok(None) };
         let due = dirt.overdue || dirt.ratio() > self.config.min_cleanable_dirty_ratio;
         if dirt.dirty_bytes == 0 || !due {

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use firn_model::ids::TopicPartition;
@@ -48,6 +49,8 @@ pub(crate) struct Directory {
     pub(crate) pool: OpenFiles,
     checkpoints: Mutex<Checkpoints>,
     failed: OnceLock<String>,
+    /// No compaction begins, and those under way end.
+    compaction_stopped: AtomicBool,
 }
 
 impl Directory {
@@ -63,6 +66,7 @@ impl Directory {
             path: path.to_owned(),
             checkpoints: Mutex::new(checkpoints),
             failed: OnceLock::new(),
+            compaction_stopped: AtomicBool::new(false),
         }
     }
 
@@ -87,6 +91,19 @@ impl Directory {
                 reason: reason.to_owned(),
             }),
         }
+    }
+
+    pub(crate) fn stop_compaction(&self) {
+        self.compaction_stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_compaction_stopped(&self) -> bool {
+        self.compaction_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Refuses the next step of a compaction once they are stopped.
+    pub(crate) fn check_compaction(&self) -> Result<(), StorageError> {
+        if self.is_compaction_stopped() { Err(StorageError::CompactionStopped) } else { Ok(()) }
     }
 
     /// What the checkpoints say of a partition: its recovery point and its log start.

@@ -23,6 +23,9 @@ pub enum StorageError {
     /// The log, or its whole directory, stopped at an earlier failure and stays so until the broker restarts.
     #[error("{what} is offline: {reason}")]
     Offline { what: String, reason: String },
+    /// The log is as it was; nothing needs to be done.
+    #[error("compaction was stopped, since the broker stops: the next start begins it again")]
+    CompactionStopped,
     #[error("offset {offset} is outside {log}, which holds [{start}, {end}]")]
     OffsetOutOfRange { log: String, offset: i64, start: i64, end: i64 },
 }

@@ -24,9 +24,10 @@ use firn_records::compression::decompress;
 use firn_records::record::records;
 use firn_storage::cold_compaction::{ColdSegment, CopyRange};
 use firn_storage::compaction::CompactionStats;
+use firn_storage::error::StorageError;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
-use firn_storage::simulated::SimulatedDisk;
+use firn_storage::simulated::{Operation, SimulatedDisk};
 use proptest::prelude::*;
 
 use model::{header_of, open_dir, partition, read_all, topic_id};
@@ -274,6 +275,45 @@ fn the_active_segment_is_left_in_time_for_the_largest_lag() {
         append(&mut log, &keyed(&[("k", Some("v"))], Producer::NONE, false), AppendOrigin::Client);
         assert_eq!(log.roll_if_due(now_ms).unwrap(), rolls, "at {now_ms} with {config:?}");
     }
+}
+
+#[test]
+fn a_pass_that_is_stopped_ends_at_the_next_batch_and_leaves_the_log_as_it_was() {
+    let disk = SimulatedDisk::new();
+    let dir = Arc::new(open_dir(&disk));
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    fill(&mut log, "f");
+    fill(&mut log, "f");
+    let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
+    log.flushed(flushed);
+    let before = rows(&log);
+    let task = || log.compaction_task(5_000, log.end_offset(), 1 << 20).unwrap();
+    let (first, second) = (task().unwrap(), task().unwrap());
+    let created = Arc::new(std::sync::Mutex::new(Vec::new()));
+    disk.set_probe(Some({
+        let (dir, created) = (Arc::clone(&dir), Arc::clone(&created));
+        Arc::new(move |_, _, operation, path| {
+            if operation == Operation::Create && path.to_string_lossy().ends_with(".cleaned") {
+                created.lock().unwrap().push(path.to_owned());
+                dir.stop_compaction();
+            }
+        })
+    }));
+    assert!(matches!(first.run(), Err(StorageError::CompactionStopped)));
+    assert_eq!(created.lock().unwrap().len(), 1, "not even the first segment was finished");
+    assert!(matches!(second.run(), Err(StorageError::CompactionStopped)));
+    assert_eq!(created.lock().unwrap().len(), 1, "keys are not gathered either");
+    assert!(task().is_none(), "none begins");
+    disk.set_probe(None);
+    assert_eq!(rows(&log), before);
+    log.close().unwrap();
+    drop(dir);
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    assert_eq!(rows(&log), before);
+    let files = disk.files(std::path::Path::new(model::ROOT)).unwrap();
+    assert!(!files.iter().any(|file| file.to_string_lossy().ends_with(".cleaned")), "{files:?}");
+    assert!(compact(&mut log, 5_000, 1 << 20).unwrap().applied, "the next process begins again");
 }
 
 #[test]
