@@ -20,6 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::environment::Environment;
 use crate::partition::{Partition, PartitionError};
 use crate::partitions::Partitions;
+use crate::record_memory::RecordMemory;
 
 mod compaction;
 mod cooling;
@@ -101,6 +102,7 @@ impl Cold {
         partitions: Arc<Partitions>,
         environment: Environment,
         broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
+        record_memory: Arc<RecordMemory>,
         read_times: ColdReadTimes,
     ) -> Self {
         let settings = broker_config.read().tier.clone();
@@ -114,7 +116,7 @@ impl Cold {
             handles: Mutex::default(),
             collected: Mutex::default(),
             emptied: Mutex::default(),
-            reads: reads::Reads::new(&settings, read_times),
+            reads: reads::Reads::new(&settings, record_memory, read_times),
             coolers: Arc::new(Semaphore::new(coolers_max)),
             coolers_max,
             topics_deleted: Notify::new(),

@@ -15,8 +15,9 @@ use firn_model::config_definition::ConfigError;
 use firn_model::properties::{self, PropertiesError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::environment::{Environment, open_files};
+use crate::environment::Environment;
 use crate::node::{Node, StartError};
+use crate::open_files;
 
 /// Threads that serve connections, for each core: one may wait for the disk while another works.
 const WORKERS_PER_CORE: usize = 2;

@@ -29,7 +29,7 @@ const REPLIES_WAITING_MAX: usize = 64;
 const BUFFER_KEPT: Duration = Duration::from_secs(1);
 /// How often a client that stops in the middle of a large frame, or of a reply, is looked at.
 const PACE_CHECKED: Duration = Duration::from_secs(1);
-/// How long a client may stop reading a reply that holds cold records while others wait for their memory.
+/// How long a client may stop reading a reply that holds records in memory while others wait for memory.
 const STALL_MAX: Duration = Duration::from_secs(5);
 
 /// Why a connection ended, when the client did not simply leave.
@@ -135,7 +135,7 @@ impl Connection {
 
     /// Writes a reply to a client that reads it, however slowly. One that has stopped is idle.
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), ConnectionError> {
-        let has_cold = chunks.iter().any(|chunk| matches!(chunk, Chunk::Records(_)));
+        let has_records = chunks.iter().any(|chunk| matches!(chunk, Chunk::Records(_)));
         let mut writing = std::pin::pin!(self.stream.write(chunks));
         let (mut written, mut since) = (self.stream.written(), Instant::now());
         loop {
@@ -152,7 +152,7 @@ impl Connection {
             if stalled >= self.idle_max {
                 return Err(ConnectionError::Idle(stalled));
             }
-            if has_cold && stalled >= STALL_MAX && self.context.cold.is_short_of_memory() {
+            if has_records && stalled >= STALL_MAX && self.context.record_memory.is_short() {
                 return Err(ConnectionError::Stalled(stalled));
             }
         }

@@ -14,6 +14,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::LogDirs;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::record_memory::RecordMemory;
 use crate::request_memory::RequestMemory;
 use crate::request_metrics::RequestMetrics;
 
@@ -32,6 +33,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub requests: RequestMetrics,
     pub request_memory: Arc<RequestMemory>,
+    pub record_memory: Arc<RecordMemory>,
     /// The broker's own configuration, with the dynamic configs laid over it.
     pub broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
 }

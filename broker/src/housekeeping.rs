@@ -1,4 +1,5 @@
-//! What a broker does on its own: flush by time, checkpoint, snapshot the metadata, retain, clean, forget old producers, watch free space.
+//! What a broker does on its own: flush by time, checkpoint, snapshot the metadata, retain, clean, forget old
+//! producers, open what could not be opened, watch free space.
 //!
 //! Each chore is a loop with its own period. Costs follow what has changed: a partition that nobody writes to is looked
 //! at (a lock and a few comparisons) and left alone. Chores that touch files run on threads that may block.
@@ -22,7 +23,6 @@ const FREE_SPACE_PERIOD: Duration = Duration::from_millis(500);
 const REOPEN_PERIOD: Duration = Duration::from_secs(1);
 /// How often partitions are looked at for `flush.ms`.
 const FLUSH_CHECK_PERIOD: Duration = Duration::from_millis(500);
-
 /// How often the metadata are looked at for `metadata.log.max.snapshot.interval.ms`.
 const METADATA_CHECK_PERIOD: Duration = Duration::from_millis(500);
 

@@ -35,7 +35,7 @@ use crate::cold::{Cold, remote_deletes};
 use crate::context::Context;
 use crate::controller::{Controller, ProposeError};
 use crate::coordinator_runtime::CoordinatorRuntime;
-use crate::environment::{Environment, open_files};
+use crate::environment::Environment;
 use crate::fetch_sessions::FetchSessions;
 use crate::follower::Follower;
 use crate::housekeeping;
@@ -43,8 +43,10 @@ use crate::log_dirs::{LogDirs, Opening, cluster_id_of};
 use crate::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
 use crate::net::{Listener, SocketOptions};
 use crate::observed::ObservedBroker;
+use crate::open_files;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::record_memory::RecordMemory;
 use crate::request_memory::RequestMemory;
 use crate::request_metrics::RequestMetrics;
 use crate::server;
@@ -261,6 +263,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
     let session_bytes = usize::try_from(config.network.fetch_session_bytes).unwrap_or(0);
     let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let request_memory = RequestMemory::new(config.network.queued_max_request_bytes);
+    let record_memory = RecordMemory::new(config.network.fetch_records_bytes);
     let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
     let config = image.broker_config(&config).unwrap_or_else(|error| {
         tracing::warn!(%error, "dynamic broker configs contradict the file and are left alone");
@@ -293,6 +296,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         partitions.clone(),
         environment.clone(),
         broker_config.clone(),
+        record_memory.clone(),
         metrics.cold_read_times.clone(),
     );
     Ok(Context {
@@ -301,6 +305,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         cold: Arc::new(cold),
         requests: RequestMetrics::new(&metrics),
         request_memory,
+        record_memory,
         metrics,
         controller: Controller::new(metadata_log, image, follower, environment.clone()),
         environment,

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, ConnectionError, Peer};
 use crate::context::Context;
-use crate::environment::open_files;
 use crate::net::Listener;
+use crate::open_files;
 
 /// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -211,7 +211,7 @@ async fn readers_that_stop_reading_do_not_keep_the_memory_of_cold_records_from_o
     frame.extend_from_slice(&[0, 1, 0, 13, 0, 0, 0, 5, 0xff, 0xff, 0]);
     world.fetch_request(&[(0, 0)], 10_000).encode(&mut frame, 13).unwrap();
     let mut stopped = Vec::new();
-    while !world.node.context.cold.is_short_of_memory() {
+    while !world.node.context.record_memory.is_short() {
         assert!(stopped.len() < 50, "their memory is not bounded");
         let mut stream = TcpStream::connect(world.node.addresses[0]).await.unwrap();
         stream.write_u32(frame.len() as u32).await.unwrap();

@@ -9,15 +9,12 @@ use std::io::IoSlice;
 use std::path::Path;
 
 use firn_model::ids::TopicId;
-use firn_protocol::library::messages::create_topics_request::CreatableTopic;
-use firn_protocol::library::messages::{CreateTopicsRequest, TopicName};
-use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::{Faults, PowerCut, SimulatedDisk};
 use uuid::Uuid;
 
-use world::{TOPIC, World, batch_of, create, delete, produce_to, start_on, try_start_on};
+use world::{TOPIC, World, batch_of, create, create_topic, delete, produce_to, start_on, try_start_on};
 
 /// Checkpoints are taken all the time, of many partitions, while a topic whose start has moved is deleted and created
 /// again: the new one must not inherit where the old one began.
@@ -25,10 +22,7 @@ use world::{TOPIC, World, batch_of, create, delete, produce_to, start_on, try_st
 async fn a_topic_that_is_created_again_inherits_no_start_of_its_namesake() {
     const AGAIN: &str = "again";
     let world = World::start_with("log.flush.offset.checkpoint.interval.ms=1\n").await;
-    let busy = TopicName(StrBytes::from_static_str("busy"));
-    let topic = CreatableTopic::default().with_name(busy).with_num_partitions(40).with_replication_factor(1);
-    let created = world.client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-    let busy = created.topics[0].topic_id;
+    let busy = create_topic(&world.client, "busy", 40, &[]).await;
     let three = || {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         (0..3).for_each(|_| builder.push(1, None, Some(b"v"), &[]));

@@ -121,7 +121,7 @@ async fn old_consumers_that_stop_reading_do_not_take_the_memory() {
         append(&node, batch).await;
     }
     let mut stopped = Vec::new();
-    while !node.context.cold.is_short_of_memory() {
+    while !node.context.record_memory.is_short() {
         assert!(stopped.len() < 50, "their memory is not bounded");
         let stream = ask(&node, 0, 4 << 20).await;
         let began = tokio::time::timeout(std::time::Duration::from_millis(300), stream.readable()).await;

@@ -34,7 +34,7 @@ use firn_records::builder::Producer;
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::{Faults, PowerCut, SimulatedDisk};
 
-use world::{TOPIC, World, batch_of, create, produce_to, try_start_in};
+use world::{TOPIC, World, batch_of, create, produce_to, try_start_in, used_bytes};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_power_cut_that_drops_all_else() {
@@ -113,11 +113,8 @@ async fn running_out_of_files_stops_no_directory() {
 async fn a_full_disk_refuses_writes_reads_on_and_takes_writes_again() {
     let world = World::start().await;
     assert_eq!(world.produce(batch_of(Producer::NONE, &["before"])).await.error_code, 0);
-    let used: u64 = {
-        let files = world.disk.files(Path::new("/data")).unwrap();
-        files.iter().map(|file| world.disk.contents(file).map_or(0, |bytes| bytes.len() as u64)).sum()
-    };
-    world.disk.set_faults(Faults { capacity_bytes: Some(used), ..Faults::default() });
+    let capacity_bytes = Some(used_bytes(&world.disk));
+    world.disk.set_faults(Faults { capacity_bytes, ..Faults::default() });
     let refused = world.produce(batch_of(Producer::NONE, &["no room"])).await;
     assert_eq!(refused.error_code, ResponseError::KafkaStorageError.code());
     assert_eq!(world.values().await, [(0, "before".to_owned())]);
@@ -354,10 +351,7 @@ async fn changes_that_a_full_disk_refused_are_made_when_there_is_room() {
     let mut made = Vec::new();
     for number in 0..60 {
         world.disk.set_faults(Faults::default());
-        let files = world.disk.files(Path::new("/data")).unwrap();
-        let used: u64 =
-            files.iter().map(|file| world.disk.contents(file).map_or(0, |bytes| bytes.len() as u64)).sum();
-        let capacity_bytes = Some(used + number * 10);
+        let capacity_bytes = Some(used_bytes(&world.disk) + number * 10);
         world.disk.set_faults(Faults { capacity_bytes, ..Faults::default() });
         let created = try_to_create(format!("t{number}")).await;
         if created.error_code == 0 {

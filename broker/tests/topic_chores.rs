@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
+mod topics;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,15 +17,13 @@ use firn::partition::Partition;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
-use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use firn_protocol::library::messages::{CreateTopicsRequest, TopicName};
-use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::validate::ValidatedBatches;
 use firn_storage::producers::AppendOrigin;
 use firn_storage::simulated::{Operation, SimulatedDisk};
 use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
+use topics::create_topic;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -70,19 +70,7 @@ impl World {
     }
 
     async fn topic(&self, name: &'static str, configs: &[(&'static str, &'static str)]) -> Arc<Partition> {
-        let config = |(name, value): &(&'static str, &'static str)| {
-            CreatableTopicConfig::default()
-                .with_name(StrBytes::from_static_str(name))
-                .with_value(Some(StrBytes::from_static_str(value)))
-        };
-        let topic = CreatableTopic::default()
-            .with_name(TopicName(StrBytes::from_static_str(name)))
-            .with_num_partitions(1)
-            .with_replication_factor(1)
-            .with_configs(configs.iter().map(config).collect());
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]);
-        let created = self.client.call(&request).await.unwrap();
-        assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
+        create_topic(&self.client, name, 1, configs).await;
         self.node.context.partitions.by_name(name, 0).unwrap()
     }
 

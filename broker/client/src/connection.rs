@@ -195,9 +195,8 @@ impl Connection {
 
     /// A broker is not trusted with lengths: what would take unreasonably more memory than was sent is an error.
     fn decode<T: Decodable>(&self, key: i16, version: i16, mut body: Bytes) -> Result<T, Error> {
-        let mut version = version;
+        let version = spelled(key, version);
         if let Ok(api) = ApiKey::try_from(key) {
-            version = versions::spelled_as(api, version);
             bounds::check_response(api, version, &body).map_err(|error| self.malformed(key, &error))?;
         }
         T::decode(&mut body, version).map_err(|error| self.malformed(key, &error))
@@ -209,10 +208,9 @@ impl Connection {
             .with_request_api_version(version)
             .with_client_id(Some(StrBytes::from_string(self.options.client_id.clone())));
         let mut body = BytesMut::new();
-        let spelled = ApiKey::try_from(R::KEY).map_or(version, |api| versions::spelled_as(api, version));
         header
             .encode(&mut body, R::header_version(version))
-            .and_then(|()| request.encode(&mut body, spelled))
+            .and_then(|()| request.encode(&mut body, spelled(R::KEY, version)))
             .map_err(|error| self.malformed(R::KEY, &error))?;
         let size = i32::try_from(body.len()).map_err(|error| self.malformed(R::KEY, &error))?;
         let mut frame = BytesMut::with_capacity(body.len().saturating_add(4));
@@ -229,6 +227,11 @@ impl Connection {
     fn malformed(&self, key: i16, reason: &impl ToString) -> Error {
         Error::Malformed { peer: self.peer.clone(), api: api_name(key), reason: reason.to_string() }
     }
+}
+
+/// The version as which the library spells `version`.
+fn spelled(key: i16, version: i16) -> i16 {
+    ApiKey::try_from(key).map_or(version, |api| versions::spelled_as(api, version))
 }
 
 fn api_name(key: i16) -> String {

@@ -22,7 +22,6 @@ use uuid::Uuid;
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError};
 use crate::blocking;
-use crate::cold::reads::hold;
 use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
 use crate::net::Chunk;
@@ -209,7 +208,8 @@ async fn downconvert_one(
     let mut wanted = wanted.clone();
     loop {
         let from = wanted.fetch_offset;
-        let Some(memory) = context.cold.memory_for(found.len(), CONVERSION_PATIENCE).await else {
+        let reserved = context.record_memory.reserve(found.len());
+        let Ok(memory) = tokio::time::timeout(CONVERSION_PATIENCE, reserved).await else {
             // The client asks again.
             return Ok((offsets, Found::Bytes(Bytes::new())));
         };
@@ -224,7 +224,7 @@ async fn downconvert_one(
         .await?;
         match converted.next_offset {
             Some(next) if converted.messages.is_empty() && next > from => wanted.fetch_offset = next,
-            _ => return Ok((offsets, Found::Bytes(hold(converted.messages, memory)))),
+            _ => return Ok((offsets, Found::Bytes(memory.hold(converted.messages)))),
         }
         let partition = locate(context, &wanted, bounds.version)?;
         let budget = Budget { bytes: wanted.max_bytes, at_least_one: true };

@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use firn_model::broker_config::settings::TierSettings;
 use firn_model::ids::TopicId;
 use firn_telemetry::metrics::ColdReadTimes;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{Cold, ColdError};
 use crate::partition::Partition;
-use crate::request_memory::Waiting;
+use crate::record_memory::RecordMemory;
 
 /// What makes two reads the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,19 +27,12 @@ struct ReadKey {
 
 type Outcome = Result<Bytes, Arc<ColdError>>;
 
-/// A read is cut to a part of the memory that is left, but not below this, so that many slow readers get on.
-const FAIR_SHARE: usize = 4;
-const READ_BYTES_MIN: usize = 256 << 10;
-
-/// The reads under way, how many there may be, and the memory of their records.
+/// The reads under way, and how many there may be.
 #[derive(Debug)]
 pub struct Reads {
     slots: Arc<Semaphore>,
     slots_max: usize,
-    /// Bytes of records that are read or wait to be sent.
-    memory: Arc<Semaphore>,
-    memory_max: usize,
-    waiting_for_memory: AtomicUsize,
+    memory: Arc<RecordMemory>,
     /// `remote.log.reader.threads`: reads beyond these wait for the store's attention.
     readers: usize,
     times: ColdReadTimes,
@@ -49,17 +40,14 @@ pub struct Reads {
 }
 
 impl Reads {
-    pub(super) fn new(settings: &TierSettings, times: ColdReadTimes) -> Self {
+    pub(super) fn new(settings: &TierSettings, memory: Arc<RecordMemory>, times: ColdReadTimes) -> Self {
         let count = |value: i32| usize::try_from(value).unwrap_or(0);
         let readers = count(settings.reader_threads);
         let slots_max = readers + count(settings.reader_max_pending_tasks);
-        let memory_max = usize::try_from(settings.read_bytes).unwrap_or(0).min(u32::MAX as usize);
         Self {
             slots: Arc::new(Semaphore::new(slots_max)),
             slots_max,
-            memory: Arc::new(Semaphore::new(memory_max)),
-            memory_max,
-            waiting_for_memory: AtomicUsize::new(0),
+            memory,
             readers,
             times,
             under_way: Mutex::default(),
@@ -77,45 +65,9 @@ impl Reads {
         idle as f64 / self.readers.max(1) as f64
     }
 
-    /// Memory of records that are read or wait to be sent.
-    pub fn memory_bytes(&self) -> usize {
-        self.memory_max.saturating_sub(self.memory.available_permits())
-    }
-
     fn busy(&self) -> usize {
         self.slots_max.saturating_sub(self.slots.available_permits())
     }
-
-    /// Memory for a read that wants `bytes`: as many, or less if little is left.
-    pub(super) async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let fair = (self.memory.available_permits() / FAIR_SHARE).max(READ_BYTES_MIN);
-        let bytes = u32::try_from(bytes.min(fair).min(self.memory_max)).unwrap_or(u32::MAX);
-        let _waiting = Waiting::count(&self.waiting_for_memory);
-        match self.memory.clone().acquire_many_owned(bytes).await {
-            Ok(permit) => permit,
-            // It is never closed.
-            Err(_) => std::future::pending().await,
-        }
-    }
-}
-
-/// Records that give their memory back when they have been sent.
-struct Held {
-    records: Bytes,
-    _memory: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.records
-    }
-}
-
-/// `records`, holding as much of `memory` as they take.
-pub fn hold(records: Bytes, mut memory: OwnedSemaphorePermit) -> Bytes {
-    let spare = memory.num_permits().saturating_sub(records.len());
-    drop(memory.split(spare));
-    Bytes::from_owner(Held { records, _memory: memory })
 }
 
 /// A read under way.
@@ -172,9 +124,9 @@ impl Cold {
             let began = Instant::now();
             let outcome = async {
                 let tiered = listed.cold.listed(&partition).await?;
-                let memory = listed.cold.reads.reserve(max_bytes).await;
-                let records = tiered.read(from, memory.num_permits(), at_least_one).await?;
-                Ok(hold(records, memory))
+                let memory = listed.cold.reads.memory.reserve(max_bytes).await;
+                let records = tiered.read(from, memory.bytes(), at_least_one).await?;
+                Ok(memory.hold(records))
             };
             let outcome: Outcome = outcome.await.map_err(Arc::new);
             listed.cold.reads.times.finished(began.elapsed());
@@ -184,16 +136,6 @@ impl Cold {
             done.send_replace(Some(outcome));
         });
         Ok(ColdRead(read))
-    }
-
-    /// True while a read waits for the memory of records that are being sent.
-    pub fn is_short_of_memory(&self) -> bool {
-        self.reads.waiting_for_memory.load(Ordering::Relaxed) > 0
-    }
-
-    /// Memory for records that are converted, out of the same pool; `None` if none came free within `patience`.
-    pub async fn memory_for(&self, bytes: usize, patience: Duration) -> Option<OwnedSemaphorePermit> {
-        tokio::time::timeout(patience, self.reads.reserve(bytes)).await.ok()
     }
 
     /// The first cold record at or after `timestamp`: offset and timestamp.

@@ -168,8 +168,8 @@ fn work(context: &Context, out: &mut Exposition) {
     out.single(
         "firn_cold_read_bytes",
         Kind::Gauge,
-        "Memory of cold records that are read or wait to be sent (firn.fetch.records.bytes)",
-        reads.memory_bytes() as f64,
+        "Memory of records, cold or converted, that are read or wait to be sent (firn.fetch.records.bytes)",
+        context.record_memory.held_bytes() as f64,
     );
 }
 

@@ -127,6 +127,7 @@ mod tests {
                         # TYPE size_bytes counter\nsize_bytes{topic=\"a\\\"b\\\\c\\nd\",partition=\"0\"} 1.5\n";
         assert_eq!(exposition.into_text(), expected);
     }
+
     #[test]
     fn a_histogram_adds_its_buckets_up() {
         let mut exposition = Exposition::default();

@@ -1,5 +1,8 @@
 //! A broker in this process over a simulated disk and an object store with faults, both of which outlive it.
 
+#[path = "../topics/mod.rs"]
+mod topics;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +14,6 @@ use firn::partition::Offsets;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
-use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::fetch_response::PartitionData;
@@ -22,8 +24,8 @@ use firn_protocol::library::messages::list_offsets_request::{ListOffsetsPartitio
 use firn_protocol::library::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, IncrementalAlterConfigsRequest,
-    ListOffsetsRequest, ProduceRequest, TopicName,
+    DeleteTopicsRequest, FetchRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, ProduceRequest,
+    TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
@@ -35,6 +37,7 @@ use firn_tiering::store::Store;
 use firn_tiering::tier::Tier;
 use object_store::ObjectStore;
 use tokio::time::Instant;
+use topics::create_topic;
 use uuid::Uuid;
 
 pub const TOPIC: &str = "history";
@@ -145,22 +148,11 @@ impl World {
         configs: &[(&'static str, &'static str)],
     ) -> World {
         let (faults, node, client) = ground.broker(more, plan).await;
-        let config = |(name, value): (&'static str, &'static str)| {
-            CreatableTopicConfig::default()
-                .with_name(StrBytes::from_static_str(name))
-                .with_value(Some(StrBytes::from_static_str(value)))
-        };
         let tiered =
             [("remote.storage.enable", "true"), ("segment.bytes", "1048576"), ("local.retention.bytes", "1")];
         let configs: BTreeMap<_, _> = tiered.iter().chain(configs).copied().collect();
-        let topic = CreatableTopic::default()
-            .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
-            .with_num_partitions(2)
-            .with_replication_factor(1)
-            .with_configs(configs.into_iter().map(config).collect());
-        let created = client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-        assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
-        let topic_id = created.topics[0].topic_id;
+        let configs: Vec<_> = configs.into_iter().collect();
+        let topic_id = create_topic(&client, TOPIC, 2, &configs).await;
         World { ground, faults, node, client, topic_id }
     }
 

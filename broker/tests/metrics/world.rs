@@ -1,5 +1,8 @@
 //! A broker over a simulated disk and a store that can be made to fail, and a client of it.
 
+#[path = "../topics/mod.rs"]
+mod topics;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +11,10 @@ use firn::node::Node;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
-use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use firn_protocol::library::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ProduceRequest, TopicName,
-};
+use firn_protocol::library::messages::{DeleteTopicsRequest, FetchRequest, ProduceRequest, TopicName};
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::simulated::SimulatedDisk;
@@ -68,21 +68,7 @@ impl World {
         partitions: i32,
         configs: &[(&'static str, &'static str)],
     ) -> Uuid {
-        let config = |(name, value): &(&'static str, &'static str)| {
-            CreatableTopicConfig::default()
-                .with_name(StrBytes::from_static_str(name))
-                .with_value(Some(StrBytes::from_static_str(value)))
-        };
-        let topic = CreatableTopic::default()
-            .with_name(TopicName(StrBytes::from_static_str(name)))
-            .with_num_partitions(partitions)
-            .with_replication_factor(1)
-            .with_configs(configs.iter().map(config).collect());
-        let mut created =
-            self.client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-        let created = created.topics.remove(0);
-        assert_eq!(created.error_code, 0, "{:?}", created.error_message);
-        created.topic_id
+        topics::create_topic(&self.client, name, partitions, configs).await
     }
 
     pub async fn delete_topic(&self, name: &'static str) {

@@ -1,5 +1,9 @@
 //! A broker in this process on a disk that forgets what was not synced, and a client of it over loopback.
 
+#[path = "../topics/mod.rs"]
+mod topics;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,21 +13,20 @@ use firn::node::{Node, StartError};
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
-use firn_protocol::library::messages::create_topics_request::CreatableTopic;
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::fetch_response::FetchResponse;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
-use firn_protocol::library::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ProduceRequest, TopicName,
-};
+use firn_protocol::library::messages::{DeleteTopicsRequest, FetchRequest, ProduceRequest, TopicName};
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::batch::{self, HEADER_LENGTH};
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_records::record::records;
 use firn_storage::simulated::{PowerCut, SimulatedDisk};
 use uuid::Uuid;
+
+pub use topics::create_topic;
 
 pub const TOPIC: &str = "ledger";
 
@@ -72,13 +75,7 @@ impl World {
     pub async fn start_with(more: &str) -> World {
         let disk = SimulatedDisk::new();
         let (node, client) = met(try_start_with(more, "/data", disk.clone()).await.unwrap()).await;
-        let topic = CreatableTopic::default()
-            .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
-            .with_num_partitions(1)
-            .with_replication_factor(1);
-        let created = client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-        assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
-        let topic_id = created.topics[0].topic_id;
+        let topic_id = create(&client, TOPIC).await;
         World { disk, node, client, topic_id }
     }
 
@@ -160,11 +157,13 @@ pub async fn produce_to(client: &Connection, topic_id: Uuid, partitions: &[i32],
 }
 
 pub async fn create(client: &Connection, name: &'static str) -> Uuid {
-    let name = TopicName(StrBytes::from_static_str(name));
-    let topic = CreatableTopic::default().with_name(name).with_num_partitions(1).with_replication_factor(1);
-    let created = client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-    assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
-    created.topics[0].topic_id
+    create_topic(client, name, 1, &[]).await
+}
+
+/// Bytes of all files on the disk.
+pub fn used_bytes(disk: &SimulatedDisk) -> u64 {
+    let files = disk.files(Path::new("/data")).unwrap();
+    files.iter().map(|file| disk.contents(file).map_or(0, |bytes| bytes.len() as u64)).sum()
 }
 
 pub async fn delete(client: &Connection, name: &'static str) -> i16 {

@@ -18,7 +18,10 @@ pub struct WholeObject {
 impl TieredPartition {
     /// The object behind one link of [`TieredPartition::chain`].
     pub async fn whole(&self, link: Link) -> Result<WholeObject, ReadError> {
-        Ok(WholeObject { log: self.inner.clone().open(link).await? })
+        let mut log = self.inner.clone().open(link).await?;
+        // Nobody shares the cache with what goes past it.
+        log.chunk_bytes = self.inner.chunk_bytes(&log.read);
+        Ok(WholeObject { log })
     }
 }
 
@@ -31,12 +34,11 @@ impl WholeObject {
     /// The `index`th piece of its log, checked; `None` after the last. A piece is a few MiB of whatever falls into it.
     pub async fn log_piece(&self, index: u64) -> Result<Option<Bytes>, ReadError> {
         let ObjectLog { inner, link, read, .. } = &self.log;
-        let bytes = inner.chunk_bytes(read);
-        let start = index.saturating_mul(bytes);
-        if start >= self.log.length() {
+        let chunk = self.log.chunk(index);
+        if chunk.is_empty() {
             return Ok(None);
         }
-        inner.fetch_chunk(&link.name, read, start..start.saturating_add(bytes)).await.map(Some)
+        inner.fetch_chunk(&link.name, read, chunk).await.map(Some)
     }
 
     /// Kafka's producer snapshot as of the object's end; empty if it carries none.

@@ -36,6 +36,7 @@ pub struct NetworkSettings {
     pub fetch_max_bytes: i32,
     pub max_incremental_fetch_session_cache_slots: i32,
     pub fetch_session_bytes: i64,
+    pub fetch_records_bytes: i64,
     pub max_request_partition_size_limit: i32,
     /// The most that one batch may hold once decompressed.
     pub batch_decompressed_max_bytes: i64,
@@ -91,7 +92,6 @@ pub struct TierSettings {
     /// Kept even when `enabled` is false.
     pub store_url: Option<String>,
     pub cache_bytes: i64,
-    pub read_bytes: i64,
     pub request_timeout_ms: i64,
     pub garbage_grace_ms: i64,
     pub task_interval_ms: i64,
@@ -166,6 +166,7 @@ pub(super) fn network(layers: &ConfigLayers) -> Result<NetworkSettings, ConfigEr
         socket_receive_buffer_bytes: layers.int("socket.receive.buffer.bytes")?,
         socket_listen_backlog_size: layers.int("socket.listen.backlog.size")?,
         fetch_max_bytes: layers.int("fetch.max.bytes")?,
+        fetch_records_bytes: layers.long("firn.fetch.records.bytes")?,
         fetch_session_bytes: layers.long("firn.fetch.session.bytes")?,
         max_incremental_fetch_session_cache_slots: layers.int("max.incremental.fetch.session.cache.slots")?,
         max_request_partition_size_limit: layers.int("max.request.partition.size.limit")?,
@@ -250,7 +251,6 @@ pub(super) fn tier(layers: &ConfigLayers) -> Result<TierSettings, ConfigError> {
         enabled: store_url.is_some() && wanted != Some(false),
         store_url,
         cache_bytes: layers.long("firn.store.cache.bytes")?,
-        read_bytes: layers.long("firn.fetch.records.bytes")?,
         request_timeout_ms: layers.long("firn.store.request.timeout.ms")?,
         garbage_grace_ms: layers.long("firn.store.garbage.grace.ms")?,
         task_interval_ms: layers.long("remote.log.manager.task.interval.ms")?,
