@@ -160,8 +160,12 @@ async fn a_topic_tiered_no_more_keeps_its_cold_records_or_loses_them_as_it_is_to
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_without_the_store_is_refused_and_costs_no_record() {
     let world = World::start("", FaultPlan::NONE).await;
-    world.cold(0).await;
-    world.cold(1).await;
+    for partition in 0..2 {
+        wait_until("all but the active segment is cold", || {
+            world.offsets(partition).local_start == BATCHES - 1
+        })
+        .await;
+    }
     let (ground, topic_id) = (world.ground.clone(), world.topic_id);
     let objects = ground.segments().await;
     world.node.stop().await;
