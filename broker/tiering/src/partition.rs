@@ -287,12 +287,12 @@ impl TieredPartition {
         self.inner.selection().chain.clone()
     }
 
-    /// Verified objects that a listing left out are asked for by name.
+    /// Objects that are known and that a listing left out are asked for by name: without the newest of two objects, the
+    /// one that it replaced would serve again what compaction took away.
     async fn keep_unlisted(&self, segments: &mut BTreeMap<ObjectName, u64>) -> Result<(), TierError> {
         let missing: Vec<ObjectName> = {
             let state = self.inner.state.lock();
-            let verified = state.objects.iter().filter(|(_, object)| object.verified.is_some());
-            verified.map(|(name, _)| *name).filter(|name| !segments.contains_key(name)).collect()
+            state.objects.keys().copied().filter(|name| !segments.contains_key(name)).collect()
         };
         for name in missing {
             if let Some(size) = self.inner.shared.bucket.size(&self.inner.path_of(&name)).await? {

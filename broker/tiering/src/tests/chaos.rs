@@ -97,6 +97,32 @@ async fn a_seed_repeats_itself() {
     assert_eq!(run(9, 2_000).await, run(9, 2_000).await);
 }
 
+/// What another process uploaded is known from listings alone. One that lags must not take it away again: without the
+/// newest object the one that it replaced would serve again what compaction took away.
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_lags_forgets_nothing_that_an_earlier_one_had() {
+    let (faulty, store) = FaultyStore::wrap(Store::memory(), 5, FaultPlan::NONE);
+    let history = epochs(&[(0, 0)]);
+    let uploader = partition(&Tier::with_store(store.clone(), options(5)));
+    for base_offset in [0, 20, 40] {
+        let segment = Segment::of(base_offset, 4, 5, 50, Codec::None);
+        uploader.upload(segment.to_upload(&history)).await.unwrap();
+        // The store's clock tells which is the newest.
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let partition = partition(&Tier::with_store(store, options(6)));
+    partition.refresh(view(&history)).await.unwrap();
+    assert_eq!(partition.tiered_range(), Some((0, 60)));
+    faulty.set_plan(FaultPlan { faults: 0.5, ..FaultPlan::NONE });
+    let mut listed = 0;
+    while listed < 100 {
+        if partition.refresh(view(&history)).await.is_ok() {
+            listed += 1;
+        }
+        assert_eq!(partition.tiered_range(), Some((0, 60)));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_total_outage_is_an_error_in_time_and_ends_with_the_outage() {
     let (faulty, store) = FaultyStore::wrap(Store::memory(), 3, FaultPlan::NONE);
