@@ -36,16 +36,15 @@ impl Cold {
             return Ok(());
         }
         tiered.follow(view(partition)?);
-        let chain: Vec<Link> =
-            tiered.chain().into_iter().filter(|link| link.from < offsets.local_start).collect();
+        let chain = tiered.chain();
         let threads = usize::try_from(log.cleaner_threads).unwrap_or(0).max(1);
         let buffer = usize::try_from(log.cleaner_dedupe_buffer_size).unwrap_or(0) / threads;
         let now_ms = self.environment.clock.now_ms();
         let begun = {
-            let cold = chain.iter().map(|link| cold_segment(link, offsets.local_start)).collect();
+            let stored = chain.iter().map(cold_segment).collect();
             let partition = partition.clone();
             let begin = move || {
-                partition.with_log(|log| log.tiered_compaction(now_ms, offsets.last_stable, buffer, cold))
+                partition.with_log(|log| log.tiered_compaction(now_ms, offsets.last_stable, buffer, stored))
             };
             blocking::run(begin).await?.map_err(PartitionError::from)?
         };
@@ -88,8 +87,8 @@ async fn rewrite_cold(
     chain: &[Link],
     mut pass: TieredCompaction,
 ) -> Result<(TieredCompaction, Rewritten), ColdError> {
-    if let (Some(first), Some(last)) = (chain.first(), chain.last()) {
-        for (_, index) in tiered.transaction_indexes(first.from, last.to).await? {
+    if let Some(first) = chain.first() {
+        for (_, index) in tiered.transaction_indexes(first.from, pass.cold_end()).await? {
             pass.add_transaction_index(&index);
         }
     }
@@ -130,14 +129,13 @@ async fn rewrite_cold(
     Ok((pass, rewritten))
 }
 
-fn cold_segment(link: &Link, local_start: i64) -> ColdSegment {
+fn cold_segment(link: &Link) -> ColdSegment {
     ColdSegment {
         from: link.from,
-        to: link.to.min(local_start),
+        to: link.to,
         bytes: link.name.log_bytes,
         max_timestamp: link.name.max_timestamp,
-        serves_in_part: link.from > link.name.base_offset
-            || link.to.min(local_start) < link.name.end_offset(),
+        serves_in_part: link.from > link.name.base_offset || link.to < link.name.end_offset(),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::partition_log::PartitionLog;
 use crate::task_gate::TaskGate;
 use crate::txn_index::{AbortedTxn, decode};
 
-/// A cold segment, as the log has to know it to decide whether to compact.
+/// A segment in the store, as the log has to know it to decide whether to compact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColdSegment {
     /// First offset that it serves.
@@ -43,6 +43,8 @@ pub struct ColdSegment {
 #[derive(Debug)]
 pub struct TieredCompaction {
     task: CompactionTask,
+    /// Where the disk began.
+    cold_end: i64,
     keys: DirtyKeys,
     /// Aborted transactions with records that are cold and markers that are not.
     aborted: Vec<AbortedTxn>,
@@ -84,26 +86,63 @@ pub struct CleanedCopy {
 }
 
 impl PartitionLog {
-    /// Begins to compact the log together with `cold`, the segments below its local start in the order of offsets;
-    /// `None` when it is clean enough. See [`PartitionLog::compaction_task`].
+    /// Begins to compact the log together with `stored`, what the store serves, in the order of offsets; `None` when it
+    /// is clean enough. See [`PartitionLog::compaction_task`].
+    ///
+    /// Where the disk begins only the log knows, and segments leave it at any time: what of `stored` is cold is decided
+    /// here. It must be there as a whole. A pass that cleaned around a hole, and then called everything clean, would
+    /// leave in it for ever what was superseded, or bring it back.
     pub fn tiered_compaction(
         &self,
         now_ms: i64,
         limit_offset: i64,
         dedupe_buffer_bytes: usize,
-        cold: Vec<ColdSegment>,
+        stored: Vec<ColdSegment>,
     ) -> Result<Option<TieredCompaction>, StorageError> {
+        let cold_end = self.local_start_offset();
+        let cold = below(stored, cold_end);
         let first = cold.first().map_or(0, |first| first.from);
+        let hole = first_hole(&cold, self.log_start_offset(), cold_end);
         let Some(task) = self.task_with(now_ms, limit_offset, dedupe_buffer_bytes, cold)? else {
             return Ok(None);
         };
-        let aborted = self.aborted_transactions(first, self.local_start_offset())?;
-        Ok(Some(TieredCompaction { keys: DirtyKeys::new(&task), task, aborted }))
+        if let Some((from, to)) = hole {
+            return Err(StorageError::NotInStore { log: self.topic_partition.to_string(), from, to });
+        }
+        let aborted = self.aborted_transactions(first, cold_end)?;
+        Ok(Some(TieredCompaction { keys: DirtyKeys::new(&task), task, cold_end, aborted }))
     }
 }
 
+/// What of `stored` lies below `local_start`.
+fn below(mut stored: Vec<ColdSegment>, local_start: i64) -> Vec<ColdSegment> {
+    stored.truncate(stored.partition_point(|segment| segment.from < local_start));
+    if let Some(last) = stored.last_mut().filter(|last| last.to > local_start) {
+        last.to = local_start;
+        last.serves_in_part = true;
+    }
+    stored
+}
+
+/// The first offsets in `[from, to)` that no segment serves.
+fn first_hole(cold: &[ColdSegment], from: i64, to: i64) -> Option<(i64, i64)> {
+    let mut served = from;
+    for segment in cold {
+        if segment.from > served {
+            return Some((served, segment.from));
+        }
+        served = served.max(segment.to);
+    }
+    (served < to).then_some((served, to))
+}
+
 impl TieredCompaction {
-    /// The cold segments whose keys must be gathered, by their place in the list that the pass began with.
+    /// Offset after the last cold one.
+    pub fn cold_end(&self) -> i64 {
+        self.cold_end
+    }
+
+    /// The cold segments whose keys must be gathered, by their place in what the pass began with.
     pub fn dirty_cold(&self) -> Vec<usize> {
         let dirty = |segment: &ColdSegment| segment.to > self.task.first_dirty_offset;
         self.task.cold.iter().enumerate().filter(|(_, cold)| dirty(cold)).map(|(index, _)| index).collect()

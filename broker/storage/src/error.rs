@@ -26,6 +26,11 @@ pub enum StorageError {
     /// The log is as it was; nothing needs to be done.
     #[error("compaction was stopped, since the broker stops: the next start begins it again")]
     CompactionStopped,
+    /// Nothing was changed.
+    #[error(
+        "{log} is not compacted while offsets [{from}, {to}) are neither on the disk nor known to be in the object store"
+    )]
+    NotInStore { log: String, from: i64, to: i64 },
     #[error("offset {offset} is outside {log}, which holds [{start}, {end}]")]
     OffsetOutOfRange { log: String, offset: i64, start: i64, end: i64 },
 }

@@ -25,6 +25,7 @@ use firn_records::record::records;
 use firn_storage::cold_compaction::{ColdSegment, CopyRange};
 use firn_storage::compaction::CompactionStats;
 use firn_storage::error::StorageError;
+use firn_storage::log_dir::LogDir;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
 use firn_storage::simulated::{Operation, SimulatedDisk};
@@ -316,16 +317,54 @@ fn a_pass_that_is_stopped_ends_at_the_next_batch_and_leaves_the_log_as_it_was() 
     assert!(compact(&mut log, 5_000, 1 << 20).unwrap().applied, "the next process begins again");
 }
 
+/// A log of nine segments, one record each, of which the first three have left the disk.
+fn cold_at_its_beginning(dir: &LogDir) -> PartitionLog {
+    let tiered = TopicConfig { remote_storage_enable: true, local_retention_bytes: 2_600, ..config() };
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(tiered), 0).unwrap();
+    for name in ["f", "g", "f"] {
+        fill(&mut log, name);
+    }
+    let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
+    log.flushed(flushed);
+    log.set_tiered_end_offset(8);
+    log.retain(5_000, log.end_offset()).unwrap();
+    assert_eq!((log.log_start_offset(), log.local_start_offset(), log.end_offset()), (0, 3, 9));
+    log
+}
+
+fn stored(from: i64, to: i64) -> ColdSegment {
+    ColdSegment { from, to, bytes: 420, max_timestamp: -1, serves_in_part: false }
+}
+
+/// Segments leave the disk while a pass is being prepared, and a listing may lack what is in the store.
+#[test]
+fn a_pass_over_cold_segments_goes_up_to_where_the_disk_begins_and_around_no_hole() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let log = cold_at_its_beginning(&dir);
+    let begin = |ranges: &[(i64, i64)]| {
+        let stored = ranges.iter().map(|(from, to)| stored(*from, *to)).collect();
+        log.tiered_compaction(5_000, log.end_offset(), 1 << 20, stored)
+    };
+    let pass = begin(&[(0, 2), (2, 4), (4, 8)]).unwrap().unwrap();
+    assert_eq!((pass.cold_end(), pass.dirty_cold()), (3, vec![0, 1]));
+    let refused = |ranges: &[(i64, i64)]| match begin(ranges) {
+        Err(StorageError::NotInStore { from, to, .. }) => (from, to),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&[]), (0, 3));
+    assert_eq!(refused(&[(0, 1), (1, 2)]), (2, 3), "what left the disk last");
+    assert_eq!(refused(&[(0, 1), (3, 8)]), (1, 3));
+    assert_eq!(refused(&[(0, 1), (2, 3)]), (1, 2));
+    assert_eq!(refused(&[(1, 3)]), (0, 1));
+}
+
 #[test]
 fn what_a_crash_leaves_of_a_pass_over_cold_segments_the_next_open_removes() {
     let disk = SimulatedDisk::new();
     let dir = open_dir(&disk);
-    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
-    fill(&mut log, "f");
-    let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
-    log.flushed(flushed);
-    let cold = ColdSegment { from: 0, to: 1, bytes: 10, max_timestamp: -1, serves_in_part: false };
-    let pass = log.tiered_compaction(5_000, log.end_offset(), 1 << 20, vec![cold]).unwrap().unwrap();
+    let log = cold_at_its_beginning(&dir);
+    let pass = log.tiered_compaction(5_000, log.end_offset(), 1 << 20, vec![stored(0, 3)]).unwrap().unwrap();
     let range = CopyRange { base_offset: 0, end_offset: 1, from: 0, to: 1 };
     let names = || -> Vec<String> {
         let files = disk.files(std::path::Path::new(model::ROOT)).unwrap();
