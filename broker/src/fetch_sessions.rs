@@ -78,7 +78,7 @@ impl FetchSessions {
 
     /// Takes a request in: finds, opens or closes its session, and returns the partitions that it reads, in order.
     /// `by_topic_id` says how it speaks of topics: a session takes one way only, for a partition that it knows by the one
-    /// would be another by the other. `random` names a new session.
+    /// would be another by the other. `random` is asked for a new session's name.
     pub fn request(
         &mut self,
         (id, epoch): (i32, i32),
@@ -86,7 +86,7 @@ impl FetchSessions {
         wanted: Vec<Wanted>,
         forgotten: &[PartitionKey],
         now_ms: i64,
-        random: u128,
+        random: impl FnOnce() -> u128,
     ) -> Result<(SessionUse, Vec<Wanted>), SessionError> {
         match epoch {
             // The final request of a session, or one without: close what there is.
@@ -96,7 +96,7 @@ impl FetchSessions {
             }
             0 => {
                 self.close(id);
-                Ok(match self.open(&wanted, by_topic_id, now_ms, random) {
+                Ok(match self.open(&wanted, by_topic_id, now_ms, random()) {
                     Some(id) => (SessionUse::Session { id, new: true }, wanted),
                     None => (SessionUse::None, wanted),
                 })
@@ -245,17 +245,17 @@ mod tests {
             SessionUse::Session { id, .. } => Some(id),
             SessionUse::None => None,
         };
-        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], 0, 1)), Some(1));
-        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], 0, 2)), None, "no room");
-        assert_eq!(opened(sessions.request((0, 0), false, wanted("a", 0), &[], 0, 3)), Some(3));
-        let more = sessions.request((3, 1), false, wanted("b", 0), &[], 0, 0);
+        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], 0, || 1)), Some(1));
+        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], 0, || 2)), None, "no room");
+        assert_eq!(opened(sessions.request((0, 0), false, wanted("a", 0), &[], 0, || 3)), Some(3));
+        let more = sessions.request((3, 1), false, wanted("b", 0), &[], 0, || 0);
         assert_eq!(more.unwrap_err(), SessionError::NotFound, "it begins anew, without a session");
         assert_eq!(sessions.bytes, 2 * (PARTITION_BYTES + 1));
         let later = EVICTABLE_AFTER_MS;
-        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], later, 4)), Some(4));
-        let swapped = sessions.request((4, 1), false, wanted("c", 0), &[two[0].key()], later, 0).unwrap();
+        assert_eq!(opened(sessions.request((0, 0), false, two.clone(), &[], later, || 4)), Some(4));
+        let swapped = sessions.request((4, 1), false, wanted("c", 0), &[two[0].key()], later, || 0).unwrap();
         assert_eq!(swapped.1.len(), 2);
-        sessions.request((4, -1), false, Vec::new(), &[], later, 0).unwrap();
+        sessions.request((4, -1), false, Vec::new(), &[], later, || 0).unwrap();
         assert_eq!((sessions.bytes, sessions.len()), (0, 0));
     }
 
@@ -265,12 +265,12 @@ mod tests {
         for opened_by_id in [true, false] {
             let mut sessions = FetchSessions::new(2, 1 << 20);
             let (name, id) = if opened_by_id { ("", 7) } else { ("jobs", 0) };
-            let opened = sessions.request((0, 0), opened_by_id, wanted(name, id), &[], 0, 5).unwrap();
+            let opened = sessions.request((0, 0), opened_by_id, wanted(name, id), &[], 0, || 5).unwrap();
             assert_eq!(opened.0, SessionUse::Session { id: 5, new: true });
             let (name, id) = if opened_by_id { ("jobs", 0) } else { ("", 7) };
-            let mixed = sessions.request((5, 1), !opened_by_id, wanted(name, id), &[], 0, 0);
+            let mixed = sessions.request((5, 1), !opened_by_id, wanted(name, id), &[], 0, || 0);
             assert_eq!(mixed.unwrap_err(), SessionError::TopicIds);
-            let (_, all) = sessions.request((5, 1), opened_by_id, Vec::new(), &[], 0, 0).unwrap();
+            let (_, all) = sessions.request((5, 1), opened_by_id, Vec::new(), &[], 0, || 0).unwrap();
             assert_eq!(all.len(), 1, "the session is as it was");
         }
     }

@@ -1,7 +1,7 @@
 //! Fetch (KIP-74, KIP-227, KIP-516): batches out, from the page cache or from the tier.
 //!
-//! A request that finds too little waits until a partition's high watermark moves or `max_wait_ms` is over. Batches are
-//! not copied: the reply names ranges of log files, and the connection sends those from the page cache.
+//! A request that finds too little waits until a partition's high watermark moves or `max_wait_ms` is over. The reply
+//! names ranges of log files, and the connection sends those from the page cache, without a copy if they are large.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,14 +127,13 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
         })
         .collect();
     let asked = wanted(&fetch);
-    let (now_ms, random) = (context.now_ms(), context.environment.random.bits());
     let taken = context.fetch_sessions.lock().request(
         (fetch.session_id, fetch.session_epoch),
         header.api_version >= TOPIC_IDS_SINCE,
         asked,
         &forgotten,
-        now_ms,
-        random,
+        context.now_ms(),
+        || context.environment.random.bits(),
     );
     let (session, all) = match taken {
         Ok(taken) => taken,
