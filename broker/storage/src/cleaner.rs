@@ -7,6 +7,7 @@
 //! until the log swaps the files in, nothing of it counts.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,8 +39,8 @@ pub(crate) struct Source {
     /// Offset after its last.
     pub(crate) end_offset: i64,
     pub(crate) size: u64,
+    /// Opened when it is read, and no longer: a log may have thousands of segments.
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) aborted: Vec<AbortedTxn>,
 }
 
@@ -85,7 +86,6 @@ pub(crate) struct CleanedGroup {
 /// The newest offset of each dirty key, as far as memory suffices.
 #[derive(Debug)]
 pub(crate) struct DirtyKeys {
-    directory: Arc<Directory>,
     map: OffsetMap,
     first_dirty_offset: i64,
     /// Up to where keys have been gathered: nothing at or above is judged.
@@ -96,7 +96,6 @@ pub(crate) struct DirtyKeys {
 impl DirtyKeys {
     pub(crate) fn new(task: &CompactionTask) -> Self {
         Self {
-            directory: Arc::clone(&task.directory),
             map: OffsetMap::new(task.dedupe_buffer_bytes),
             first_dirty_offset: task.first_dirty_offset,
             end_offset: task.first_dirty_offset,
@@ -105,13 +104,18 @@ impl DirtyKeys {
     }
 
     /// Takes the keys of `source`'s dirty batches in `[from, to)`. Sources come in the order of offsets.
-    pub(crate) fn gather(&mut self, source: &Source, from: i64, to: i64) -> Result<(), StorageError> {
+    pub(crate) fn gather(
+        &mut self,
+        task: &CompactionTask,
+        source: &Source,
+        from: i64,
+        to: i64,
+    ) -> Result<(), StorageError> {
         let from = from.max(self.first_dirty_offset);
         if self.full || to <= from {
             return Ok(());
         }
-        let directory = Arc::clone(&self.directory);
-        each_batch(&directory, source, |located, batch| {
+        task.each_batch(source, |located, batch| {
             let header = &located.header;
             if self.full || header.base_offset < from || header.base_offset >= to {
                 return Ok(());
@@ -178,7 +182,7 @@ impl CompactionTask {
     pub(crate) fn gather_local(&self, keys: &mut DirtyKeys) -> Result<(), StorageError> {
         self.directory.check()?;
         for source in &self.sources {
-            keys.gather(source, source.base_offset, source.end_offset)?;
+            keys.gather(self, source, source.base_offset, source.end_offset)?;
         }
         Ok(())
     }
@@ -225,7 +229,7 @@ impl CompactionTask {
         for source in group {
             let mut pending: Option<(BatchHeader, Option<Bytes>)> = None;
             let is_last_source = source.end_offset == group_end;
-            each_batch(&self.directory, source, |located, batch| {
+            self.each_batch(source, |located, batch| {
                 // The batch before turned out not to be the last one.
                 match pending.take() {
                     Some((header, Some(bytes))) => {
@@ -277,6 +281,36 @@ impl CompactionTask {
         })
     }
 
+    /// Calls `visit` for every batch of a segment, each with its checksum verified, until compaction is stopped.
+    fn each_batch(
+        &self,
+        source: &Source,
+        mut visit: impl FnMut(&Located, &[u8]) -> Result<(), String>,
+    ) -> Result<(), StorageError> {
+        self.directory.check_compaction()?;
+        let file = self.open(source)?;
+        let mut scan = BatchScan::new(file.as_ref(), 0, source.size);
+        loop {
+            self.directory.check_compaction()?;
+            match scan.next().map_err(failed_to("read", &source.path))? {
+                Step::Batch((located, batch)) => {
+                    visit(&located, batch).map_err(|reason| StorageError::corrupt(&source.path, reason))?;
+                }
+                Step::End => return Ok(()),
+                Step::Invalid { reason } => return Err(StorageError::corrupt(&source.path, reason)),
+            }
+        }
+    }
+
+    fn open(&self, source: &Source) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let _in_place = self.gate.pass(&self.partition_path)?;
+        match self.directory.disk.open(&source.path, OpenMode::Read) {
+            // Retention took it. What has been cleaned would not be swapped in.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StorageError::CompactionStopped),
+            opened => opened.map_err(failed_to("open", &source.path)),
+        }
+    }
+
     fn create(&self, base_offset: i64, durable: bool) -> Result<Output<'_>, StorageError> {
         let _in_place = self.gate.pass(&self.partition_path)?;
         let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, LOG)));
@@ -310,25 +344,6 @@ fn is_aborted(source: &Source, header: &BatchHeader) -> bool {
                 && txn.first_offset <= header.base_offset
                 && header.base_offset <= txn.last_offset
         })
-}
-
-/// Calls `visit` for every batch of a segment, each with its checksum verified, until compaction is stopped.
-fn each_batch(
-    directory: &Directory,
-    source: &Source,
-    mut visit: impl FnMut(&Located, &[u8]) -> Result<(), String>,
-) -> Result<(), StorageError> {
-    let mut scan = BatchScan::new(source.file.as_ref(), 0, source.size);
-    loop {
-        directory.check_compaction()?;
-        match scan.next().map_err(failed_to("read", &source.path))? {
-            Step::Batch((located, batch)) => {
-                visit(&located, batch).map_err(|reason| StorageError::corrupt(&source.path, reason))?;
-            }
-            Step::End => return Ok(()),
-            Step::Invalid { reason } => return Err(StorageError::corrupt(&source.path, reason)),
-        }
-    }
 }
 
 /// A `.cleaned` segment being written.

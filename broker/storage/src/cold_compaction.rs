@@ -168,7 +168,7 @@ impl TieredCompaction {
 
     /// Takes the keys of a dirty cold segment. They come in the order of offsets, and before [`Self::gather_local`].
     pub fn gather(&mut self, copy: &SegmentCopy) -> Result<(), StorageError> {
-        self.keys.gather(&copy.source(), copy.range.from, copy.range.to)
+        self.keys.gather(&self.task, &copy.source(), copy.range.from, copy.range.to)
     }
 
     /// Takes the keys of what is on the disk.
@@ -244,7 +244,6 @@ impl SegmentCopy {
             end_offset: self.range.end_offset,
             size: self.bytes,
             path: self.log.path.clone(),
-            file: Arc::clone(&self.log.file),
             aborted: self.aborted.clone(),
         }
     }

@@ -16,7 +16,6 @@ use crate::error::{StorageError, failed_to};
 use crate::file_names::{
     CLEANED, DELETED, INDEX, LOG, SEGMENT_SUFFIXES, SNAPSHOT, SWAP, TIME_INDEX, TXN_INDEX, segment_file,
 };
-use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
 
 /// How much of a log is worth cleaning.
@@ -153,7 +152,6 @@ impl PartitionLog {
                 end_offset,
                 size: segment.size,
                 path: self.home().log_path(segment.base_offset),
-                file: segment.file(self.home(), Part::Log)?,
                 aborted: self.aborted_transactions(segment.base_offset, end_offset)?,
             });
         }

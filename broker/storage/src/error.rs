@@ -24,7 +24,9 @@ pub enum StorageError {
     #[error("{what} is offline: {reason}")]
     Offline { what: String, reason: String },
     /// The log is as it was; nothing needs to be done.
-    #[error("compaction was stopped, since the broker stops: the next start begins it again")]
+    #[error(
+        "compaction was stopped, since the broker stops or a segment left the disk meanwhile: it is begun again"
+    )]
     CompactionStopped,
     /// Nothing was changed.
     #[error(

@@ -317,6 +317,30 @@ fn a_pass_that_is_stopped_ends_at_the_next_batch_and_leaves_the_log_as_it_was() 
     assert!(compact(&mut log, 5_000, 1 << 20).unwrap().applied, "the next process begins again");
 }
 
+#[test]
+fn a_segment_that_leaves_the_disk_ends_the_pass_and_the_next_one_begins_anew() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    for name in ["f", "g", "f"] {
+        fill(&mut log, name);
+    }
+    let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
+    log.flushed(flushed);
+    let task = log.compaction_task(5_000, log.end_offset(), 1 << 20).unwrap().unwrap();
+    let segments = log.segment_count();
+    log.set_log_start_offset(2).unwrap();
+    log.retain(5_000, log.end_offset()).unwrap();
+    assert_eq!(log.segment_count(), segments - 2);
+    assert!(matches!(task.run(), Err(StorageError::CompactionStopped)));
+    assert!(compact(&mut log, 5_000, 1 << 20).unwrap().applied);
+    assert_eq!(
+        rows(&log).iter().map(|row| row.0).collect::<Vec<_>>(),
+        [5, 7, 8],
+        "the last of f, of g, and what is active"
+    );
+}
+
 /// A log of nine segments, one record each, of which the first three have left the disk.
 fn cold_at_its_beginning(dir: &LogDir) -> PartitionLog {
     let tiered = TopicConfig { remote_storage_enable: true, local_retention_bytes: 2_600, ..config() };

@@ -8,11 +8,11 @@
 )]
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use firn_model::ids::{TopicId, TopicPartition};
-use firn_model::topic_config::TopicConfig;
+use firn_model::topic_config::{CleanupPolicy, TopicConfig};
 use firn_records::batch::batches;
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_storage::directory::LogDirOptions;
@@ -25,6 +25,8 @@ use firn_storage::real_disk::RealDisk;
 const LOGS: usize = 1_000;
 /// Idle resident memory that one partition may cost.
 const RESIDENT_BYTES_MAX: usize = 20 << 10;
+/// Memory and descriptors are counted for the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Scratch(PathBuf);
 
@@ -60,10 +62,47 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+fn scratch(name: &str) -> Scratch {
+    Scratch(std::env::temp_dir().join(format!("firn-storage-{name}-{}", std::process::id())))
+}
+
+fn append(log: &mut PartitionLog, key: Option<&[u8]>, producer: Producer) {
+    let mut builder = BatchBuilder::new(BatchOptions { producer, ..BatchOptions::default() });
+    builder.push(1, key, Some(b"value"), &[]);
+    let bytes = builder.build().unwrap();
+    let headers: Vec<_> = batches(&bytes).map(|batch| batch.unwrap().0).collect();
+    log.append(&bytes, &headers, 0, AppendOrigin::Client, 0).unwrap();
+}
+
+#[test]
+fn compacting_a_log_of_many_segments_takes_few_descriptors() {
+    const SEGMENTS: usize = 300;
+    let _alone = ALONE.lock();
+    let scratch = scratch("descriptors");
+    let dir = open_dir(&scratch);
+    let compacted = CleanupPolicy { delete: false, compact: true };
+    let config = TopicConfig { segment_bytes: 100, cleanup_policy: compacted, ..TopicConfig::default() };
+    let partition = TopicPartition::new("t", 0);
+    let mut log = dir.open_log(&partition, TopicId(uuid::Uuid::from_u128(9)), Arc::new(config), 0).unwrap();
+    for _ in 0..SEGMENTS {
+        append(&mut log, Some(b"key"), Producer::NONE);
+    }
+    assert_eq!(log.segment_count(), SEGMENTS);
+    let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
+    log.flushed(flushed);
+    let before = open_descriptors();
+    let task = log.compaction_task(5_000, log.end_offset(), 1 << 20).unwrap().unwrap();
+    let opened = open_descriptors().saturating_sub(before);
+    assert!(opened < 10, "{opened} descriptors");
+    let done = task.run().unwrap();
+    assert_eq!(log.compacted(done, 5_000).unwrap().segments_before, SEGMENTS - 1);
+    assert!(open_descriptors().saturating_sub(before) < 10);
+}
+
 #[test]
 fn idle_partitions_cost_little_and_open_fast_after_a_clean_shutdown() {
-    let path = std::env::temp_dir().join(format!("firn-storage-footprint-{}", std::process::id()));
-    let scratch = Scratch(path);
+    let _alone = ALONE.lock();
+    let scratch = scratch("footprint");
     let config = Arc::new(TopicConfig::default());
     {
         let dir = open_dir(&scratch);
@@ -81,11 +120,7 @@ fn idle_partitions_cost_little_and_open_fast_after_a_clean_shutdown() {
         let mut logs = open_all(&dir, &config);
         for (index, log) in logs.iter_mut().enumerate().filter(|(index, _)| index % 10 == 0) {
             let producer = Producer { id: index as i64, epoch: 0, base_sequence: 0 };
-            let mut builder = BatchBuilder::new(BatchOptions { producer, ..BatchOptions::default() });
-            builder.push(1, None, Some(b"value"), &[]);
-            let bytes = builder.build().unwrap();
-            let headers: Vec<_> = batches(&bytes).map(|batch| batch.unwrap().0).collect();
-            log.append(&bytes, &headers, 0, AppendOrigin::Client, 0).unwrap();
+            append(log, None, producer);
         }
         let started = Instant::now();
         for log in logs {
