@@ -156,7 +156,11 @@ pub fn validate(
         }
     }
     if !walk.remainder().is_empty() {
-        return Err(InvalidRecords::new(InvalidKind::Corrupt, "the last batch is cut off"));
+        // As it is sent again it is no better: Kafka's error for it is not one that clients retry.
+        return Err(InvalidRecords::new(
+            InvalidKind::Record,
+            "the last batch says that it is longer than what came",
+        ));
     }
     match headers.len() {
         0 => return Err(InvalidRecords::new(InvalidKind::Record, "there is no batch in the request")),
