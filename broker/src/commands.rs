@@ -16,7 +16,7 @@ use firn_model::properties::{self, PropertiesError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::environment::Environment;
-use crate::node::{Node, StartError};
+use crate::node::{Node, StartError, Stopped};
 use crate::open_files;
 
 /// Threads that serve connections, for each core: one may wait for the disk while another works.
@@ -217,8 +217,10 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
             _ = terminate.recv() => {}
         }
         tracing::info!("stopping");
-        node.stop().await;
-        tracing::info!("stopped cleanly");
+        match node.stop().await {
+            Stopped::Cleanly => tracing::info!("stopped cleanly"),
+            Stopped::Uncleanly => tracing::warn!("stopped, but not cleanly: the next start checks the logs"),
+        }
         Ok(())
     });
     runtime.shutdown_timeout(STOP_PATIENCE);

@@ -157,9 +157,8 @@ impl Node {
         self.tasks.spawn(remote_deletes::run(context.clone(), period, shutdown.clone()));
     }
 
-    /// Stops cleanly: what was acknowledged is on disk, and the next start reads no batch. What does not end in time (a
-    /// disk that hangs) is left behind; then the logs are closed all the same, and the next start checks them.
-    pub async fn stop(self) {
+    /// Stops. What does not end in time (a disk that hangs) is left behind; then the logs are closed all the same.
+    pub async fn stop(self) -> Stopped {
         for dir in self.context.log_dirs.all() {
             dir.dir.stop_compaction();
         }
@@ -170,12 +169,25 @@ impl Node {
             let tasks = self.tasks.len();
             tracing::error!(tasks, "some tasks do not end: the next start will check the logs");
         }
-        if let Err(error) = self.context.controller.close().await {
+        let metadata = self.context.controller.close().await;
+        if let Err(error) = &metadata {
             tracing::error!(%error, "the metadata log was not closed cleanly");
         }
         let context = self.context;
-        blocking::run(move || close_logs(&context, ended)).await;
+        match blocking::run(move || close_logs(&context, ended)).await && metadata.is_ok() {
+            true => Stopped::Cleanly,
+            false => Stopped::Uncleanly,
+        }
     }
+}
+
+/// How a broker stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// What was acknowledged is on the disk, and the next start reads no batch.
+    Cleanly,
+    /// Something did not end in time, or could not be written: the next start checks the logs.
+    Uncleanly,
 }
 
 /// What a broker listens on.
@@ -409,7 +421,8 @@ fn own_host_name() -> String {
 }
 
 /// Closes the logs. Their directories are marked as shut down cleanly only if nobody else is at work on them: `alone`.
-fn close_logs(context: &Context, alone: bool) {
+/// True when they are.
+fn close_logs(context: &Context, alone: bool) -> bool {
     let mut clean = alone;
     for partition in context.partitions.all() {
         if let Some(log) = partition.close()
@@ -419,9 +432,12 @@ fn close_logs(context: &Context, alone: bool) {
             clean = false;
         }
     }
-    for dir in context.log_dirs.all().iter().filter(|_| clean) {
+    let closed = clean;
+    for dir in context.log_dirs.all().iter().filter(|_| closed) {
         if let Err(error) = dir.dir.mark_clean_shutdown() {
             tracing::error!(path = %dir.dir.path().display(), %error, "the next start will check the logs");
+            clean = false;
         }
     }
+    clean
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use firn::environment::Environment;
-use firn::node::Node;
+use firn::node::{Node, Stopped};
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
@@ -17,7 +17,7 @@ use firn_protocol::library::messages::produce_request::{PartitionProduceData, To
 use firn_protocol::library::messages::{CreateTopicsRequest, ProduceRequest, TopicName};
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
-use firn_storage::simulated::{Operation, SimulatedDisk};
+use firn_storage::simulated::{Faults, Operation, SimulatedDisk};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,9 +49,19 @@ async fn half_a_request_at_the_side_door_does_not_hold_up_a_stop() {
     let mut whole = TcpStream::connect(address).await.unwrap();
     whole.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert!(whole.read_u8().await.is_ok());
-    timeout(DEADLINE, node.stop()).await.unwrap();
+    assert_eq!(timeout(DEADLINE, node.stop()).await.unwrap(), Stopped::Cleanly);
     assert_stopped_cleanly(&disk);
     drop(half);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_could_not_write_all_says_so() {
+    let disk = SimulatedDisk::new();
+    let node = start(&disk).await;
+    disk.set_faults(Faults { out_of_files: true, ..Faults::default() });
+    assert_eq!(timeout(DEADLINE, node.stop()).await.unwrap(), Stopped::Uncleanly);
+    disk.set_faults(Faults::default());
+    assert!(disk.contents(Path::new("/data/.kafka_cleanshutdown")).is_err());
 }
 
 /// Two sealed segments in each partition, of which the cleaner makes one.
@@ -118,7 +128,7 @@ async fn a_stop_waits_for_one_batch_of_a_compaction_and_not_for_the_whole_pass()
         tokio::task::yield_now().await;
     }
     drop(release);
-    timeout(DEADLINE, stop).await.unwrap().unwrap();
+    assert_eq!(timeout(DEADLINE, stop).await.unwrap().unwrap(), Stopped::Cleanly);
     assert_eq!(begun.lock().len(), 1, "of {PARTITIONS} partitions");
     disk.set_probe(None);
     assert_stopped_cleanly(&disk);
