@@ -42,6 +42,8 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 const LOAD_BYTES: usize = 4 << 20;
 /// How long the timers' task sleeps when no shard has anything due.
 const NOTHING_DUE: Duration = Duration::from_secs(60);
+/// How long it sleeps when a shard was being loaded, which may take long, or was at work.
+const BUSY: Duration = Duration::from_millis(20);
 
 /// All shards of this broker.
 pub struct CoordinatorRuntime {
@@ -90,7 +92,7 @@ impl CoordinatorRuntime {
     /// Runs what is due in any shard, until `shutdown`.
     pub async fn run_timers(self: Arc<Self>, shutdown: CancellationToken) {
         loop {
-            let sleep = self.tick_all().await;
+            let sleep = self.tick_all();
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = self.rescheduled.notified() => {}
@@ -99,13 +101,16 @@ impl CoordinatorRuntime {
         }
     }
 
-    /// Lets every shard do what is due; returns how long nothing will be.
-    async fn tick_all(self: &Arc<Self>) -> Duration {
+    /// Lets every shard do what is due; returns how long nothing will be. Waits for no shard: others have timers, too.
+    fn tick_all(&self) -> Duration {
         let shards: Vec<_> = self.shards.lock().values().cloned().collect();
-        let mut next = None;
+        let (mut next, mut sleep_max) = (None, NOTHING_DUE);
         for slot in shards {
-            let mut slot_guard = slot.lock().await;
-            let Some(shard) = slot_guard.as_mut() else { continue };
+            let Ok(mut guard) = slot.try_lock() else {
+                sleep_max = BUSY;
+                continue;
+            };
+            let Some(shard) = guard.as_mut() else { continue };
             let now_ms = self.environment.clock.now_ms();
             if shard.group.next_deadline().is_some_and(|deadline| deadline <= now_ms) {
                 let effects = shard.group.tick(now_ms);
@@ -114,8 +119,8 @@ impl CoordinatorRuntime {
             next = next.into_iter().chain(shard.group.next_deadline()).min();
         }
         let now_ms = self.environment.clock.now_ms();
-        next.map_or(NOTHING_DUE, |deadline| {
-            Duration::from_millis(deadline.saturating_sub(now_ms).max(1) as u64)
+        next.map_or(sleep_max, |deadline| {
+            Duration::from_millis(deadline.saturating_sub(now_ms).max(1) as u64).min(sleep_max)
         })
     }
 
@@ -152,6 +157,7 @@ impl CoordinatorRuntime {
     ) -> Result<oneshot::Receiver<Reply>, GroupError> {
         let slot = self.shards.lock().entry(partition).or_default().clone();
         let mut guard = slot.lock().await;
+        let before = guard.as_ref().and_then(|shard| shard.group.next_deadline());
         if guard.as_ref().is_none_or(|shard| shard.partition.is_closed()) {
             *guard = Some(self.load(partition, &slot).await?);
             let effects =
@@ -161,7 +167,6 @@ impl CoordinatorRuntime {
             }
         }
         let shard = guard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)?;
-        let before = shard.group.next_deadline();
         let token = shard.next_token;
         shard.next_token += 1;
         let (sender, receiver) = oneshot::channel();
@@ -193,7 +198,7 @@ impl CoordinatorRuntime {
         match replayed {
             Ok(group) => {
                 let (appends, outcomes) = mpsc::unbounded_channel();
-                tokio::spawn(self.clone().report_appends(Arc::downgrade(slot), outcomes));
+                tokio::spawn(Self::report_appends(Arc::downgrade(self), Arc::downgrade(slot), outcomes));
                 Ok(Shard { partition, group, waiting: HashMap::new(), next_token: 0, appends })
             }
             Err(reason) => {
@@ -226,9 +231,10 @@ impl CoordinatorRuntime {
         }
     }
 
-    /// Tells a shard what became of its appends, in their order. Ends with the shard.
+    /// Tells a shard what became of its appends, in their order. Ends with the shard, or with the whole runtime, of which
+    /// it therefore keeps nothing.
     async fn report_appends(
-        self: Arc<Self>,
+        runtime: Weak<Self>,
         slot: Weak<AsyncMutex<Option<Shard>>>,
         mut appends: mpsc::UnboundedReceiver<(u64, Stored)>,
     ) {
@@ -241,12 +247,12 @@ impl CoordinatorRuntime {
                     Err(_) => Err(AppendFailure::NotLeader),
                 },
             };
-            let Some(slot) = slot.upgrade() else { return };
+            let (Some(runtime), Some(slot)) = (runtime.upgrade(), slot.upgrade()) else { return };
             let mut guard = slot.lock().await;
             let Some(shard) = guard.as_mut() else { return };
-            let effects = shard.group.appended(self.environment.clock.now_ms(), id, outcome);
-            self.carry_out(shard, effects);
-            self.rescheduled.notify_one();
+            let effects = shard.group.appended(runtime.environment.clock.now_ms(), id, outcome);
+            runtime.carry_out(shard, effects);
+            runtime.rescheduled.notify_one();
         }
     }
 }

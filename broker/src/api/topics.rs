@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_metadata::decide::create_partitions::{MorePartitions, create_partitions as decide_partitions};
 use firn_metadata::decide::create_topics::{CreatedTopic, NewTopic, create_topics as decide_topics};
@@ -159,6 +160,9 @@ pub async fn create_partitions(context: &Arc<Context>, request: Request) -> Resu
     reply(ApiKey::CreatePartitions, &request.header, &body)
 }
 
+/// How long a deletion's answer waits until the groups have forgotten the topics. Then they go on without it.
+const FORGET_PATIENCE: Duration = Duration::from_secs(5);
+
 pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let delete: DeleteTopicsRequest = request.decode(ApiKey::DeleteTopics)?;
     let by_state = delete.topics.iter().map(|topic| match &topic.name {
@@ -173,7 +177,10 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
         Ok(deletions) => {
             let gone = deletions.iter().filter_map(|one| one.outcome.as_ref().ok());
             let names = gone.map(|(name, _)| name.to_string()).collect();
-            tokio::spawn(forget_topics(context.clone(), names));
+            // Before the client is told, as a rule: it may make the topic anew and commit offsets of it.
+            let forgotten = tokio::spawn(forget_topics(context.clone(), names));
+            let patience = Duration::from_millis(u64::try_from(delete.timeout_ms).unwrap_or(0));
+            tokio::time::timeout(patience.min(FORGET_PATIENCE), forgotten).await.ok();
             context.cold.topics_were_deleted();
             deletions.into_iter().map(deleted_result).collect()
         }
