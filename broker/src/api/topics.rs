@@ -177,11 +177,11 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
         Ok(deletions) => {
             let gone = deletions.iter().filter_map(|one| one.outcome.as_ref().ok());
             let names = gone.map(|(name, _)| name.to_string()).collect();
+            context.cold.topics_were_deleted();
             // Before the client is told, as a rule: it may make the topic anew and commit offsets of it.
             let forgotten = tokio::spawn(forget_topics(context.clone(), names));
             let patience = Duration::from_millis(u64::try_from(delete.timeout_ms).unwrap_or(0));
             tokio::time::timeout(patience.min(FORGET_PATIENCE), forgotten).await.ok();
-            context.cold.topics_were_deleted();
             deletions.into_iter().map(deleted_result).collect()
         }
         Err(error) => {
@@ -196,6 +196,9 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
 
 /// Takes away what the groups keep of deleted topics: their committed offsets.
 async fn forget_topics(context: Arc<Context>, names: BTreeSet<String>) {
+    if names.is_empty() {
+        return;
+    }
     for shard in context.groups.led() {
         if let Err(error) =
             context.groups.ask(shard, |group, _, token| group.topics_deleted(&names, token)).await
