@@ -157,10 +157,7 @@ pub fn validate(
     }
     if !walk.remainder().is_empty() {
         // As it is sent again it is no better: Kafka's error for it is not one that clients retry.
-        return Err(InvalidRecords::new(
-            InvalidKind::Record,
-            "the last batch says that it is longer than what came",
-        ));
+        return Err(InvalidRecords::new(InvalidKind::Record, "the last batch is cut off"));
     }
     match headers.len() {
         0 => return Err(InvalidRecords::new(InvalidKind::Record, "there is no batch in the request")),
