@@ -423,7 +423,7 @@ fn own_host_name() -> String {
 /// Closes the logs. Their directories are marked as shut down cleanly only if nobody else is at work on them: `alone`.
 /// True when they are.
 fn close_logs(context: &Context, alone: bool) -> bool {
-    let mut clean = alone;
+    let mut clean = true;
     for partition in context.partitions.all() {
         if let Some(log) = partition.close()
             && let Err(error) = log.close()
@@ -432,8 +432,10 @@ fn close_logs(context: &Context, alone: bool) -> bool {
             clean = false;
         }
     }
-    let closed = clean;
-    for dir in context.log_dirs.all().iter().filter(|_| closed) {
+    if !(alone && clean) {
+        return false;
+    }
+    for dir in context.log_dirs.all() {
         if let Err(error) = dir.dir.mark_clean_shutdown() {
             tracing::error!(path = %dir.dir.path().display(), %error, "the next start will check the logs");
             clean = false;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
+mod topics;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -12,16 +14,15 @@ use firn::node::{Node, Stopped};
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
-use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use firn_protocol::library::messages::ProduceRequest;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use firn_protocol::library::messages::{CreateTopicsRequest, ProduceRequest, TopicName};
-use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::simulated::{Faults, Operation, SimulatedDisk};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use topics::create_topic;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const PARTITIONS: i32 = 3;
@@ -70,18 +71,7 @@ async fn fill(node: &Node) {
         Connection::connect(&node.addresses[0].to_string(), ConnectionOptions::default()).await.unwrap();
     let configs =
         [("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0")];
-    let config = |(name, value)| {
-        CreatableTopicConfig::default()
-            .with_name(StrBytes::from_static_str(name))
-            .with_value(Some(StrBytes::from_static_str(value)))
-    };
-    let topic = CreatableTopic::default()
-        .with_name(TopicName(StrBytes::from_static_str("t")))
-        .with_num_partitions(PARTITIONS)
-        .with_replication_factor(1)
-        .with_configs(configs.into_iter().map(config).collect());
-    let created = client.call(&CreateTopicsRequest::default().with_topics(vec![topic])).await.unwrap();
-    assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
+    let topic_id = create_topic(&client, "t", PARTITIONS, &configs).await;
     for _ in 0..3 {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         builder.push(1_000, Some(b"key"), Some(&vec![b'v'; 600_000]), &[]);
@@ -89,9 +79,7 @@ async fn fill(node: &Node) {
         let data = (0..PARTITIONS).map(|partition| {
             PartitionProduceData::default().with_index(partition).with_records(Some(batch.clone()))
         });
-        let topic = TopicProduceData::default()
-            .with_topic_id(created.topics[0].topic_id)
-            .with_partition_data(data.collect());
+        let topic = TopicProduceData::default().with_topic_id(topic_id).with_partition_data(data.collect());
         let request =
             ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
         let response = client.call(&request).await.unwrap();

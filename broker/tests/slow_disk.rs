@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
 mod held_disk;
+mod topics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,6 @@ use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
 use firn_protocol::library::error::ResponseError;
-use firn_protocol::library::messages::create_topics_request::CreatableTopic;
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::join_group_request::JoinGroupRequestProtocol;
 use firn_protocol::library::messages::offset_commit_request::{
@@ -23,12 +23,13 @@ use firn_protocol::library::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use firn_protocol::library::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
-    JoinGroupRequest, OffsetCommitRequest, OffsetFetchRequest, TopicName,
+    DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, JoinGroupRequest,
+    OffsetCommitRequest, OffsetFetchRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 use held_disk::{Held, HeldDisk};
 use tokio::time::Instant;
+use topics::create_topic;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -53,11 +54,7 @@ async fn connect(node: &Node) -> Connection {
 
 /// Makes the topic that groups commit offsets of, and the one that holds them.
 async fn make_topics(client: &Connection) {
-    let wanted = CreatableTopic::default()
-        .with_name(TopicName(text("t")))
-        .with_num_partitions(1)
-        .with_replication_factor(1);
-    client.call(&CreateTopicsRequest::default().with_topics(vec![wanted])).await.unwrap();
+    create_topic(client, "t", 1, &[]).await;
     let coordinator = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]);
     client.call(&coordinator).await.unwrap();
 }

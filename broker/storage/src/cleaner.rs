@@ -287,7 +287,6 @@ impl CompactionTask {
         source: &Source,
         mut visit: impl FnMut(&Located, &[u8]) -> Result<(), String>,
     ) -> Result<(), StorageError> {
-        self.directory.check_compaction()?;
         let file = self.open(source)?;
         let mut scan = BatchScan::new(file.as_ref(), 0, source.size);
         loop {

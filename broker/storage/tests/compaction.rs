@@ -317,16 +317,22 @@ fn a_pass_that_is_stopped_ends_at_the_next_batch_and_leaves_the_log_as_it_was() 
     assert!(compact(&mut log, 5_000, 1 << 20).unwrap().applied, "the next process begins again");
 }
 
-#[test]
-fn a_segment_that_leaves_the_disk_ends_the_pass_and_the_next_one_begins_anew() {
-    let disk = SimulatedDisk::new();
-    let dir = open_dir(&disk);
-    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+/// A log of nine flushed segments, one record each: three of key f, three of g, three of f.
+fn nine_segments(dir: &LogDir, config: TopicConfig) -> PartitionLog {
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config), 0).unwrap();
     for name in ["f", "g", "f"] {
         fill(&mut log, name);
     }
     let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
     log.flushed(flushed);
+    log
+}
+
+#[test]
+fn a_segment_that_leaves_the_disk_ends_the_pass_and_the_next_one_begins_anew() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = nine_segments(&dir, config());
     let task = log.compaction_task(5_000, log.end_offset(), 1 << 20).unwrap().unwrap();
     let segments = log.segment_count();
     log.set_log_start_offset(2).unwrap();
@@ -341,15 +347,10 @@ fn a_segment_that_leaves_the_disk_ends_the_pass_and_the_next_one_begins_anew() {
     );
 }
 
-/// A log of nine segments, one record each, of which the first three have left the disk.
+/// The same, of which the first three have left the disk.
 fn cold_at_its_beginning(dir: &LogDir) -> PartitionLog {
     let tiered = TopicConfig { remote_storage_enable: true, local_retention_bytes: 2_600, ..config() };
-    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(tiered), 0).unwrap();
-    for name in ["f", "g", "f"] {
-        fill(&mut log, name);
-    }
-    let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
-    log.flushed(flushed);
+    let mut log = nine_segments(dir, tiered);
     log.set_tiered_end_offset(8);
     log.retain(5_000, log.end_offset()).unwrap();
     assert_eq!((log.log_start_offset(), log.local_start_offset(), log.end_offset()), (0, 3, 9));
