@@ -63,7 +63,10 @@ fn topics_are_altered_trimmed_and_deleted() {
     let deleted = firn(&address, &["topic", "delete", "orders", "news"], "");
     assert_eq!(deleted, "Topic orders is deleted.\nTopic news is deleted.\n");
     let missing = fails(&address, &["consume", "orders"]);
-    assert_eq!(missing, "error: cannot find topic orders: UnknownTopicOrPartition\n");
+    assert_eq!(
+        missing,
+        "error: cannot find topic orders: there is no such topic or partition (UnknownTopicOrPartition)\n"
+    );
     assert!(fails(&address, &["group", "describe", "nobody"]).contains("describe group nobody"));
     finish(broker, Offsets::Dense);
 }

@@ -48,9 +48,18 @@ impl Error {
 fn refusal(code: i16, message: Option<&str>) -> String {
     let name = ResponseError::try_from_code(code)
         .map_or_else(|| "no error".to_owned(), |error| format!("{error:?}"));
-    match message {
+    match message.or_else(|| meaning(code)) {
         Some(message) => format!("{message} ({name})"),
         None => name,
+    }
+}
+
+/// What an error means whose replies have no room for a message.
+fn meaning(code: i16) -> Option<&'static str> {
+    match ResponseError::try_from_code(code)? {
+        ResponseError::UnknownTopicOrPartition => Some("there is no such topic or partition"),
+        ResponseError::OffsetOutOfRange => Some("the partition does not hold that offset"),
+        _ => None,
     }
 }
 

@@ -144,7 +144,10 @@ async fn a_reader_goes_on_where_records_are_left_unless_it_named_an_offset() {
 
     let mut strict = Consumer::open(cluster, "t", Some(&[0]), Start::Offset(2)).await.unwrap();
     let error = strict.poll(Duration::ZERO).await.unwrap_err().to_string();
-    assert_eq!(error, "cannot read topic t, partitions [0]: OffsetOutOfRange");
+    assert_eq!(
+        error,
+        "cannot read topic t, partitions [0]: the partition does not hold that offset (OffsetOutOfRange)"
+    );
 }
 
 #[tokio::test]

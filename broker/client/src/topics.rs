@@ -277,6 +277,9 @@ mod tests {
             [(0, Some(4)), (1, None)]
         );
         let refused = topic(&found.with_error_code(3)).unwrap_err().to_string();
-        assert_eq!(refused, "cannot describe topic orders: UnknownTopicOrPartition");
+        assert_eq!(
+            refused,
+            "cannot describe topic orders: there is no such topic or partition (UnknownTopicOrPartition)"
+        );
     }
 }

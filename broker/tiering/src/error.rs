@@ -57,6 +57,10 @@ impl From<object_store::Error> for Failure {
 pub enum TierError {
     #[error("store URL '{url}' cannot be used: {reason}; use file:///path, s3://bucket/prefix or memory://")]
     InvalidUrl { url: String, reason: String },
+    #[error(
+        "store {url} cannot be used: its endpoint is an http:// address, where records and requests travel unencrypted; use https://, or set AWS_ALLOW_HTTP=true if the network can be trusted"
+    )]
+    Unencrypted { url: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("segment {base_offset}-{last_offset} cannot be uploaded: {reason}")]

@@ -184,8 +184,9 @@ impl Store {
     ) -> Result<Self, TierError> {
         let refuse = |reason: String| TierError::InvalidUrl { url: url.to_string(), reason };
         let no_retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let allow_http = variables.is_true("AWS_ALLOW_HTTP");
         let client = ClientOptions::new()
-            .with_allow_http(variables.is_true("AWS_ALLOW_HTTP"))
+            .with_allow_http(allow_http)
             .with_timeout(options.attempt_timeout)
             .with_connect_timeout(options.attempt_timeout.min(std::time::Duration::from_secs(5)));
         let mut s3 = AmazonS3Builder::new();
@@ -194,6 +195,10 @@ impl Store {
             if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
                 s3 = s3.with_config(key, value);
             }
+        }
+        let endpoint = s3.get_config_value(&AmazonS3ConfigKey::Endpoint);
+        if !allow_http && endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
+            return Err(TierError::Unencrypted { url: url.to_string() });
         }
         let s3 = s3
             .with_bucket_name(bucket)

@@ -215,3 +215,16 @@ fn urls_are_read_or_refused_with_a_reason() {
         assert!(matches!(StoreUrl::parse(bad), Err(TierError::InvalidUrl { .. })), "{bad}");
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_without_encryption_is_refused_before_anything_is_sent() {
+    let url = StoreUrl::parse("s3://bucket").unwrap();
+    for name in ["AWS_ENDPOINT", "AWS_ENDPOINT_URL"] {
+        let variables = [(name, "http://127.0.0.1:1"), ("AWS_REGION", "here"), ("AWS_ACCESS_KEY_ID", "key")];
+        let variables: StoreVariables =
+            variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let error = Tier::open(&url, &variables, small()).await.unwrap_err();
+        assert!(matches!(error, TierError::Unencrypted { .. }), "{error}");
+        assert!(error.to_string().contains("AWS_ALLOW_HTTP=true"), "{error}");
+    }
+}
