@@ -135,16 +135,20 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Writes the producers' state at the log's end, and drops an older snapshot that belongs to no segment.
+    /// Writes the producers' state at the log's end. What could not be written whole, on a full disk, is no snapshot
+    /// and does not stay: the log may go on past this offset and never come back to it.
     pub(crate) fn write_snapshot(&mut self) -> Result<(), StorageError> {
         let offset = self.end_offset;
         let path = self.path.join(segment_file(offset, SNAPSHOT));
         let disk = &self.directory.disk;
         let file = disk.open(&path, OpenMode::CreateEmpty).map_err(failed_to("create", &path))?;
-        write_all_at(file.as_ref(), &producer_snapshot::encode(&self.producers), 0)
-            .map_err(failed_to("write", &path))?;
-        self.snapshots.insert(offset);
         self.unsynced.names_changed += 1;
+        if let Err(error) = write_all_at(file.as_ref(), &producer_snapshot::encode(&self.producers), 0) {
+            self.snapshots.remove(&offset);
+            self.remove_if_there(&segment_file(offset, SNAPSHOT))?;
+            return Err(failed_to("write", &path)(error));
+        }
+        self.snapshots.insert(offset);
         Ok(())
     }
 }
