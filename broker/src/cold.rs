@@ -8,22 +8,25 @@ use std::fmt;
 use std::sync::Arc;
 
 use firn_model::broker_config::BrokerConfig;
+use firn_model::broker_config::settings::TierSettings;
 use firn_model::ids::{TopicId, TopicPartition};
-use firn_telemetry::metrics::ColdReadTimes;
 use firn_tier::lineage::{EpochStart, LeaderEpochs};
 use firn_tiering::error::{ReadError as ColdReadError, TierError};
 use firn_tiering::partition::{PartitionView, Sizes, TieredPartition};
 use firn_tiering::tier::Tier;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
+use self::permits::Permits;
+use crate::cleaner_pace::SteadyPace;
 use crate::environment::Environment;
 use crate::partition::{Partition, PartitionError};
 use crate::partitions::Partitions;
-use crate::record_memory::RecordMemory;
 
 mod compaction;
 mod cooling;
+mod permits;
 pub mod reads;
 pub mod remote_deletes;
 
@@ -67,10 +70,10 @@ pub struct Cold {
     emptied: Mutex<HashSet<PartitionKey>>,
     reads: reads::Reads,
     /// One for each partition that may be cooled at a time.
-    coolers: Arc<Semaphore>,
-    coolers_max: usize,
+    coolers: Permits,
     topics_deleted: Notify,
-    broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
+    broker_config: watch::Receiver<Arc<BrokerConfig>>,
+    cleaner_pace: Arc<SteadyPace>,
     /// One log is compacted with its tier at a time: each takes the memory of one cleaner thread.
     compacting: tokio::sync::Mutex<()>,
 }
@@ -101,12 +104,14 @@ impl Cold {
         cluster_id: String,
         partitions: Arc<Partitions>,
         environment: Environment,
-        broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
-        record_memory: Arc<RecordMemory>,
-        read_times: ColdReadTimes,
+        broker_config: watch::Receiver<Arc<BrokerConfig>>,
+        reads: reads::Reads,
+        cleaner_pace: Arc<SteadyPace>,
     ) -> Self {
-        let settings = broker_config.read().tier.clone();
-        let coolers_max = usize::try_from(settings.copier_threads).unwrap_or(0).max(1);
+        let settings = broker_config.borrow().tier.clone();
+        if let Some(tier) = &tier {
+            set_pace(tier, &settings);
+        }
         Self {
             tier,
             cluster_id,
@@ -116,12 +121,29 @@ impl Cold {
             handles: Mutex::default(),
             collected: Mutex::default(),
             emptied: Mutex::default(),
-            reads: reads::Reads::new(&settings, record_memory, read_times),
-            coolers: Arc::new(Semaphore::new(coolers_max)),
-            coolers_max,
+            reads,
+            coolers: Permits::new(coolers_max(&settings)),
             topics_deleted: Notify::new(),
             broker_config,
+            cleaner_pace,
             compacting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Obeys each change of the broker's configs, until `shutdown`.
+    pub async fn follow_config(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut changes = self.broker_config.clone();
+        loop {
+            tokio::select! {
+                Ok(()) = changes.changed() => {}
+                () = shutdown.cancelled() => return,
+            }
+            let settings = changes.borrow_and_update().tier.clone();
+            self.coolers.set_max(coolers_max(&settings));
+            self.reads.follow(&settings);
+            if let Some(tier) = &self.tier {
+                set_pace(tier, &settings);
+            }
         }
     }
 
@@ -143,7 +165,7 @@ impl Cold {
 
     /// The share of the partitions that may be cooled at a time which are not, at this moment.
     pub fn coolers_idle(&self) -> f64 {
-        self.coolers.available_permits() as f64 / self.coolers_max as f64
+        self.coolers.idle()
     }
 
     /// Reads of cold records as they stand.
@@ -174,6 +196,15 @@ impl Cold {
             .await?;
         Ok(handle.tiered)
     }
+}
+
+fn coolers_max(settings: &TierSettings) -> usize {
+    usize::try_from(settings.copier_threads).unwrap_or(0).max(1)
+}
+
+fn set_pace(tier: &Tier, settings: &TierSettings) {
+    let rate = |value: i64| u64::try_from(value).ok().filter(|_| value < i64::MAX).unwrap_or(u64::MAX);
+    tier.set_pace(rate(settings.copy_bytes_per_second), rate(settings.fetch_bytes_per_second));
 }
 
 /// What the tier has to know of the log.

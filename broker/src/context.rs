@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use firn_model::broker_config::BrokerConfig;
 use firn_telemetry::metrics::Metrics;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
+use crate::cleaner_pace::SteadyPace;
 use crate::cold::Cold;
 use crate::controller::Controller;
 use crate::coordinator_runtime::CoordinatorRuntime;
@@ -30,17 +32,18 @@ pub struct Context {
     pub producer_ids: ProducerIds,
     pub groups: Arc<CoordinatorRuntime>,
     pub cold: Arc<Cold>,
+    pub cleaner_pace: Arc<SteadyPace>,
     pub metrics: Arc<Metrics>,
     pub requests: RequestMetrics,
     pub request_memory: Arc<RequestMemory>,
     pub record_memory: Arc<RecordMemory>,
     /// The broker's own configuration, with the dynamic configs laid over it.
-    pub broker_config: Arc<RwLock<Arc<BrokerConfig>>>,
+    pub broker_config: watch::Receiver<Arc<BrokerConfig>>,
 }
 
 impl Context {
     pub fn config(&self) -> Arc<BrokerConfig> {
-        self.broker_config.read().clone()
+        self.broker_config.borrow().clone()
     }
 
     pub fn now_ms(&self) -> i64 {

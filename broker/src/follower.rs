@@ -11,7 +11,7 @@ use firn_model::ids::{TopicId, TopicName, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 use firn_storage::error::StorageError;
 use firn_telemetry::metrics::Metrics;
-use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::log_dirs::LogDirs;
 use crate::partition::Partition;
@@ -25,7 +25,7 @@ pub struct Follower {
     pub partitions: Arc<Partitions>,
     pub metrics: Arc<Metrics>,
     /// The broker's own configuration, with the dynamic configs laid over it.
-    pub config: Arc<RwLock<Arc<BrokerConfig>>>,
+    pub config: watch::Sender<Arc<BrokerConfig>>,
     /// Some logs could not be opened for want of something that may come back.
     pub short: Arc<AtomicBool>,
 }
@@ -109,7 +109,7 @@ impl Follower {
     }
 
     fn topic_config(&self, image: &Image, topic: &Topic) -> Arc<TopicConfig> {
-        let broker = self.config.read().clone();
+        let broker = self.config.borrow().clone();
         let (config, left_out) = TopicConfig::of_existing(image.topic_overrides(&topic.name), &broker);
         // Overrides are checked before they are written; a broker default that changed since may still contradict one.
         if let Err(error) = config.check(broker.tier.enabled) {
@@ -130,9 +130,9 @@ impl Follower {
     }
 
     fn reconfigure_broker(&self, image: &Image) {
-        let from_file = self.config.read().clone();
+        let from_file = self.config.borrow().clone();
         match image.broker_config(&from_file) {
-            Ok(config) => *self.config.write() = Arc::new(config),
+            Ok(config) => drop(self.config.send_replace(Arc::new(config))),
             Err(error) => {
                 tracing::warn!(%error, "a dynamic broker config cannot be obeyed and is left alone")
             }

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use firn_model::broker_config::settings::LogSettings;
+use firn_storage::cleaner_limits::CleanerLimits;
 use firn_storage::error::StorageError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
+use crate::cleaner_pace::limits_of_one;
 use crate::context::Context;
 use crate::partition::{Partition, PartitionError};
 
@@ -145,21 +147,21 @@ fn clean(context: &Arc<Context>) {
     let compacted: Vec<_> =
         partitions.iter().filter(|partition| partition.config().cleanup_policy.compact).collect();
     let threads = usize::try_from(log.cleaner_threads).unwrap_or(0);
-    let buffer = usize::try_from(log.cleaner_dedupe_buffer_size).unwrap_or(0) / threads.max(1);
+    let limits = limits_of_one(&log, &context.cleaner_pace);
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads.min(compacted.len()) {
             scope.spawn(|| {
                 while let Some(partition) = compacted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    clean_one(partition, now_ms, buffer);
+                    clean_one(partition, now_ms, limits.clone());
                 }
             });
         }
     });
 }
 
-fn clean_one(partition: &Partition, now_ms: i64, buffer: usize) {
-    match partition.compact(now_ms, buffer) {
+fn clean_one(partition: &Partition, now_ms: i64, limits: CleanerLimits) {
+    match partition.compact(now_ms, limits) {
         Ok(Some(stats)) if stats.applied => tracing::info!(
             partition = %partition.name,
             segments_before = stats.segments_before,

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod blocking;
+pub mod cleaner_pace;
 pub mod cold;
 pub mod commands;
 pub mod connection;

@@ -26,11 +26,14 @@ use firn_tiering::error::TierError;
 use firn_tiering::options::TierOptions;
 use firn_tiering::store::{StoreUrl, StoreVariables};
 use firn_tiering::tier::Tier;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
+use crate::cleaner_pace::SteadyPace;
+use crate::cold::reads::Reads;
 use crate::cold::{Cold, remote_deletes};
 use crate::context::Context;
 use crate::controller::{Controller, ProposeError};
@@ -154,6 +157,7 @@ impl Node {
         let period = Duration::from_millis(u64::try_from(tier.task_interval_ms).unwrap_or(1).max(1));
         let (context, shutdown) = (&self.context, &self.shutdown);
         self.tasks.spawn(context.cold.clone().run(period, shutdown.clone()));
+        self.tasks.spawn(context.cold.clone().follow_config(shutdown.clone()));
         self.tasks.spawn(remote_deletes::run(context.clone(), period, shutdown.clone()));
     }
 
@@ -232,12 +236,9 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
 /// Opens the object store, which must answer: a wrong address is better known now than when the disk is full.
 async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> {
     let Some(url) = settings.store_url.as_ref().filter(|_| settings.enabled) else { return Ok(None) };
-    let count = |value: i32| usize::try_from(value).unwrap_or(1).max(1);
     let deadline = Duration::from_millis(u64::try_from(settings.request_timeout_ms).unwrap_or(1).max(1));
     let options = TierOptions {
         cache_bytes_max: u64::try_from(settings.cache_bytes).unwrap_or(0),
-        copies_max: count(settings.copier_threads),
-        fetches_max: count(settings.reader_threads),
         attempt_timeout: deadline,
         call_deadline: deadline,
         ..TierOptions::default()
@@ -281,7 +282,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         tracing::warn!(%error, "dynamic broker configs contradict the file and are left alone");
         config
     });
-    let broker_config = Arc::new(RwLock::new(Arc::new(config)));
+    let (config, broker_config) = watch::channel(Arc::new(config));
     let partitions = Arc::new(Partitions::default());
     let metrics = Arc::new(Metrics::new()?);
     let follower = Follower {
@@ -289,11 +290,11 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         metrics: metrics.clone(),
         log_dirs: log_dirs.clone(),
         partitions: partitions.clone(),
-        config: broker_config.clone(),
+        config,
         short: Arc::default(),
     };
     let groups = {
-        let config = broker_config.read().clone();
+        let config = broker_config.borrow().clone();
         CoordinatorRuntime::new(
             group_config(&config),
             offsets_codec(&config),
@@ -302,14 +303,17 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         )
     };
     open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
+    let cleaner_pace = Arc::new(SteadyPace::new(broker_config.clone()));
+    let tier_settings = broker_config.borrow().tier.clone();
+    let reads = Reads::new(&tier_settings, record_memory.clone(), metrics.cold_read_times.clone());
     let cold = Cold::new(
         tier,
         cluster_id.clone(),
         partitions.clone(),
         environment.clone(),
         broker_config.clone(),
-        record_memory.clone(),
-        metrics.cold_read_times.clone(),
+        reads,
+        cleaner_pace.clone(),
     );
     Ok(Context {
         node_id,
@@ -318,6 +322,7 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
         requests: RequestMetrics::new(&metrics),
         request_memory,
         record_memory,
+        cleaner_pace,
         metrics,
         controller: Controller::new(metadata_log, image, follower, environment.clone()),
         environment,

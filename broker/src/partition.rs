@@ -14,6 +14,7 @@ use firn_model::topic_config::{CompressionType, TopicConfig};
 use firn_records::batch::Codec;
 use firn_records::validate::{Compression, ProducePolicy, ValidatedBatches};
 use firn_storage::append::Appended;
+use firn_storage::cleaner_limits::CleanerLimits;
 use firn_storage::compaction::CompactionStats;
 use firn_storage::error::{AppendError, ReadError, StorageError};
 use firn_storage::flush::FlushTask;
@@ -288,11 +289,11 @@ impl Partition {
     pub fn compact(
         &self,
         now_ms: i64,
-        dedupe_buffer_bytes: usize,
+        limits: CleanerLimits,
     ) -> Result<Option<CompactionStats>, PartitionError> {
         let Some(_alone) = self.begin_compaction() else { return Ok(None) };
         let last_stable = self.offsets()?.last_stable;
-        let task = self.with_log(|log| log.compaction_task(now_ms, last_stable, dedupe_buffer_bytes))??;
+        let task = self.with_log(|log| log.compaction_task(now_ms, last_stable, limits))??;
         let Some(task) = task else { return Ok(None) };
         let compacted = task.run()?;
         Ok(Some(self.with_log(|log| log.compacted(compacted, now_ms))??))

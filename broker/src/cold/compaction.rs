@@ -17,6 +17,7 @@ use firn_tiering::whole::WholeObject;
 use super::cooling::SegmentFile;
 use super::{Cold, ColdError, view};
 use crate::blocking;
+use crate::cleaner_pace::limits_of_one;
 use crate::partition::{Partition, PartitionError};
 
 impl Cold {
@@ -27,7 +28,7 @@ impl Cold {
         partition: &Arc<Partition>,
         tiered: &TieredPartition,
     ) -> Result<(), ColdError> {
-        let log = self.broker_config.read().log.clone();
+        let log = self.broker_config.borrow().log.clone();
         let (Ok(_memory), Some(_alone)) = (self.compacting.try_lock(), partition.begin_compaction()) else {
             return Ok(());
         };
@@ -37,14 +38,13 @@ impl Cold {
         }
         tiered.follow(view(partition)?);
         let chain = tiered.chain();
-        let threads = usize::try_from(log.cleaner_threads).unwrap_or(0).max(1);
-        let buffer = usize::try_from(log.cleaner_dedupe_buffer_size).unwrap_or(0) / threads;
+        let limits = limits_of_one(&log, &self.cleaner_pace);
         let now_ms = self.environment.clock.now_ms();
         let begun = {
             let stored = chain.iter().map(cold_segment).collect();
             let partition = partition.clone();
             let begin = move || {
-                partition.with_log(|log| log.tiered_compaction(now_ms, offsets.last_stable, buffer, stored))
+                partition.with_log(|log| log.tiered_compaction(now_ms, offsets.last_stable, limits, stored))
             };
             blocking::run(begin).await?.map_err(PartitionError::from)?
         };

@@ -43,7 +43,7 @@ impl Cold {
                     continue;
                 }
                 let permit = tokio::select! {
-                    permit = self.coolers.clone().acquire_owned() => permit,
+                    permit = self.coolers.acquire() => permit,
                     () = shutdown.cancelled() => break,
                 };
                 let cold = self.clone();

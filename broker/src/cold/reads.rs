@@ -8,9 +8,10 @@ use firn_model::broker_config::settings::TierSettings;
 use firn_model::ids::TopicId;
 use firn_telemetry::metrics::ColdReadTimes;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::permits::Permits;
 use super::{Cold, ColdError};
 use crate::partition::Partition;
 use crate::record_memory::RecordMemory;
@@ -30,43 +31,50 @@ type Outcome = Result<Bytes, Arc<ColdError>>;
 /// The reads under way, and how many there may be.
 #[derive(Debug)]
 pub struct Reads {
-    slots: Arc<Semaphore>,
-    slots_max: usize,
+    /// Reads that there may be: those that run and those that wait.
+    slots: Permits,
+    /// Reads that run.
+    readers: Permits,
     memory: Arc<RecordMemory>,
-    /// `remote.log.reader.threads`: reads beyond these wait for the store's attention.
-    readers: usize,
     times: ColdReadTimes,
     under_way: Mutex<HashMap<ReadKey, watch::Receiver<Option<Outcome>>>>,
 }
 
 impl Reads {
-    pub(super) fn new(settings: &TierSettings, memory: Arc<RecordMemory>, times: ColdReadTimes) -> Self {
-        let count = |value: i32| usize::try_from(value).unwrap_or(0);
-        let readers = count(settings.reader_threads);
-        let slots_max = readers + count(settings.reader_max_pending_tasks);
-        Self {
-            slots: Arc::new(Semaphore::new(slots_max)),
-            slots_max,
-            memory,
-            readers,
-            times,
-            under_way: Mutex::default(),
-        }
+    pub fn new(settings: &TierSettings, memory: Arc<RecordMemory>, times: ColdReadTimes) -> Self {
+        let Limits { slots, readers } = Limits::of(settings);
+        let (slots, readers) = (Permits::new(slots), Permits::new(readers));
+        Self { slots, readers, memory, times, under_way: Mutex::default() }
+    }
+
+    pub(super) fn follow(&self, settings: &TierSettings) {
+        let Limits { slots, readers } = Limits::of(settings);
+        self.slots.set_max(slots);
+        self.readers.set_max(readers);
     }
 
     /// Reads beyond as many as may ask the store at a time.
     pub fn queued(&self) -> usize {
-        self.busy().saturating_sub(self.readers)
+        self.slots.busy().saturating_sub(self.readers.busy())
     }
 
     /// The share of the readers that have nothing to do at this moment.
     pub fn readers_idle(&self) -> f64 {
-        let idle = self.readers.saturating_sub(self.busy());
-        idle as f64 / self.readers.max(1) as f64
+        self.readers.idle()
     }
+}
 
-    fn busy(&self) -> usize {
-        self.slots_max.saturating_sub(self.slots.available_permits())
+/// `remote.log.reader.threads` and `remote.log.reader.max.pending.tasks`.
+struct Limits {
+    slots: usize,
+    readers: usize,
+}
+
+impl Limits {
+    fn of(settings: &TierSettings) -> Self {
+        let count = |value: i32| usize::try_from(value).unwrap_or(0).max(1);
+        let readers = count(settings.reader_threads);
+        Self { slots: readers + count(settings.reader_max_pending_tasks), readers }
     }
 }
 
@@ -114,8 +122,7 @@ impl Cold {
         if let Some(read) = under_way.get(&key) {
             return Ok(ColdRead(read.clone()));
         }
-        let slot = self.reads.slots.clone().try_acquire_owned();
-        let slot = slot.map_err(|_| ColdError::Busy { reads: self.reads.slots_max })?;
+        let slot = self.slot()?;
         let (done, read) = watch::channel(None);
         under_way.insert(key, read.clone());
         let listed = Listed { cold: self.clone(), key };
@@ -125,6 +132,7 @@ impl Cold {
             let outcome = async {
                 let tiered = listed.cold.listed(&partition).await?;
                 let memory = listed.cold.reads.memory.reserve(max_bytes).await;
+                let _reader = listed.cold.reads.readers.acquire().await;
                 let records = tiered.read(from, memory.bytes(), at_least_one).await?;
                 Ok(memory.hold(records))
             };
@@ -164,8 +172,16 @@ impl Cold {
         look_up: impl Future<Output = Result<T, ColdError>>,
         deadline: Instant,
     ) -> Result<T, ColdError> {
-        let _slot =
-            self.reads.slots.try_acquire().map_err(|_| ColdError::Busy { reads: self.reads.slots_max })?;
-        tokio::time::timeout_at(deadline, look_up).await.unwrap_or(Err(ColdError::TooSlow))
+        let _slot = self.slot()?;
+        let found = async {
+            let _reader = self.reads.readers.acquire().await;
+            look_up.await
+        };
+        tokio::time::timeout_at(deadline, found).await.unwrap_or(Err(ColdError::TooSlow))
+    }
+
+    fn slot(&self) -> Result<OwnedSemaphorePermit, ColdError> {
+        let slots = &self.reads.slots;
+        slots.try_acquire().ok_or_else(|| ColdError::Busy { reads: slots.max() })
     }
 }

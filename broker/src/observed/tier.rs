@@ -1,6 +1,7 @@
 //! The tier: Kafka's names for what it copies, reads and deletes (KIP-405), and the store's operations.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use firn_metadata::image::Image;
 use firn_model::ids::TopicId;
@@ -174,6 +175,19 @@ fn work(context: &Context, out: &mut Exposition) {
 }
 
 fn store(tier: &TierSnapshot, out: &mut Exposition) {
+    let mut throttled = |name: &str, help: &str, time: Duration| {
+        out.single(name, Kind::Counter, help, time.as_secs_f64());
+    };
+    throttled(
+        "firn_store_copy_throttled_seconds_total",
+        "Time that copies to the store waited by remote.log.manager.copy.max.bytes.per.second",
+        tier.copy_throttled,
+    );
+    throttled(
+        "firn_store_fetch_throttled_seconds_total",
+        "Time that reads of cold records waited by remote.log.manager.fetch.max.bytes.per.second",
+        tier.fetch_throttled,
+    );
     out.single("firn_cache_bytes", Kind::Gauge, "Cold segments held in memory", tier.cache_bytes as f64);
     for (name, help, number) in TOTALS {
         out.single(name, Kind::Counter, help, number(tier));

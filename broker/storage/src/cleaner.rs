@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cleaner_limits::CleanerLimits;
 use crate::cold_compaction::ColdSegment;
 use crate::directory::Directory;
 use crate::disk::{DiskFile, OpenMode, write_all_at};
@@ -61,7 +62,7 @@ pub struct CompactionTask {
     pub(crate) delete_retention_ms: i64,
     pub(crate) segment_bytes: u64,
     pub(crate) index_interval_bytes: u64,
-    pub(crate) dedupe_buffer_bytes: usize,
+    pub(crate) limits: CleanerLimits,
 }
 
 /// New segments, ready to be swapped in by [`crate::partition_log::PartitionLog::compacted`].
@@ -96,7 +97,7 @@ pub(crate) struct DirtyKeys {
 impl DirtyKeys {
     pub(crate) fn new(task: &CompactionTask) -> Self {
         Self {
-            map: OffsetMap::new(task.dedupe_buffer_bytes),
+            map: OffsetMap::new(task.limits.dedupe_buffer_bytes),
             first_dirty_offset: task.first_dirty_offset,
             end_offset: task.first_dirty_offset,
             full: false,
@@ -294,11 +295,17 @@ impl CompactionTask {
             match scan.next().map_err(failed_to("read", &source.path))? {
                 Step::Batch((located, batch)) => {
                     visit(&located, batch).map_err(|reason| StorageError::corrupt(&source.path, reason))?;
+                    self.spend(batch.len());
                 }
                 Step::End => return Ok(()),
                 Step::Invalid { reason } => return Err(StorageError::corrupt(&source.path, reason)),
             }
         }
+    }
+
+    /// Slept off without the gate: who moves or deletes the log does not wait for it.
+    fn spend(&self, bytes: usize) {
+        self.limits.pace.spend(bytes as u64, &|| self.directory.is_compaction_stopped());
     }
 
     fn open(&self, source: &Source) -> Result<Arc<dyn DiskFile>, StorageError> {
@@ -370,9 +377,12 @@ impl Output<'_> {
     }
 
     fn write(&mut self) -> Result<(), StorageError> {
-        let _in_place = self.task.gate.pass(&self.task.partition_path)?;
-        write_all_at(self.file.as_ref(), &self.buffer, self.written)
-            .map_err(failed_to("write", &self.path))?;
+        {
+            let _in_place = self.task.gate.pass(&self.task.partition_path)?;
+            write_all_at(self.file.as_ref(), &self.buffer, self.written)
+                .map_err(failed_to("write", &self.path))?;
+        }
+        self.task.spend(self.buffer.len());
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())

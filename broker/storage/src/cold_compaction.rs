@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cleaner::{Compacted, CompactionTask, DirtyKeys, Source, group_by_size};
+use crate::cleaner_limits::CleanerLimits;
 use crate::directory::Directory;
 use crate::disk::{DiskFile, OpenMode, write_all_at};
 use crate::error::{StorageError, failed_to};
@@ -96,14 +97,14 @@ impl PartitionLog {
         &self,
         now_ms: i64,
         limit_offset: i64,
-        dedupe_buffer_bytes: usize,
+        limits: CleanerLimits,
         stored: Vec<ColdSegment>,
     ) -> Result<Option<TieredCompaction>, StorageError> {
         let cold_end = self.local_start_offset();
         let cold = below(stored, cold_end);
         let first = cold.first().map_or(0, |first| first.from);
         let hole = first_hole(&cold, self.log_start_offset(), cold_end);
-        let Some(task) = self.task_with(now_ms, limit_offset, dedupe_buffer_bytes, cold)? else {
+        let Some(task) = self.task_with(now_ms, limit_offset, limits, cold)? else {
             return Ok(None);
         };
         if let Some((from, to)) = hole {

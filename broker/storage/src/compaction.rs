@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cleaner::{CleanedGroup, Compacted, CompactionTask, Source};
+use crate::cleaner_limits::CleanerLimits;
 use crate::cold_compaction::ColdSegment;
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{
@@ -110,25 +111,24 @@ impl PartitionLog {
     }
 
     /// What to clean now, or `None` when the log is clean enough, or compaction is stopped. `limit_offset` is the last
-    /// stable offset; `dedupe_buffer_bytes` (`log.cleaner.dedupe.buffer.size`) bounds the cleaner's memory: what does not
-    /// fit is left for the next pass. A log whose beginning is cold is never cleaned without it (`cold_compaction`).
+    /// stable offset. A log whose beginning is cold is never cleaned without it (`cold_compaction`).
     pub fn compaction_task(
         &self,
         now_ms: i64,
         limit_offset: i64,
-        dedupe_buffer_bytes: usize,
+        limits: CleanerLimits,
     ) -> Result<Option<CompactionTask>, StorageError> {
         if self.log_start_offset < self.local_start_offset() {
             return Ok(None);
         }
-        self.task_with(now_ms, limit_offset, dedupe_buffer_bytes, Vec::new())
+        self.task_with(now_ms, limit_offset, limits, Vec::new())
     }
 
     pub(crate) fn task_with(
         &self,
         now_ms: i64,
         limit_offset: i64,
-        dedupe_buffer_bytes: usize,
+        limits: CleanerLimits,
         mut cold: Vec<ColdSegment>,
     ) -> Result<Option<CompactionTask>, StorageError> {
         self.directory.check()?;
@@ -174,7 +174,7 @@ impl PartitionLog {
             delete_retention_ms: self.config.delete_retention_ms,
             segment_bytes: self.config.segment_bytes.max(0) as u64,
             index_interval_bytes: self.config.index_interval_bytes.max(0) as u64,
-            dedupe_buffer_bytes,
+            limits,
         }))
     }
 

@@ -20,6 +20,7 @@ mod task_gate;
 
 pub mod append;
 pub mod cleaner;
+pub mod cleaner_limits;
 pub mod cold_compaction;
 pub mod compaction;
 pub mod disk;

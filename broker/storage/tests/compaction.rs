@@ -16,12 +16,14 @@ mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use firn_model::topic_config::{CleanupPolicy, TopicConfig};
 use firn_records::batch::{BatchHeader, Codec, HEADER_LENGTH};
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_records::compression::decompress;
 use firn_records::record::records;
+use firn_storage::cleaner_limits::{CleanerLimits, CleanerPace};
 use firn_storage::cold_compaction::{ColdSegment, CopyRange};
 use firn_storage::compaction::CompactionStats;
 use firn_storage::error::StorageError;
@@ -55,7 +57,7 @@ fn compact(log: &mut PartitionLog, now_ms: i64, buffer: usize) -> Option<Compact
         let done = task.run().unwrap();
         log.flushed(done);
     }
-    let task = log.compaction_task(now_ms, log.end_offset(), buffer).unwrap()?;
+    let task = log.compaction_task(now_ms, log.end_offset(), CleanerLimits::of_memory(buffer)).unwrap()?;
     let done = task.run().unwrap();
     Some(log.compacted(done, now_ms).unwrap())
 }
@@ -288,7 +290,7 @@ fn a_pass_that_is_stopped_ends_at_the_next_batch_and_leaves_the_log_as_it_was() 
     let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
     log.flushed(flushed);
     let before = rows(&log);
-    let task = || log.compaction_task(5_000, log.end_offset(), 1 << 20).unwrap();
+    let task = || log.compaction_task(5_000, log.end_offset(), CleanerLimits::of_memory(1 << 20)).unwrap();
     let (first, second) = (task().unwrap(), task().unwrap());
     let created = Arc::new(std::sync::Mutex::new(Vec::new()));
     disk.set_probe(Some({
@@ -333,7 +335,8 @@ fn a_segment_that_leaves_the_disk_ends_the_pass_and_the_next_one_begins_anew() {
     let disk = SimulatedDisk::new();
     let dir = open_dir(&disk);
     let mut log = nine_segments(&dir, config());
-    let task = log.compaction_task(5_000, log.end_offset(), 1 << 20).unwrap().unwrap();
+    let task =
+        log.compaction_task(5_000, log.end_offset(), CleanerLimits::of_memory(1 << 20)).unwrap().unwrap();
     let segments = log.segment_count();
     log.set_log_start_offset(2).unwrap();
     log.retain(5_000, log.end_offset()).unwrap();
@@ -357,6 +360,36 @@ fn cold_at_its_beginning(dir: &LogDir) -> PartitionLog {
     log
 }
 
+/// Counts, and never makes anybody wait.
+#[derive(Debug, Default)]
+struct Counting(AtomicU64);
+
+impl CleanerPace for Counting {
+    fn spend(&self, bytes: u64, stopped: &dyn Fn() -> bool) {
+        assert!(!stopped());
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_compaction_reads_and_writes_is_paced() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = nine_segments(&dir, config());
+    let pace = Arc::new(Counting::default());
+    let limits = CleanerLimits { pace: pace.clone(), ..CleanerLimits::of_memory(1 << 20) };
+    let task = log.compaction_task(5_000, log.end_offset(), limits).unwrap().unwrap();
+    let done = task.run().unwrap();
+    let stats = log.compacted(done, 5_000).unwrap();
+    assert!(stats.bytes_after > 0 && stats.bytes_after < stats.bytes_before);
+    let read_twice_and_written = 2 * stats.bytes_before + stats.bytes_after;
+    assert_eq!(
+        pace.0.load(Ordering::Relaxed),
+        read_twice_and_written,
+        "once for the keys, once for the rest"
+    );
+}
+
 fn stored(from: i64, to: i64) -> ColdSegment {
     ColdSegment { from, to, bytes: 420, max_timestamp: -1, serves_in_part: false }
 }
@@ -369,7 +402,7 @@ fn a_pass_over_cold_segments_goes_up_to_where_the_disk_begins_and_around_no_hole
     let log = cold_at_its_beginning(&dir);
     let begin = |ranges: &[(i64, i64)]| {
         let stored = ranges.iter().map(|(from, to)| stored(*from, *to)).collect();
-        log.tiered_compaction(5_000, log.end_offset(), 1 << 20, stored)
+        log.tiered_compaction(5_000, log.end_offset(), CleanerLimits::of_memory(1 << 20), stored)
     };
     let pass = begin(&[(0, 2), (2, 4), (4, 8)]).unwrap().unwrap();
     assert_eq!((pass.cold_end(), pass.dirty_cold()), (3, vec![0, 1]));
@@ -389,7 +422,10 @@ fn what_a_crash_leaves_of_a_pass_over_cold_segments_the_next_open_removes() {
     let disk = SimulatedDisk::new();
     let dir = open_dir(&disk);
     let log = cold_at_its_beginning(&dir);
-    let pass = log.tiered_compaction(5_000, log.end_offset(), 1 << 20, vec![stored(0, 3)]).unwrap().unwrap();
+    let pass = log
+        .tiered_compaction(5_000, log.end_offset(), CleanerLimits::of_memory(1 << 20), vec![stored(0, 3)])
+        .unwrap()
+        .unwrap();
     let range = CopyRange { base_offset: 0, end_offset: 1, from: 0, to: 1 };
     let names = || -> Vec<String> {
         let files = disk.files(std::path::Path::new(model::ROOT)).unwrap();

@@ -15,6 +15,7 @@ use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::{CleanupPolicy, TopicConfig};
 use firn_records::batch::batches;
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
+use firn_storage::cleaner_limits::CleanerLimits;
 use firn_storage::directory::LogDirOptions;
 use firn_storage::identity::Identity;
 use firn_storage::log_dir::LogDir;
@@ -91,7 +92,8 @@ fn compacting_a_log_of_many_segments_takes_few_descriptors() {
     let flushed = log.flush_task().unwrap().unwrap().run().unwrap();
     log.flushed(flushed);
     let before = open_descriptors();
-    let task = log.compaction_task(5_000, log.end_offset(), 1 << 20).unwrap().unwrap();
+    let task =
+        log.compaction_task(5_000, log.end_offset(), CleanerLimits::of_memory(1 << 20)).unwrap().unwrap();
     let opened = open_descriptors().saturating_sub(before);
     assert!(opened < 10, "{opened} descriptors");
     let done = task.run().unwrap();

@@ -228,14 +228,29 @@ impl World {
     }
 
     pub async fn alter(&self, configs: &[(&'static str, &'static str)]) {
+        self.alter_resource(2, TOPIC, configs).await;
+    }
+
+    /// Sets dynamic configs of all brokers.
+    pub async fn alter_broker(&self, configs: &[(&'static str, &'static str)]) {
+        self.alter_resource(4, "", configs).await;
+    }
+
+    /// How long copies, and cold reads, have waited for their turn.
+    pub fn throttled(&self) -> (Duration, Duration) {
+        let tier = self.node.context.cold.tier().unwrap().metrics();
+        (tier.copy_throttled, tier.fetch_throttled)
+    }
+
+    async fn alter_resource(&self, kind: i8, name: &'static str, configs: &[(&'static str, &'static str)]) {
         let config = |(name, value): &(&'static str, &'static str)| {
             AlterableConfig::default()
                 .with_name(StrBytes::from_static_str(name))
                 .with_value(Some(StrBytes::from_static_str(value)))
         };
         let resource = AlterConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(StrBytes::from_static_str(TOPIC))
+            .with_resource_type(kind)
+            .with_resource_name(StrBytes::from_static_str(name))
             .with_configs(configs.iter().map(config).collect());
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
         let answer = self.client.call(&request).await.unwrap().responses.remove(0);

@@ -199,7 +199,7 @@ async fn readers_and_coolers_are_idle_or_not() {
         world.fetch_elsewhere(id, 0, 2),
         world.scrape_until("one reads and one waits", |scrape| scrape.single(QUEUE) == 1.0),
     );
-    assert!(first.0 != 0 && second.0 != 0, "the store is away");
+    assert!(first.0 != 0 || second.0 != 0, "the store is away, for the one that reads");
     assert_eq!(busy.single(READERS), 0.0);
     let idle = world.scrape_until("the reads have ended", |scrape| scrape.single(READERS) == 1.0).await;
     assert_eq!(idle.single(QUEUE), 0.0);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::error::{Failure, StoreError};
 use crate::metrics::{Operation, TierMetrics};
 use crate::options::TierOptions;
+use crate::pace::Pace;
 use crate::retry::{Backoff, RetryBudget};
 use crate::store::Store;
 use crate::traffic::Traffic;
@@ -30,6 +31,8 @@ pub struct Bucket {
     fetches: Semaphore,
     writes: Semaphore,
     admin: Semaphore,
+    pub(crate) copies: Pace,
+    pub(crate) cold_reads: Pace,
 }
 
 impl Bucket {
@@ -38,8 +41,10 @@ impl Bucket {
             budget: RetryBudget::new(options.retry_ratio_max, options.retry_burst),
             backoff: Backoff::new(options.backoff_min, options.backoff_max, options.seed),
             fetches: Semaphore::new(options.fetches_max + options.read_ahead_fetches_max),
-            writes: Semaphore::new(options.copies_max * options.parts_in_flight_max.max(1)),
+            writes: Semaphore::new(options.parts_max.max(1)),
             admin: Semaphore::new(options.admin_max),
+            copies: Pace::new(),
+            cold_reads: Pace::new(),
             store,
             options,
             metrics,
@@ -146,8 +151,19 @@ impl Bucket {
         }
     }
 
+    /// Waits until so much more may be copied.
+    pub(crate) async fn pace_copy(&self, bytes: usize) {
+        self.copies.take(bytes as u64, &self.metrics.copy_throttled_us).await;
+    }
+
+    /// Waits until so much more may be read for consumers.
+    pub(crate) async fn pace_fetch(&self, bytes: u64) {
+        self.cold_reads.take(bytes, &self.metrics.fetch_throttled_us).await;
+    }
+
     /// Writes an object in one request; never replaces one.
     pub(crate) async fn create(&self, path: &Path, payload: &PutPayload) -> Result<(), StoreError> {
+        self.pace_copy(payload.content_length()).await;
         self.call(Operation::Put, path, || async {
             self.objects().put_opts(path, payload.clone(), PutMode::Create.into()).await?;
             Ok(())

@@ -11,6 +11,7 @@ mod log_check;
 mod lookup;
 pub mod metrics;
 pub mod options;
+mod pace;
 pub mod partition;
 mod read;
 mod read_ahead;

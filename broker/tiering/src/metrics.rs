@@ -100,6 +100,8 @@ pub struct TierMetrics {
     pub(crate) cache_misses: Counter,
     pub(crate) read_ahead_chunks: Counter,
     pub(crate) collected_objects: Counter,
+    pub(crate) copy_throttled_us: Counter,
+    pub(crate) fetch_throttled_us: Counter,
 }
 
 /// One operation's numbers at one moment.
@@ -136,6 +138,9 @@ pub struct TierSnapshot {
     pub cache_bytes: u64,
     pub read_ahead_chunks: u64,
     pub collected_objects: u64,
+    /// Time that copies, and reads for consumers, have waited for their turn: see [`crate::tier::Tier::set_pace`].
+    pub copy_throttled: Duration,
+    pub fetch_throttled: Duration,
 }
 
 impl TierMetrics {
@@ -185,6 +190,8 @@ impl TierMetrics {
             cache_bytes,
             read_ahead_chunks: self.read_ahead_chunks.get(),
             collected_objects: self.collected_objects.get(),
+            copy_throttled: Duration::from_micros(self.copy_throttled_us.get()),
+            fetch_throttled: Duration::from_micros(self.fetch_throttled_us.get()),
         }
     }
 }

@@ -30,8 +30,6 @@ pub struct TierOptions {
     pub parts_in_flight_max: usize,
     /// Parts of all uploads that are in memory at once: with `part_bytes` the memory for uploads.
     pub parts_max: usize,
-    /// Uploads at once.
-    pub copies_max: usize,
     /// GETs at once that readers wait for.
     pub fetches_max: usize,
     /// GETs at once that run ahead of readers.
@@ -65,7 +63,6 @@ impl Default for TierOptions {
             part_bytes: 8 << 20,
             parts_in_flight_max: 4,
             parts_max: 8,
-            copies_max: 4,
             fetches_max: 32,
             read_ahead_fetches_max: 16,
             admin_max: 16,

@@ -132,6 +132,7 @@ impl Inner {
     ) -> Result<Bytes, ReadError> {
         let key = self.key(name, Piece::Chunk { start: chunk.start, end: chunk.end });
         let cached = self.shared.cache.get(key, async {
+            self.shared.bucket.pace_fetch(chunk.end.saturating_sub(chunk.start)).await;
             let bytes = self.fetch_chunk(name, read, chunk).await?;
             Ok::<_, ReadError>(Cached::Bytes(bytes))
         });

@@ -87,7 +87,8 @@ impl Inner {
         let (read, now) = ((from_offset, next_offset), Instant::now());
         let window = self.shared.readers.lock().note(self.handle, read, chunk_bytes, limits, now);
         let window = window / chunk_bytes;
-        if window == 0 {
+        // What has to wait for its turn anyway is left to those who do want it now.
+        if window == 0 || self.shared.bucket.cold_reads.is_behind() {
             return;
         }
         let chunks = log.length().div_ceil(chunk_bytes);

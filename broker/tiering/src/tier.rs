@@ -23,8 +23,6 @@ pub(crate) struct Shared {
     pub bucket: Bucket,
     pub cache: PieceCache,
     pub metrics: Arc<TierMetrics>,
-    /// Uploads at once.
-    pub copies: Semaphore,
     /// Parts of uploads in memory at once.
     pub parts: Semaphore,
     /// GETs that run ahead of readers at once.
@@ -63,7 +61,6 @@ impl Tier {
         Tier {
             shared: Arc::new(Shared {
                 cache: PieceCache::new(options.cache_bytes_max, metrics.clone()),
-                copies: Semaphore::new(options.copies_max.max(1)),
                 parts: Semaphore::new(options.parts_max.max(1)),
                 read_ahead: Arc::new(Semaphore::new(options.read_ahead_fetches_max)),
                 readers: Mutex::default(),
@@ -72,6 +69,13 @@ impl Tier {
                 handles: AtomicU64::new(0),
             }),
         }
+    }
+
+    /// Bytes a second that may be copied to the store, and read from it for consumers; `u64::MAX` is no limit. What
+    /// is read back to verify a copy, or to compact, counts as neither.
+    pub fn set_pace(&self, copy_bytes_per_second: u64, fetch_bytes_per_second: u64) {
+        self.shared.bucket.copies.set(copy_bytes_per_second);
+        self.shared.bucket.cold_reads.set(fetch_bytes_per_second);
     }
 
     /// One call that the store must answer: that the probe's key does not exist is an answer.

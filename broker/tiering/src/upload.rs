@@ -51,7 +51,6 @@ impl TieredPartition {
     /// segment must stay until [`TieredPartition::verified_end`] has passed it.
     pub async fn upload(&self, segment: SegmentToUpload) -> Result<TieredSegment, TierError> {
         let metrics = &self.inner.shared.metrics;
-        let _permit = self.inner.shared.copies.acquire().await;
         let topic = &self.inner.traffic;
         metrics.count(topic, |traffic| traffic.copy_requests.add(1));
         let outcome = self.inner.upload(&segment).await;
@@ -207,6 +206,7 @@ impl Inner {
                 let Some(payload) = reader.next_part(bucket.options.part_bytes).await? else { break };
                 let id = &id;
                 under_way.push(async move {
+                    bucket.pace_copy(payload.content_length()).await;
                     let put = || async { Ok(store.put_part(path, id, index, payload.clone()).await?) };
                     let part = bucket.call(Operation::PutPart, path, put).await?;
                     drop(room);
@@ -262,6 +262,7 @@ impl Inner {
             loop {
                 let _room = self.shared.parts.acquire().await;
                 let Some(payload) = reader.next_part(bucket.options.part_bytes).await? else { break };
+                bucket.pace_copy(payload.content_length()).await;
                 let mut part = Some(upload.put_part(payload));
                 let put = || {
                     let part = part.take();

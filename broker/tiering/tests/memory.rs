@@ -105,7 +105,6 @@ async fn ten_uploads_and_ten_readers_at_once_stay_within_what_the_options_allow(
     let options = TierOptions {
         part_bytes: 16 << 20,
         parts_max: 2,
-        copies_max: PARTITIONS as usize,
         chunk_bytes: MIB as u32,
         cache_bytes_max: 24 * MIB,
         ..TierOptions::default()

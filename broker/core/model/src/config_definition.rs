@@ -42,6 +42,7 @@ pub enum Allowed {
     /// -1 for the codec's own default, or a level of the range.
     LevelOrDefault(i64, i64),
     Ratio(f64, f64),
+    Positive,
     /// One of these, spelled exactly.
     OneOf(&'static [&'static str]),
     /// Any number of these, each at most once.
@@ -58,6 +59,7 @@ impl fmt::Display for Allowed {
             Allowed::Between(least, most) => write!(f, "between {least} and {most}"),
             Allowed::LevelOrDefault(least, most) => write!(f, "between {least} and {most}, or -1"),
             Allowed::Ratio(least, most) => write!(f, "between {least} and {most}"),
+            Allowed::Positive => f.write_str("more than 0"),
             Allowed::OneOf(names) => write!(f, "one of {}", names.join(", ")),
             Allowed::ListOf(names) => write!(f, "a comma-separated list of {}", names.join(", ")),
             Allowed::ThrottledReplicas => f.write_str("* or partition:broker pairs separated by commas"),
@@ -208,6 +210,7 @@ impl ConfigDefinition {
                 *number == -1 || (least..=most).contains(number)
             }
             (Allowed::Ratio(least, most), ConfigValue::Double(number)) => (least..=most).contains(number),
+            (Allowed::Positive, ConfigValue::Double(number)) => *number > 0.0,
             (Allowed::OneOf(names), ConfigValue::Text(name)) => names.contains(&name.as_str()),
             (Allowed::ListOf(names), ConfigValue::List(items)) => {
                 items.iter().enumerate().all(|(index, item)| {

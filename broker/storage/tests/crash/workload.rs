@@ -6,6 +6,7 @@ use firn_model::topic_config::{CleanupPolicy, TopicConfig};
 use firn_records::batch::{BatchHeader, HEADER_LENGTH, batches};
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_records::record::records;
+use firn_storage::cleaner_limits::CleanerLimits;
 use firn_storage::directory::LogDirOptions;
 use firn_storage::error::StorageError;
 use firn_storage::log_dir::LogDir;
@@ -312,7 +313,9 @@ impl Workload {
     fn compact(&mut self) -> Result<(), StorageError> {
         self.flush()?;
         let (now_ms, limit) = (self.now_ms, self.log().flushed_offset());
-        let Some(task) = self.log().compaction_task(now_ms, limit, 4096)? else { return Ok(()) };
+        let Some(task) = self.log().compaction_task(now_ms, limit, CleanerLimits::of_memory(4096))? else {
+            return Ok(());
+        };
         // The range is what the cleaner may touch; which record is newest is judged against the whole log.
         self.model.lock().compacted_below = limit;
         let done = task.run()?;

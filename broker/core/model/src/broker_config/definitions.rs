@@ -12,7 +12,7 @@ use crate::topic_config::definitions::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, NO_UNCLEAN_ELECTIONS, ONE_LZ4_LEVEL, TIMESTAMP_TYPES,
 };
 
-use Allowed::{Any, AtLeast, Between, LevelOrDefault, ListOf, OneOf, Ratio};
+use Allowed::{Any, AtLeast, Between, LevelOrDefault, ListOf, OneOf, Positive, Ratio};
 use ConfigType::{Boolean, Double, Int, List, Long, Short, String as Text};
 
 /// No stored batch holds more once decompressed. What takes batches (`firn.batch.decompressed.max.bytes`) is bound by it,
@@ -111,6 +111,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("log.cleaner.dedupe.buffer.size", Long, "134217728", AtLeast(1 << 20), "The most memory that compaction takes for its map of keys, in bytes.").cluster_wide(),
     define("log.cleaner.delete.retention.ms", Long, "86400000", AtLeast(0), "Default of the topic config delete.retention.ms.").cluster_wide(),
     define("log.cleaner.enable", Boolean, "true", Any, "Whether compacted topics are compacted."),
+    define("log.cleaner.io.max.bytes.per.second", Double, "1.7976931348623157E308", Positive, "The most bytes a second that all compactions together read and write.").cluster_wide(),
     define("log.cleaner.max.compaction.lag.ms", Long, FOREVER, AtLeast(1), "Default of the topic config max.compaction.lag.ms.").cluster_wide(),
     define("log.cleaner.min.cleanable.ratio", Double, "0.5", Ratio(0.0, 1.0), "Default of the topic config min.cleanable.dirty.ratio.").cluster_wide(),
     define("log.cleaner.min.compaction.lag.ms", Long, "0", AtLeast(0), "Default of the topic config min.compaction.lag.ms.").cluster_wide(),
@@ -169,6 +170,8 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("remote.fetch.max.wait.ms", Int, "500", AtLeast(1), "How long a fetch waits for the object store before it answers without, in milliseconds.").cluster_wide(),
     define("remote.list.offsets.request.timeout.ms", Long, "30000", AtLeast(1), "How long ListOffsets waits for the object store, in milliseconds.").cluster_wide(),
     define("remote.log.manager.copier.thread.pool.size", Int, "10", AtLeast(1), "How many segments are uploaded at a time.").cluster_wide(),
+    define("remote.log.manager.copy.max.bytes.per.second", Long, FOREVER, AtLeast(1), "The most bytes a second that are copied to the object store.").cluster_wide(),
+    define("remote.log.manager.fetch.max.bytes.per.second", Long, FOREVER, AtLeast(1), "The most bytes a second that are read from the object store for consumers.").cluster_wide(),
     define("remote.log.manager.task.interval.ms", Long, "30000", AtLeast(1), "How often segments to upload, and to drop, are looked for, in milliseconds."),
     define("remote.log.reader.max.pending.tasks", Int, "100", AtLeast(1), "The most reads of the object store that wait; one more is refused with an error that clients retry."),
     define("remote.log.reader.threads", Int, "10", AtLeast(1), "How many reads of the object store run at a time.").cluster_wide(),

@@ -80,6 +80,10 @@ impl ConfigLayers {
         self.typed(name, ConfigValue::long)
     }
 
+    pub(crate) fn double(&self, name: &str) -> Result<f64, ConfigError> {
+        self.typed(name, ConfigValue::double)
+    }
+
     /// A text that nobody needs to set; an empty one counts as not set.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, ConfigError> {
         let value = self.value(name)?;

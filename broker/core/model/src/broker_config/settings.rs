@@ -52,6 +52,8 @@ pub struct LogSettings {
     pub cleaner_threads: i32,
     pub cleaner_dedupe_buffer_size: i64,
     pub cleaner_backoff_ms: i64,
+    /// What all compactions together may read and write.
+    pub cleaner_io_bytes_per_second: f64,
     pub producer_id_expiration_ms: i32,
     pub producer_id_expiration_check_interval_ms: i32,
     pub disk_reserve_bytes: i64,
@@ -100,6 +102,9 @@ pub struct TierSettings {
     pub reader_max_pending_tasks: i32,
     pub fetch_max_wait_ms: i32,
     pub list_offsets_timeout_ms: i64,
+    /// What may be copied to the store, and read from it for consumers; the greatest number is no limit.
+    pub copy_bytes_per_second: i64,
+    pub fetch_bytes_per_second: i64,
 }
 
 /// Where the side doors are.
@@ -197,6 +202,7 @@ pub(super) fn log(layers: &ConfigLayers) -> Result<LogSettings, ConfigError> {
         cleaner_threads: layers.int("log.cleaner.threads")?,
         cleaner_dedupe_buffer_size: layers.long("log.cleaner.dedupe.buffer.size")?,
         cleaner_backoff_ms: layers.long("log.cleaner.backoff.ms")?,
+        cleaner_io_bytes_per_second: layers.double("log.cleaner.io.max.bytes.per.second")?,
         producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
         producer_id_expiration_check_interval_ms: layers.int("producer.id.expiration.check.interval.ms")?,
         disk_reserve_bytes: layers.long("firn.disk.reserve.bytes")?,
@@ -259,6 +265,8 @@ pub(super) fn tier(layers: &ConfigLayers) -> Result<TierSettings, ConfigError> {
         reader_max_pending_tasks: layers.int("remote.log.reader.max.pending.tasks")?,
         fetch_max_wait_ms: layers.int("remote.fetch.max.wait.ms")?,
         list_offsets_timeout_ms: layers.long("remote.list.offsets.request.timeout.ms")?,
+        copy_bytes_per_second: layers.long("remote.log.manager.copy.max.bytes.per.second")?,
+        fetch_bytes_per_second: layers.long("remote.log.manager.fetch.max.bytes.per.second")?,
     })
 }
 

@@ -161,11 +161,14 @@ static GROUPS: &[Group] = &[
             "quota.window.num",
             "quota.window.size.seconds",
             "max.connection.creation.rate",
-            "remote.log.manager.copy.max.bytes.per.second",
-            "remote.log.manager.fetch.max.bytes.per.second",
             "quota.producer.default",
             "quota.consumer.default",
         ],
+        &[],
+    ),
+    ignored(
+        "copies and cold reads are spread evenly over time, and not measured in windows",
+        &[],
         &["remote.log.manager.copy.quota.", "remote.log.manager.fetch.quota."],
     ),
     ignored(
@@ -206,12 +209,8 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "compaction reads and writes in pieces of a fixed size, at the pace of the disk",
-        &[
-            "log.cleaner.io.buffer.size",
-            "log.cleaner.io.buffer.load.factor",
-            "log.cleaner.io.max.bytes.per.second",
-        ],
+        "compaction reads and writes in pieces of a fixed size",
+        &["log.cleaner.io.buffer.size", "log.cleaner.io.buffer.load.factor"],
         &[],
     ),
     ignored(
