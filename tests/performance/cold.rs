@@ -16,6 +16,8 @@ use crate::report::{Figure, Goal, Report};
 const SECTION: &str = "cold";
 const TOPIC: &str = "history";
 const PARTITIONS: i32 = 4;
+/// Bytes a second that are read cold where an operator wants the hot topics to be left alone.
+const PACE: u64 = 50_000_000;
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(900);
 
 pub fn measure(plan: &Plan, report: &mut Report) {
@@ -96,31 +98,27 @@ fn beside_a_hot_producer(plan: &Plan, report: &mut Report, broker: &mut Broker, 
     let seconds = if plan.quick { 5 } else { 20 };
     let load = Load { size: 100, codec: "none", partitions: 1, flush: Flush::KafkasDefault, bytes: 0 };
     let (mut alone, mut beside, mut change) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut beside_slow, mut change_slow) = (Vec::new(), Vec::new());
     for _ in 0..plan.runs {
+        set_pace(broker, None);
         broker.stop();
         broker.start_again();
         let hot = pair::create(broker, &load);
         let quiet = paced(broker, &hot, 1_000, seconds, 0).p99_ms;
-        let busy = std::thread::scope(|scope| {
-            let broker = &*broker;
-            let count = (bytes / 1024).to_string();
-            let reader = scope.spawn(move || {
-                let arguments = ["--count", &count, "-X", "queued.min.messages=1000000"];
-                librdkafka::figures_in_the_background(
-                    "consume",
-                    &broker.address(),
-                    TOPIC,
-                    PARTITIONS,
-                    &arguments,
-                )
-            });
-            let busy = paced(broker, &hot, 1_000, seconds, 0).p99_ms;
-            reader.join().expect("the cold reader ends");
-            busy
-        });
+        let percent = |busy: f64| (busy - quiet) / quiet * 100.0;
+        let busy = hot_beside_reader(broker, &hot, seconds, bytes / 1024);
         alone.push(quiet);
         beside.push(busy);
-        change.push((busy - quiet) / quiet * 100.0);
+        change.push(percent(busy));
+        // What the reads have left in memory is not read again.
+        broker.stop();
+        broker.start_again();
+        set_pace(broker, Some(PACE));
+        // The client runs for two seconds before it measures.
+        let records = bytes.min(PACE * (seconds + 2)) / 1024;
+        let busy = hot_beside_reader(broker, &hot, seconds, records);
+        beside_slow.push(busy);
+        change_slow.push(percent(busy));
     }
     let rows = [
         ("hot p99, 1,000 a second, nothing else", "ms", alone, Goal::NONE),
@@ -131,8 +129,33 @@ fn beside_a_hot_producer(plan: &Plan, report: &mut Report, broker: &mut Broker, 
             Goal::NONE,
         ),
         ("change", "%", change, Goal::at_most(10.0)),
+        ("the same, remote.log.manager.fetch.max.bytes.per.second at 50 MB/s", "ms", beside_slow, Goal::NONE),
+        ("change, paced", "%", change_slow, Goal::at_most(10.0)),
     ];
     for (name, unit, firn, goal) in rows {
         report.add(Figure { section: SECTION, name: name.to_owned(), unit, firn, kafka: Vec::new(), goal });
     }
+}
+
+/// p99 in milliseconds on the hot topic while another client reads `records` of the cold one.
+fn hot_beside_reader(broker: &Broker, hot: &str, seconds: u64, records: u64) -> f64 {
+    std::thread::scope(|scope| {
+        let count = records.to_string();
+        let reader = scope.spawn(move || {
+            let arguments = ["--count", &count, "-X", "queued.min.messages=1000000"];
+            let address = broker.address();
+            librdkafka::figures_in_the_background("consume", &address, TOPIC, PARTITIONS, &arguments)
+        });
+        let busy = paced(broker, hot, 1_000, seconds, 0).p99_ms;
+        reader.join().expect("the cold reader ends");
+        busy
+    })
+}
+
+/// Sets, or takes away, the pace of cold reads on the running broker.
+fn set_pace(broker: &Broker, bytes_per_second: Option<u64>) {
+    const KEY: &str = "remote.log.manager.fetch.max.bytes.per.second";
+    let unlimited = i64::MAX.unsigned_abs();
+    let setting = format!("{KEY}={}", bytes_per_second.unwrap_or(unlimited));
+    pair::command(broker, &["config", "set", "--all-brokers", &setting]);
 }

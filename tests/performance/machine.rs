@@ -1,6 +1,9 @@
 //! What the figures were measured on.
 
+use std::path::PathBuf;
 use std::process::Command;
+
+use firn_tests::process;
 
 use crate::report;
 
@@ -78,6 +81,40 @@ fn memory_available_bytes() -> usize {
     let text = first_field("/proc/meminfo", "MemAvailable");
     let kib = text.trim_end_matches("kB").trim().parse::<usize>();
     kib.expect("MemAvailable is a number of kB") * 1024
+}
+
+/// What the longest section lays on the disk at a time: a log, its copy in the store, and the system's own.
+const SPACE_BYTES: u64 = 30_000_000_000;
+
+/// Removes what an earlier run left that did not come to its end, and keeps temporary files where the next one looks.
+pub fn clear_leftovers() {
+    for name in ["data", "tmp"] {
+        let directory = scratch(name);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory).expect("remove the last run's data");
+        }
+        std::fs::create_dir_all(&directory).expect("create a directory for this run's data");
+    }
+    process::set_temp_root(scratch("tmp"));
+}
+
+/// A directory below the report's.
+pub fn scratch(name: &str) -> PathBuf {
+    report::directory().join(name)
+}
+
+/// Ends the program where a full disk would make nonsense of its figures.
+pub fn require_space() {
+    let directory = report::directory();
+    let found = rustix::fs::statvfs(&directory).expect("ask for the free space");
+    let free = found.f_bavail * found.f_frsize;
+    assert!(
+        free >= SPACE_BYTES,
+        "the comparison needs {} GB of free space on the file system of {}, which has {:.1} GB: free some, or set CARGO_TARGET_DIR",
+        SPACE_BYTES / 1_000_000_000,
+        directory.display(),
+        free as f64 / 1e9
+    );
 }
 
 /// Waits until nothing is left to be written back, so that one run's dirty pages are not the next one's noise.

@@ -71,6 +71,8 @@ fn main() {
         let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
         assert!(known, "no such section: {wanted}; there are {}", names.join(", "));
     }
+    machine::clear_leftovers();
+    machine::require_space();
     let memory = machine::OwnMemory::hold();
     let mut report = Report::new(machine::describe(), plan.quick);
     for (name, measure) in SECTIONS {

@@ -9,7 +9,7 @@ use firn_tests::cluster::{Broker, BrokerOptions, System};
 use firn_tests::{librdkafka, process, tools};
 use serde_json::Value;
 
-use crate::{Plan, machine, report};
+use crate::{Plan, machine};
 
 /// `flush.messages`: as Kafka has it, or an fsync before every acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub fn options(system: System, label: &str) -> BrokerOptions {
 }
 
 fn data(system: System, label: &str) -> PathBuf {
-    let directory = report::directory().join("data").join(format!("{}-{label}", system.name()));
+    let directory = machine::scratch("data").join(format!("{}-{label}", system.name()));
     if directory.exists() {
         std::fs::remove_dir_all(&directory).expect("remove the last run's data");
     }
@@ -135,22 +135,23 @@ pub fn create(broker: &Broker, load: &Load) -> String {
 /// On either system with Firn's own command: a JVM for every topic would take half of the bench's time.
 pub fn create_topic(broker: &Broker, topic: &str, partitions: i32, configs: &[&str]) {
     let partitions = partitions.to_string();
-    let mut arguments = vec!["create", topic, "--partitions", &partitions];
+    let mut arguments = vec!["topic", "create", topic, "--partitions", &partitions];
     for config in configs {
         arguments.extend(["--config", config]);
     }
-    topic_command(broker, &arguments);
+    command(broker, &arguments);
 }
 
 pub fn delete(broker: &Broker, topic: &str) {
-    topic_command(broker, &["delete", topic]);
+    command(broker, &["topic", "delete", topic]);
     // What a deleted topic leaves to be written back or unlinked is not the next run's noise.
     machine::settle();
 }
 
-fn topic_command(broker: &Broker, arguments: &[&str]) {
+/// Firn's command line, against either system.
+pub fn command(broker: &Broker, arguments: &[&str]) {
     let mut command = Command::new(tools::firn());
-    command.arg("topic").args(arguments).args(["--bootstrap", &broker.address()]);
+    command.args(arguments).args(["--bootstrap", &broker.address()]);
     process::run_ok(&mut command, "", Duration::from_secs(60));
 }
 

@@ -4,10 +4,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+static TEMP_ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where temporary directories are made from now on, instead of in the system's. To be called before the first.
+pub fn set_temp_root(root: PathBuf) {
+    TEMP_ROOT.set(root).expect("the root of temporary directories is set once");
+}
 
 /// A directory of this test's own, removed on drop unless the test is failing.
 #[derive(Debug)]
@@ -19,7 +27,8 @@ impl TempDir {
     pub fn new(label: &str) -> TempDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("firn-{label}-{}-{number}", std::process::id()));
+        let root = TEMP_ROOT.get_or_init(std::env::temp_dir);
+        let path = root.join(format!("firn-{label}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("create a temporary directory");
         TempDir { path }
     }

@@ -98,24 +98,22 @@ impl Minio {
     /// MB/s of reading every segment object once in ranges of 8 MiB, four at a time: what the store gives at best.
     pub fn ranged_read_mb_per_second(&self) -> f64 {
         const RANGE_BYTES: u64 = 8 << 20;
-        let work = TempDir::new("ranges");
-        self.download(work.path());
-        let sizes = std::fs::read_dir(work.path()).expect("the objects").flatten();
-        let mut sizes: Vec<(String, u64)> = sizes
-            .map(|entry| {
-                (entry.file_name().to_string_lossy().into_owned(), entry.metadata().expect("a size").len())
-            })
+        let objects: Vec<String> = self.objects().into_iter().filter(|name| name.ends_with(".seg")).collect();
+        let heads: String = objects
+            .iter()
+            .map(|object| format!("url = \"{}\"\noutput = \"/dev/null\"\n", self.object_url(object)))
             .collect();
-        sizes.sort();
-        let objects = self.objects().into_iter().filter(|name| name.ends_with(".seg"));
+        let sizes = self.curl(&heads, &["--head", "--write-out", "%header{content-length}\\n"]);
+        let sizes: Vec<u64> = sizes.lines().map(|size| size.parse().expect("an object's size")).collect();
+        assert_eq!(sizes.len(), objects.len(), "a size for each object");
         // Each range is a transfer with options of its own, for which curl's word is `next`.
         let mut requests = Vec::new();
         let mut total = 0;
-        for (object, (_, size)) in objects.zip(sizes) {
+        for (object, size) in objects.iter().zip(sizes) {
             total += size;
             for start in (0..size).step_by(RANGE_BYTES as usize) {
                 let end = size.min(start + RANGE_BYTES) - 1;
-                let url = self.object_url(&object);
+                let url = self.object_url(object);
                 requests.push(format!(
                     "{}url = \"{url}\"\nrange = \"{start}-{end}\"\noutput = \"/dev/null\"\n",
                     self.signing()
@@ -137,10 +135,10 @@ impl Minio {
         )
     }
 
-    /// One curl that does all of these requests; each must succeed.
-    fn curl(&self, requests: &str, arguments: &[&str]) {
+    /// One curl that does all of these requests; each must succeed. Gives what it prints.
+    fn curl(&self, requests: &str, arguments: &[&str]) -> String {
         let config = format!("{}{requests}", self.signing());
-        run_ok(Command::new("curl").args(arguments).args(["--config", "-"]), &config, TRANSFER_DEADLINE);
+        run_ok(Command::new("curl").args(arguments).args(["--config", "-"]), &config, TRANSFER_DEADLINE)
     }
 }
 
