@@ -111,7 +111,8 @@ fn a_file_is_written_and_read_to_the_end_that_it_has() {
     firn(&address, &["topic", "create", "orders", "--partitions", "4"], "");
     let file = path.to_str().expect("UTF-8");
     let compressed = ["--key-separator", ":", "--compression", "zstd"];
-    firn(&address, &[&["produce", "orders", "--file", file][..], &compressed].concat(), "");
+    let said = firn(&address, &[&["produce", "orders", "--file", file][..], &compressed].concat(), "");
+    assert_eq!(said, "Wrote 5000 records to orders.\n");
     let all = ["consume", "orders", "--from-beginning", "--until-end", "--format", "%k:%v\\r\\n"];
     let read = firn(&address, &all, "").replace("\\r", "\r");
     assert_eq!(sorted_lines(&read), sorted_lines(&lines));

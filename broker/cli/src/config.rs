@@ -20,6 +20,7 @@ enum Action {
     Describe {
         #[command(flatten)]
         whose: Whose,
+        /// The defaults, too.
         #[arg(long)]
         all: bool,
     },
@@ -42,6 +43,7 @@ enum Action {
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("whose").required(true).args(["topic", "broker", "all_brokers"]))]
 struct Whose {
+    /// A topic by name.
     #[arg(long)]
     topic: Option<String>,
     /// A broker by id, the one that --bootstrap names.

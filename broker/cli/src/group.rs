@@ -35,10 +35,13 @@ enum Action {
         /// This partition alone; may be repeated.
         #[arg(long = "partition")]
         partitions: Vec<i32>,
+        /// The first record that is still there.
         #[arg(long)]
         to_earliest: bool,
+        /// Behind the last record.
         #[arg(long)]
         to_latest: bool,
+        /// This offset.
         #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
         to_offset: Option<i64>,
         /// The first record at or after this time, in milliseconds since 1970.

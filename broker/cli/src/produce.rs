@@ -123,7 +123,8 @@ fn options(acks: Acks, compression: Compression) -> ProducerOptions {
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let Arguments { to, topic, file, key_separator, headers, acks, compression, partition } = arguments;
     let separator = key_separator.map(|text| text.replace("\\t", "\t"));
-    let job = Job { topic, separator, headers, partition, options: options(acks, compression) };
+    let job =
+        Job { topic: topic.clone(), separator, headers, partition, options: options(acks, compression) };
     let cluster = Arc::new(cluster(&to.bootstrap));
     let written = match file {
         Some(path) => {
@@ -135,7 +136,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
         None => produce(cluster, job, standard_input(), None).await?,
     };
     match to.output {
-        Output::Table => Ok(String::new()),
+        Output::Table => Ok(format!(
+            "{} {written} {} to {topic}.\n",
+            if acks == Acks::Nobody { "Sent" } else { "Wrote" },
+            if written == 1 { "record" } else { "records" },
+        )),
         Output::Json => json(&serde_json::json!({ "written": written })),
     }
 }
