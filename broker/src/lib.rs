@@ -1,6 +1,7 @@
 //! The broker: serves the Kafka protocol over logs on disk and segments in an object store.
 
 pub mod api;
+pub mod background;
 pub mod blocking;
 pub mod cleaner_pace;
 pub mod cold;

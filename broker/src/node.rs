@@ -27,10 +27,12 @@ use firn_tiering::options::TierOptions;
 use firn_tiering::store::{StoreUrl, StoreVariables};
 use firn_tiering::tier::Tier;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::background::Background;
 use crate::blocking;
 use crate::cleaner_pace::SteadyPace;
 use crate::cold::reads::Reads;
@@ -72,6 +74,8 @@ pub enum StartError {
         "{count} topics have remote.storage.enable=true, '{first}' among them, and this broker is given no object store: set firn.store.url, or with the store switch it off on those topics first"
     )]
     NoStore { first: String, count: usize },
+    #[error("cannot start the threads that work in the background: {0}")]
+    Threads(io::Error),
     #[error("cannot listen on {address}: {source}; is another broker running there?")]
     Listen { address: String, source: io::Error },
     #[error("the address {address} cannot be resolved: {source}")]
@@ -95,6 +99,7 @@ pub struct Node {
     pub http_address: Option<SocketAddr>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    background: Background,
 }
 
 impl Node {
@@ -102,8 +107,12 @@ impl Node {
     pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
         // First, so that a port that is taken is said at once, however slow the store.
         let sockets = Sockets::bind(&config).await?;
-        let tier = open_tier(&config.tier).await?;
-        Self::serve(config, environment, sockets, tier).await
+        let background = Background::start().map_err(StartError::Threads)?;
+        let settings = config.tier.clone();
+        // There, so that the connections to the store are driven by its threads.
+        let opening = background.handle().spawn(async move { open_tier(&settings).await });
+        let tier = opening.await.map_err(|error| StartError::Threads(error.into()))??;
+        Self::serve(config, environment, sockets, tier, background).await
     }
 
     /// The same over an object store that the caller opened.
@@ -113,7 +122,8 @@ impl Node {
         tier: Option<Tier>,
     ) -> Result<Node, StartError> {
         let sockets = Sockets::bind(&config).await?;
-        Self::serve(config, environment, sockets, tier).await
+        let background = Background::start().map_err(StartError::Threads)?;
+        Self::serve(config, environment, sockets, tier, background).await
     }
 
     async fn serve(
@@ -121,12 +131,14 @@ impl Node {
         environment: Environment,
         Sockets { listeners, doors }: Sockets,
         tier: Option<Tier>,
+        background: Background,
     ) -> Result<Node, StartError> {
         let names: Vec<Arc<str>> =
             config.listeners.iter().map(|listener| Arc::from(listener.name.as_str())).collect();
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
-        let context = Arc::new(blocking::run(move || open(config, environment, tier)).await?);
+        let handle = background.handle();
+        let context = Arc::new(blocking::run(move || open(config, environment, tier, handle)).await?);
         register(&context, &listeners).await?;
         let node = Node {
             context: context.clone(),
@@ -134,6 +146,7 @@ impl Node {
             http_address,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            background,
         };
         housekeeping::start(&context, &node.tasks, &node.shutdown);
         node.start_cooling();
@@ -156,9 +169,10 @@ impl Node {
         let tier = self.context.config().tier.clone();
         let period = Duration::from_millis(u64::try_from(tier.task_interval_ms).unwrap_or(1).max(1));
         let (context, shutdown) = (&self.context, &self.shutdown);
-        self.tasks.spawn(context.cold.clone().run(period, shutdown.clone()));
+        let background = self.background.handle();
+        self.tasks.spawn_on(context.cold.clone().run(period, shutdown.clone()), &background);
         self.tasks.spawn(context.cold.clone().follow_config(shutdown.clone()));
-        self.tasks.spawn(remote_deletes::run(context.clone(), period, shutdown.clone()));
+        self.tasks.spawn_on(remote_deletes::run(context.clone(), period, shutdown.clone()), &background);
     }
 
     /// Stops. What does not end in time (a disk that hangs) is left behind; then the logs are closed all the same.
@@ -247,7 +261,12 @@ async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> 
 }
 
 /// Opens everything that lies on disk.
-fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> Result<Context, StartError> {
+fn open(
+    config: BrokerConfig,
+    environment: Environment,
+    tier: Option<Tier>,
+    background: Handle,
+) -> Result<Context, StartError> {
     let now_ms = environment.clock.now_ms();
     let random_id =
         || TopicId(uuid::Builder::from_random_bytes(environment.random.bits().to_be_bytes()).into_uuid());
@@ -305,7 +324,8 @@ fn open(config: BrokerConfig, environment: Environment, tier: Option<Tier>) -> R
     open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
     let cleaner_pace = Arc::new(SteadyPace::new(broker_config.clone()));
     let tier_settings = broker_config.borrow().tier.clone();
-    let reads = Reads::new(&tier_settings, record_memory.clone(), metrics.cold_read_times.clone());
+    let reads =
+        Reads::new(&tier_settings, record_memory.clone(), metrics.cold_read_times.clone(), background);
     let cold = Cold::new(
         tier,
         cluster_id.clone(),

@@ -8,6 +8,7 @@ use firn_model::broker_config::settings::TierSettings;
 use firn_model::ids::TopicId;
 use firn_telemetry::metrics::ColdReadTimes;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
@@ -37,14 +38,20 @@ pub struct Reads {
     readers: Permits,
     memory: Arc<RecordMemory>,
     times: ColdReadTimes,
+    background: Handle,
     under_way: Mutex<HashMap<ReadKey, watch::Receiver<Option<Outcome>>>>,
 }
 
 impl Reads {
-    pub fn new(settings: &TierSettings, memory: Arc<RecordMemory>, times: ColdReadTimes) -> Self {
+    pub fn new(
+        settings: &TierSettings,
+        memory: Arc<RecordMemory>,
+        times: ColdReadTimes,
+        background: Handle,
+    ) -> Self {
         let Limits { slots, readers } = Limits::of(settings);
         let (slots, readers) = (Permits::new(slots), Permits::new(readers));
-        Self { slots, readers, memory, times, under_way: Mutex::default() }
+        Self { slots, readers, memory, times, background, under_way: Mutex::default() }
     }
 
     pub(super) fn follow(&self, settings: &TierSettings) {
@@ -127,7 +134,7 @@ impl Cold {
         under_way.insert(key, read.clone());
         let listed = Listed { cold: self.clone(), key };
         let partition = partition.clone();
-        tokio::spawn(async move {
+        self.reads.background.spawn(async move {
             let began = Instant::now();
             let outcome = async {
                 let tiered = listed.cold.listed(&partition).await?;
