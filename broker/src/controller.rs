@@ -143,14 +143,11 @@ impl Controller {
         self.follower.open_what_is_missing(&self.image(), self.environment.clock.now_ms());
     }
 
-    /// Closes the metadata log for good.
-    pub async fn close(&self) -> Result<(), MetadataError> {
+    /// Takes no change any more, once the one under way is written, and gives the log of them to whoever closes it.
+    pub async fn retire(&self) -> Option<MetadataLog> {
         let log = self.log.lock().await.take();
         self.progress.write().active = false;
-        match log {
-            Some(log) => Ok(blocking::run(move || log.close()).await?),
-            None => Ok(()),
-        }
+        log
     }
 }
 

@@ -4,6 +4,7 @@ pub mod api;
 pub mod background;
 pub mod blocking;
 pub mod cleaner_pace;
+pub mod closing;
 pub mod cold;
 pub mod commands;
 pub mod connection;

@@ -29,12 +29,14 @@ use firn_tiering::tier::Tier;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::background::Background;
 use crate::blocking;
 use crate::cleaner_pace::SteadyPace;
+use crate::closing::{self, OpenDir};
 use crate::cold::reads::Reads;
 use crate::cold::{Cold, remote_deletes};
 use crate::context::Context;
@@ -44,11 +46,12 @@ use crate::environment::Environment;
 use crate::fetch_sessions::FetchSessions;
 use crate::follower::Follower;
 use crate::housekeeping;
-use crate::log_dirs::{LogDirs, Opening, cluster_id_of};
+use crate::log_dirs::{DataDir, LogDirs, Opening, cluster_id_of};
 use crate::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
 use crate::net::{Listener, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::open_files;
+use crate::partition::Partition;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
@@ -85,9 +88,6 @@ pub enum StartError {
     )]
     UnknownPartition { path: PathBuf, partition: String },
 }
-
-/// How long a stop waits for tasks that do not end. Connections and chores end within their own, shorter limits.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running broker.
 #[derive(Debug)]
@@ -175,28 +175,62 @@ impl Node {
         self.tasks.spawn_on(remote_deletes::run(context.clone(), period, shutdown.clone()), &background);
     }
 
-    /// Stops. What does not end in time (a disk that hangs) is left behind; then the logs are closed all the same.
+    /// Stops within the usual limits.
     pub async fn stop(self) -> Stopped {
+        self.stop_within(StopLimits::default()).await
+    }
+
+    /// Stops. What does not end in time is left behind; the logs are closed all the same, as far as their disks let them.
+    pub async fn stop_within(self, limits: StopLimits) -> Stopped {
         for dir in self.context.log_dirs.all() {
             dir.dir.stop_compaction();
         }
         self.shutdown.cancel();
         self.tasks.close();
-        let ended = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await.is_ok();
+        let ended = tokio::time::timeout(limits.tasks, self.tasks.wait()).await.is_ok();
         if !ended {
-            let tasks = self.tasks.len();
-            tracing::error!(tasks, "some tasks do not end: the next start will check the logs");
+            tracing::error!(tasks = self.tasks.len(), "some tasks do not end, and are given up");
         }
-        let metadata = self.context.controller.close().await;
-        if let Err(error) = &metadata {
-            tracing::error!(%error, "the metadata log was not closed cleanly");
-        }
-        let context = self.context;
-        match blocking::run(move || close_logs(&context, ended)).await && metadata.is_ok() {
-            true => Stopped::Cleanly,
-            false => Stopped::Uncleanly,
-        }
+        let metadata = match tokio::time::timeout(limits.directory, self.context.controller.retire()).await {
+            Ok(log) => log.map_or(closing::Metadata::None, |log| closing::Metadata::Log(Box::new(log))),
+            Err(_) => closing::Metadata::Busy,
+        };
+        let dirs: JoinSet<bool> =
+            open_dirs(&self.context, metadata).into_iter().map(|dir| dir.close(limits.directory)).collect();
+        let marked = dirs.join_all().await;
+        if ended && marked.into_iter().all(|marked| marked) { Stopped::Cleanly } else { Stopped::Uncleanly }
     }
+}
+
+/// How long a stop waits for what does not end.
+#[derive(Debug, Clone, Copy)]
+pub struct StopLimits {
+    /// For connections and chores, which end within their own, shorter limits.
+    pub tasks: Duration,
+    /// For a log directory of which no further log is closed. One log is synced in less, unless its disk hangs.
+    pub directory: Duration,
+}
+
+impl Default for StopLimits {
+    fn default() -> Self {
+        Self { tasks: Duration::from_secs(10), directory: Duration::from_secs(20) }
+    }
+}
+
+/// What is open in each directory; the metadata log is in the first.
+fn open_dirs(context: &Context, metadata: closing::Metadata) -> Vec<OpenDir> {
+    let mut metadata = Some(metadata);
+    let partitions = context.partitions.all();
+    let in_dir = |dir: &Arc<DataDir>| {
+        let here = |partition: &&Arc<Partition>| std::ptr::eq(partition.data_dir(), &raw const **dir);
+        partitions.iter().filter(here).cloned().collect()
+    };
+    let open = |dir: &Arc<DataDir>| OpenDir {
+        dir: dir.clone(),
+        metadata: metadata.take().unwrap_or(closing::Metadata::None),
+        partitions: in_dir(dir),
+    };
+    context.log_dirs.all().iter().map(open).collect()
 }
 
 /// How a broker stopped.
@@ -443,28 +477,4 @@ fn own_host_name() -> String {
         "the name of this machine cannot be resolved: only clients of this machine can connect; set advertised.listeners"
     );
     "127.0.0.1".to_owned()
-}
-
-/// Closes the logs. Their directories are marked as shut down cleanly only if nobody else is at work on them: `alone`.
-/// True when they are.
-fn close_logs(context: &Context, alone: bool) -> bool {
-    let mut clean = true;
-    for partition in context.partitions.all() {
-        if let Some(log) = partition.close()
-            && let Err(error) = log.close()
-        {
-            tracing::error!(partition = %partition.name, %error, "the log was not closed cleanly");
-            clean = false;
-        }
-    }
-    if !(alone && clean) {
-        return false;
-    }
-    for dir in context.log_dirs.all() {
-        if let Err(error) = dir.dir.mark_clean_shutdown() {
-            tracing::error!(path = %dir.dir.path().display(), %error, "the next start will check the logs");
-            clean = false;
-        }
-    }
-    clean
 }
