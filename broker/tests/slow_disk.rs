@@ -27,6 +27,7 @@ use firn_protocol::library::messages::{
     OffsetCommitRequest, OffsetFetchRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
+use firn_storage::simulated::PowerCut;
 use held_disk::{Held, HeldDisk};
 use tokio::time::Instant;
 use topics::create_topic;
@@ -123,7 +124,12 @@ async fn committed(client: &Connection, group: &'static str) -> i64 {
     fetched.groups[0].topics[0].partitions[0].committed_offset
 }
 
-/// Whoever makes a topic anew after its deletion must not find the offsets of the old one, nor lose those of the new one.
+async fn delete(client: &Connection, timeout_ms: i32) -> i16 {
+    let topic = DeleteTopicState::default().with_name(Some(TopicName(text("t"))));
+    let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
+    client.call(&request).await.unwrap().responses[0].error_code
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_is_answered_once_the_groups_have_forgotten_the_topic() {
     let disk = HeldDisk::new();
@@ -134,21 +140,40 @@ async fn a_deletion_is_answered_once_the_groups_have_forgotten_the_topic() {
 
     let held = disk.hold(Held::SyncsIn("__consumer_offsets-0"));
     let other = connect(&node).await;
-    let deletion = tokio::spawn(async move {
-        let topic = DeleteTopicState::default().with_name(Some(TopicName(text("t"))));
-        let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
-        other.call(&request).await.unwrap().responses[0].error_code
-    });
+    let deletion = tokio::spawn(async move { delete(&other, 30_000).await });
     let deadline = Instant::now() + DEADLINE;
     while disk.waiting() == 0 {
         assert!(Instant::now() < deadline, "nothing is stored");
         tokio::task::yield_now().await;
     }
-    assert_eq!(committed(&client, "g").await, 7, "not yet");
     assert!(!deletion.is_finished());
     drop(held);
     assert_eq!(deletion.await.unwrap(), 0);
     assert_eq!(committed(&client, "g").await, -1);
+    node.stop().await;
+}
+
+/// A deletion that did not wait, and one that a crash cut short before any group had heard of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_of_a_deleted_topic_are_not_those_of_the_next_one_of_its_name() {
+    let disk = HeldDisk::new();
+    let settings = "offsets.topic.num.partitions=1\n";
+    let (node, client) = start(&disk, settings).await;
+    make_topics(&client).await;
+    assert_eq!(commit(&client, "g", 7).await, 0);
+    let held = disk.hold(Held::SyncsIn("__consumer_offsets-0"));
+    assert_eq!(delete(&client, 0).await, 0);
+    assert_eq!(committed(&client, "g").await, -1, "though no tombstone is stored");
+    create_topic(&client, "t", 1, &[]).await;
+    assert_eq!(committed(&client, "g").await, -1);
+
+    let crashed = disk.after_power_cut(PowerCut::DropUnsynced);
+    let (survivor, other) = start(&crashed, settings).await;
+    assert_eq!(committed(&other, "g").await, -1, "the log still has the offset, and no tombstone");
+    assert_eq!(commit(&other, "g", 2).await, 0);
+    assert_eq!(committed(&other, "g").await, 2);
+    survivor.stop().await;
+    drop(held);
     node.stop().await;
 }
 

@@ -193,3 +193,28 @@ fn a_group_resumes_where_it_committed_after_the_broker_was_killed() {
     assert_eq!(apache::consumer_groups(&address, &["--list"]).ok().trim(), "");
     finish(broker, Offsets::Dense);
 }
+
+#[test]
+fn apaches_formatter_reads_what_is_committed_and_of_which_topic() {
+    let broker = Broker::start(BrokerOptions::default());
+    let address = broker.address();
+    apache::create_topic(&address, "news", 1, &[]);
+    send(&address, "news", 1..=3);
+    let grouped = ["--from-beginning", "--group", "readers"];
+    apache::console_consumer(&address, "news", 3, &grouped).wait().ok();
+    let described = apache::topics(&address, &["--describe", "--topic", "news"]).ok();
+    let id = described.split_whitespace().skip_while(|word| *word != "TopicId:").nth(1).expect("a topic id");
+
+    let formatter = "org.apache.kafka.tools.consumer.OffsetsMessageFormatter";
+    let read = ["--from-beginning", "--formatter", formatter];
+    // It shows offsets alone, and counts the records of the group's members as well.
+    let shown = |count| apache::console_consumer(&address, "__consumer_offsets", count, &read).wait().ok();
+    let line = (2..=5)
+        .map(shown)
+        .find_map(|lines| lines.lines().find(|line| line.starts_with('{')).map(str::to_owned));
+    let record: Value = serde_json::from_str(&line.expect("an offset")).expect("JSON");
+    let (key, value) = (&record["key"]["data"], &record["value"]["data"]);
+    assert_eq!((&key["group"], &key["topic"]), (&json!("readers"), &json!("news")), "{record}");
+    assert_eq!((&value["offset"], &value["topicId"]), (&json!(3), &json!(id)), "{record}");
+    finish(broker, Offsets::Dense);
+}

@@ -68,12 +68,13 @@ pub async fn commit(context: &Arc<Context>, request: Request) -> Result<Answer, 
         for partition in &topic.partitions {
             let name = topic.name.to_string();
             // An offset of a partition that does not exist would never be forgotten.
-            if context.partitions.by_name(&name, partition.partition_index).is_err() {
+            let Ok(known) = context.partitions.by_name(&name, partition.partition_index) else {
                 rows.push((name, (partition.partition_index, ResponseError::UnknownTopicOrPartition.code())));
                 continue;
-            }
+            };
             offsets.push(OffsetToCommit {
                 topic: name.clone(),
+                topic_id: known.topic_id,
                 partition: partition.partition_index,
                 offset: partition.committed_offset,
                 leader_epoch: partition.committed_leader_epoch,
@@ -148,18 +149,26 @@ fn named(topic: &str, partitions: &[i32]) -> Vec<(String, i32)> {
     partitions.iter().map(|partition| (topic.to_owned(), *partition)).collect()
 }
 
-async fn committed(
+/// What a group has committed of these partitions, or of all, as their topics are now.
+pub(crate) async fn committed(
     context: &Arc<Context>,
     group_id: &str,
     partitions: Option<Vec<(String, i32)>>,
 ) -> Result<Vec<FetchedOffset>, GroupError> {
+    let everything = partitions.is_none();
     let fetch = FetchRequest { group_id: group_id.to_owned(), partitions };
     let shard = shard_of(context, group_id);
-    match context.groups.ask(shard, |group, _, token| group.fetch_offsets(&fetch, token)).await {
-        Ok(Reply::Fetch(found)) => Ok(found),
-        Ok(_) => Err(GroupError::UnknownServerError),
-        Err(error) => Err(error),
+    let asked = context.groups.ask(shard, |group, _, token| group.fetch_offsets(&fetch, token)).await;
+    let Reply::Fetch(mut found) = asked? else { return Err(GroupError::UnknownServerError) };
+    let image = context.controller.image();
+    for one in &mut found {
+        let id = image.topic(&one.topic).map(|topic| topic.id);
+        one.committed = one.committed.take().filter(|committed| committed.is_of(id));
     }
+    if everything {
+        found.retain(|one| one.committed.is_some());
+    }
+    Ok(found)
 }
 
 fn group_row(group_id: GroupId, found: Result<Vec<FetchedOffset>, GroupError>) -> OffsetFetchResponseGroup {

@@ -1,6 +1,6 @@
 //! Topics come, grow and go: CreateTopics, CreatePartitions, DeleteTopics. The decisions are `firn_metadata`'s.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,10 +176,10 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let results: Vec<DeletableTopicResult> = match decided {
         Ok(deletions) => {
             let gone = deletions.iter().filter_map(|one| one.outcome.as_ref().ok());
-            let names = gone.map(|(name, _)| name.to_string()).collect();
+            let topics = gone.map(|(name, id)| (name.to_string(), *id)).collect();
             context.cold.topics_were_deleted();
-            // Before the client is told, as a rule: it may make the topic anew and commit offsets of it.
-            let forgotten = tokio::spawn(forget_topics(context.clone(), names));
+            // Before the client is told, as a rule. Nobody mistakes them for offsets of a topic of that name later.
+            let forgotten = tokio::spawn(forget_topics(context.clone(), topics));
             let patience = Duration::from_millis(u64::try_from(delete.timeout_ms).unwrap_or(0));
             tokio::time::timeout(patience.min(FORGET_PATIENCE), forgotten).await.ok();
             deletions.into_iter().map(deleted_result).collect()
@@ -195,13 +195,13 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
 }
 
 /// Takes away what the groups keep of deleted topics: their committed offsets.
-async fn forget_topics(context: Arc<Context>, names: BTreeSet<String>) {
-    if names.is_empty() {
+async fn forget_topics(context: Arc<Context>, topics: BTreeMap<String, TopicId>) {
+    if topics.is_empty() {
         return;
     }
     for shard in context.groups.led() {
         if let Err(error) =
-            context.groups.ask(shard, |group, _, token| group.topics_deleted(&names, token)).await
+            context.groups.ask(shard, |group, _, token| group.topics_deleted(&topics, token)).await
         {
             tracing::warn!(shard, %error, "offsets of deleted topics stay until they expire");
         }

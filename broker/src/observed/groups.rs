@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use firn_coordinators::requests::{FetchRequest, Reply};
+use firn_coordinators::requests::Reply;
 use firn_model::ids::TopicPartition;
 use firn_telemetry::exposition::{Exposition, Kind, Labels};
 
+use crate::api::group_offsets::committed;
 use crate::context::Context;
 
 /// What the coordinators know.
@@ -43,10 +44,7 @@ impl Groups {
                 groups.members.extend(members);
             }
             for name in names {
-                let fetch = FetchRequest { group_id: name.clone(), partitions: None };
-                let found =
-                    context.groups.ask(shard, |group, _, token| group.fetch_offsets(&fetch, token)).await;
-                let Ok(Reply::Fetch(found)) = found else { continue };
+                let Ok(found) = committed(context, &name, None).await else { continue };
                 groups.committed.extend(found.into_iter().filter_map(|one| {
                     let partition = TopicPartition::new(one.topic, one.partition);
                     Some(Committed { group: name.clone(), partition, offset: one.committed?.offset })

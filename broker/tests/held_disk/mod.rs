@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firn_storage::disk::{DirEntry, Disk, DiskFile, Lock, OpenMode, Space};
-use firn_storage::simulated::SimulatedDisk;
+use firn_storage::simulated::{PowerCut, SimulatedDisk};
 use parking_lot::{Condvar, Mutex};
 
 /// What waits.
@@ -42,6 +42,11 @@ impl HeldDisk {
         let state = State { held: None, waiting: 0 };
         let gate = Gate { state: Mutex::new(state), changed: Condvar::new() };
         Self { disk: SimulatedDisk::new(), gate: Arc::new(gate) }
+    }
+
+    /// What is left after a power cut, as another disk that holds nothing.
+    pub fn after_power_cut(&self, cut: PowerCut) -> Self {
+        Self { disk: self.disk.after_power_cut(cut), ..Self::new() }
     }
 
     /// Holds until the guard is let go of, so that a test that fails ends as well.

@@ -1,9 +1,15 @@
 //! The records of `__consumer_offsets`, in the formats that Kafka 4 writes and every older one it reads.
 //!
-//! Written: OffsetCommitKey 1, OffsetCommitValue 3 (1 where the commit names its own expiry), GroupMetadataKey 2,
+//! Written: OffsetCommitKey 1, OffsetCommitValue 4 (1 where the commit names its own expiry), GroupMetadataKey 2,
 //! GroupMetadataValue 3, as `GroupCoordinatorRecordHelpers` does. Read: values 0 to 4 (4 is the flexible form of KIP-915).
-use crate::wire::{Reader, put_bytes, put_nullable_string, put_string};
+use crate::wire::{
+    Reader, put_bytes, put_compact_string, put_nullable_string, put_string, put_tagged_fields,
+};
 use bytes::{BufMut, Bytes, BytesMut};
+use firn_model::ids::TopicId;
+
+/// The tag of `OffsetCommitValue.topicId`, since version 4.
+const TOPIC_ID_TAG: u32 = 0;
 
 /// One record to append; a `None` value is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +53,16 @@ pub struct CommittedOffset {
     pub commit_timestamp_ms: i64,
     /// Set only by commits that name a retention (OffsetCommit v2 to v4).
     pub expire_timestamp_ms: Option<i64>,
+    /// The topic as it was then. `ZERO` is unknown: the record names an expiry, or was written before Kafka 4.1.
+    pub topic_id: TopicId,
+}
+
+impl CommittedOffset {
+    /// Whether it was committed for the topic that has its name now. One that was deleted and made anew has another id,
+    /// and its offsets count other records.
+    pub fn is_of(&self, topic_id: Option<TopicId>) -> bool {
+        self.topic_id == TopicId::ZERO || topic_id == Some(self.topic_id)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,15 +105,21 @@ pub(crate) fn group_key(group: &str) -> Bytes {
 
 pub(crate) fn offset_value(value: &CommittedOffset) -> Bytes {
     let mut out = BytesMut::new();
-    out.put_i16(if value.expire_timestamp_ms.is_some() { 1 } else { 3 });
-    out.put_i64(value.offset);
-    if value.expire_timestamp_ms.is_none() {
-        out.put_i32(value.leader_epoch);
-    }
-    put_string(&mut out, &value.metadata);
-    out.put_i64(value.commit_timestamp_ms);
     if let Some(expiry) = value.expire_timestamp_ms {
+        out.put_i16(1);
+        out.put_i64(value.offset);
+        put_string(&mut out, &value.metadata);
+        out.put_i64(value.commit_timestamp_ms);
         out.put_i64(expiry);
+    } else {
+        out.put_i16(4);
+        out.put_i64(value.offset);
+        out.put_i32(value.leader_epoch);
+        put_compact_string(&mut out, &value.metadata);
+        out.put_i64(value.commit_timestamp_ms);
+        let id = value.topic_id.to_bytes();
+        let known: &[(u32, &[u8])] = &[(TOPIC_ID_TAG, &id)];
+        put_tagged_fields(&mut out, if value.topic_id == TopicId::ZERO { &[] } else { known });
     }
     out.freeze()
 }
@@ -155,9 +177,21 @@ pub(crate) fn decode_offset(bytes: Bytes) -> Result<CommittedOffset, RecordError
         let metadata = reader.string()?;
         let commit_timestamp_ms = reader.i64()?;
         let expiry = if version == 1 { reader.i64()? } else { -1 };
-        reader.tagged_fields()?;
         let expire_timestamp_ms = (expiry != -1).then_some(expiry);
-        Some(CommittedOffset { offset, leader_epoch, metadata, commit_timestamp_ms, expire_timestamp_ms })
+        let mut topic_id = TopicId::ZERO;
+        for (tag, bytes) in reader.tagged_fields()? {
+            if tag == TOPIC_ID_TAG {
+                topic_id = TopicId::from_bytes(bytes.as_ref().try_into().ok()?);
+            }
+        }
+        Some(CommittedOffset {
+            offset,
+            leader_epoch,
+            metadata,
+            commit_timestamp_ms,
+            expire_timestamp_ms,
+            topic_id,
+        })
     };
     read().ok_or(RecordError::Malformed { record: "OffsetCommitValue", version })
 }

@@ -10,14 +10,28 @@ fn offset_records_are_kafkas_bytes() {
         metadata: "m".into(),
         commit_timestamp_ms: 9,
         expire_timestamp_ms: None,
+        topic_id: TopicId::ZERO,
     };
+    let head = b"\0\x04\0\0\0\0\0\0\0\x07\0\0\0\x02\x02m\0\0\0\0\0\0\0\x09";
     let bytes = offset_value(&value);
-    assert_eq!(&bytes[..], b"\0\x03\0\0\0\0\0\0\0\x07\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09");
+    assert_eq!(&bytes[..], [&head[..], b"\0"].concat());
     assert_eq!(decode_offset(bytes), Ok(value.clone()));
+    value.topic_id = TopicId::from_bytes(*b"sixteen letters.");
+    let bytes = offset_value(&value);
+    assert_eq!(&bytes[..], [&head[..], b"\x01\0\x10sixteen letters."].concat());
+    for len in 0..bytes.len() {
+        assert!(decode_offset(bytes.slice(..len)).is_err(), "cut at {len}");
+    }
+    assert_eq!(decode_offset(bytes), Ok(value.clone()));
+    let older = b"\0\x03\0\0\0\0\0\0\0\x07\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09";
+    value.topic_id = TopicId::ZERO;
+    assert_eq!(decode_offset(Bytes::from_static(older)), Ok(value.clone()));
+    value.metadata = "m".repeat(200);
+    assert_eq!(decode_offset(offset_value(&value)), Ok(value.clone()), "its length takes two bytes");
     value.expire_timestamp_ms = Some(10);
     value.leader_epoch = -1;
     assert_eq!(decode_offset(offset_value(&value)), Ok(value));
-    let flexible = b"\0\x04\0\0\0\0\0\0\0\x07\0\0\0\x02\x02m\0\0\0\0\0\0\0\x09\x01\0\x02xy";
+    let flexible = b"\0\x04\0\0\0\0\0\0\0\x07\0\0\0\x02\x02m\0\0\0\0\0\0\0\x09\x01\x07\x02xy";
     assert_eq!(decode_offset(Bytes::from_static(flexible)).map(|read| read.offset), Ok(7));
 }
 

@@ -2,6 +2,7 @@
 use crate::error::GroupError;
 use crate::records::CommittedOffset;
 use bytes::Bytes;
+use firn_model::ids::TopicId;
 
 /// JoinGroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +113,8 @@ pub struct CommitRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetToCommit {
     pub topic: String,
+    /// The topic's id at this moment.
+    pub topic_id: TopicId,
     pub partition: i32,
     pub offset: i64,
     pub leader_epoch: i32,

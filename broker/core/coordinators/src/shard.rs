@@ -24,7 +24,8 @@ use crate::requests::{GroupState, JoinReply, Reply};
 use crate::shard::replace::Replacement;
 use crate::timers::{Timer, Timers};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use firn_model::ids::TopicId;
+use std::collections::BTreeMap;
 
 type GroupOffsets = BTreeMap<(String, i32), CommittedOffset>;
 
@@ -332,19 +333,20 @@ impl GroupShard {
         (!fits).then_some(GroupError::InvalidGroupId)
     }
 
-    /// The group's offsets, stored or on their way into the log.
-    fn offset_keys(&self, name: &str) -> BTreeSet<(String, i32)> {
-        let mut keys: BTreeSet<_> =
-            self.offsets.get(name).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+    /// The group's offsets, stored or on their way into the log, each with the topic's id of the newest.
+    fn offset_keys(&self, name: &str) -> BTreeMap<(String, i32), TopicId> {
+        let stored = self.offsets.get(name).into_iter().flatten();
+        let mut keys: BTreeMap<_, _> =
+            stored.map(|(key, committed)| (key.clone(), committed.topic_id)).collect();
         if !self.in_flight.contains_key(name) {
             return keys;
         }
         for record in self.pending.values().flat_map(|pending| &pending.records) {
             if let Ok(Key::Offset { group, topic, partition }) = records::decode_key(record.key.clone())
                 && group == name
-                && record.value.is_some()
+                && let Some(Ok(committed)) = record.value.clone().map(records::decode_offset)
             {
-                keys.insert((topic, partition));
+                keys.insert((topic, partition), committed.topic_id);
             }
         }
         keys

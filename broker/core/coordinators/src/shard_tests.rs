@@ -30,8 +30,14 @@ fn member(id: &str, generation: i32) -> MemberOfGroup {
 }
 
 fn commit(id: &str, generation: i32) -> CommitRequest {
-    let offset =
-        OffsetToCommit { topic: "t".into(), partition: 0, offset: 5, leader_epoch: 0, metadata: None };
+    let offset = OffsetToCommit {
+        topic_id: TopicId::ZERO,
+        topic: "t".into(),
+        partition: 0,
+        offset: 5,
+        leader_epoch: 0,
+        metadata: None,
+    };
     CommitRequest { member: member(id, generation), retention_time_ms: None, offsets: vec![offset] }
 }
 
@@ -122,6 +128,43 @@ fn a_member_lives_commits_and_dies() {
     let effects = shard.tick(week);
     shard.appended(week, append_of(&effects), Ok(()));
     assert_eq!(shard.counts(), GroupCounts::default(), "nothing is left after the retention");
+}
+
+/// A topic's deletion is told to the groups late: by then another may have its name.
+#[test]
+fn a_deletion_takes_no_offset_of_the_topic_that_came_after() {
+    let [old, new] = [b"the one that was", b"the one that is."].map(|bytes| TopicId::from_bytes(*bytes));
+    let of = |topic_id| {
+        let mut request = commit("", -1);
+        request.offsets[0].topic_id = topic_id;
+        request
+    };
+    let deleted = BTreeMap::from([("t".to_owned(), old)]);
+    for (first, second, gone) in [
+        (Some(old), None, true),
+        (None, Some(old), true),
+        (Some(TopicId::ZERO), None, true),
+        (Some(new), None, false),
+        (Some(old), Some(new), false),
+        (None, Some(new), false),
+    ] {
+        let mut shard = shard();
+        if let Some(stored) = first {
+            let append = append_of(&shard.commit_offsets(0, of(stored), 1));
+            shard.appended(0, append, Ok(()));
+        }
+        let on_its_way = second.map(|id| append_of(&shard.commit_offsets(0, of(id), 2)));
+        let effects = shard.topics_deleted(&deleted, 3);
+        if let Some(append) = on_its_way {
+            shard.appended(0, append, Ok(()));
+        }
+        if gone {
+            shard.appended(0, append_of(&effects), Ok(()));
+        } else {
+            assert_eq!(only(effects), Reply::TopicsDeleted(Ok(())), "{first:?} {second:?}");
+        }
+        assert_eq!(shard.counts().offsets, usize::from(!gone), "{first:?} {second:?}");
+    }
 }
 
 #[test]

@@ -76,27 +76,59 @@ impl Reader {
         (count <= self.bytes.len()).then_some(count)
     }
 
-    /// Skips the tagged fields of a flexible version.
-    pub(crate) fn tagged_fields(&mut self) -> Option<()> {
+    /// The tagged fields of a flexible version, each with its tag.
+    pub(crate) fn tagged_fields(&mut self) -> Option<Vec<(u32, Bytes)>> {
+        let mut fields = Vec::new();
         if self.flexible {
             for _ in 0..self.unsigned_varint()? {
-                self.unsigned_varint()?;
+                let tag = self.unsigned_varint()?;
                 let len = self.unsigned_varint()? as usize;
-                self.take(len)?;
+                fields.push((tag, self.take(len)?));
             }
         }
-        Some(())
+        Some(fields)
     }
 }
 
-/// Writes a string with a 16-bit length. Callers bound their strings; a longer one would be cut at a character.
-pub(crate) fn put_string(out: &mut BytesMut, text: &str) {
+/// What is written of a string. Callers bound theirs; a longer one would be cut at a character.
+fn bounded(text: &str) -> &[u8] {
     let mut len = text.len().min(i16::MAX as usize);
     while !text.is_char_boundary(len) {
         len -= 1;
     }
-    out.put_i16(len as i16);
-    out.put_slice(text.as_bytes().get(..len).unwrap_or_default());
+    text.as_bytes().get(..len).unwrap_or_default()
+}
+
+/// Writes a string with a 16-bit length.
+pub(crate) fn put_string(out: &mut BytesMut, text: &str) {
+    let text = bounded(text);
+    out.put_i16(text.len() as i16);
+    out.put_slice(text);
+}
+
+/// The same for a flexible version.
+pub(crate) fn put_compact_string(out: &mut BytesMut, text: &str) {
+    let text = bounded(text);
+    put_unsigned_varint(out, text.len() as u32 + 1);
+    out.put_slice(text);
+}
+
+fn put_unsigned_varint(out: &mut BytesMut, mut value: u32) {
+    while value >= 0x80 {
+        out.put_u8((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// Writes the tagged fields of a flexible version, in the order of their tags.
+pub(crate) fn put_tagged_fields(out: &mut BytesMut, fields: &[(u32, &[u8])]) {
+    put_unsigned_varint(out, fields.len() as u32);
+    for (tag, bytes) in fields {
+        put_unsigned_varint(out, *tag);
+        put_unsigned_varint(out, bytes.len() as u32);
+        out.put_slice(bytes);
+    }
 }
 
 pub(crate) fn put_nullable_string(out: &mut BytesMut, text: Option<&str>) {

@@ -16,6 +16,15 @@ impl TopicId {
     /// What requests carry when they name no topic id.
     pub const ZERO: TopicId = TopicId(Uuid::nil());
 
+    /// As it stands in records.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> TopicId {
+        TopicId(Uuid::from_bytes(bytes))
+    }
+
     /// Reads Kafka's spelling: 22 characters of unpadded URL-safe base64.
     pub fn parse(text: &str) -> Option<TopicId> {
         let mut bytes = [0u8; 16];

@@ -4,7 +4,8 @@ use crate::effect::Effect;
 use crate::error::GroupError;
 use crate::records::{OffsetsRecord, group_key, offset_key};
 use crate::requests::{DescribedGroup, DescribedMember, GroupState, ListedGroup, Reply};
-use std::collections::BTreeSet;
+use firn_model::ids::TopicId;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl GroupShard {
     /// Groups in the states (by name, any case) and of the types given; empty filters let everything through.
@@ -81,7 +82,7 @@ impl GroupShard {
                 }
             };
             if error.is_none() {
-                for (topic, partition) in self.offset_keys(&name) {
+                for (topic, partition) in self.offset_keys(&name).into_keys() {
                     records.push(OffsetsRecord { key: offset_key(&name, &topic, partition), value: None });
                 }
                 records.push(OffsetsRecord { key: group_key(&name), value: None });
@@ -122,16 +123,17 @@ impl GroupShard {
         );
     }
 
-    /// Forgets every group's offsets of topics that no longer exist.
-    pub fn topics_deleted(&mut self, topics: &BTreeSet<String>, token: u64) -> Vec<Effect> {
+    /// Forgets every group's offsets of topics that no longer exist, but not those of others that have their names now.
+    pub fn topics_deleted(&mut self, topics: &BTreeMap<String, TopicId>, token: u64) -> Vec<Effect> {
         let mut records = Vec::new();
         let mut groups = Vec::new();
-        for name in self.groups.keys() {
+        // A group that has offsets alone is not among the groups before the first of them is stored.
+        for name in self.groups.keys().chain(self.in_flight.keys()).collect::<BTreeSet<_>>() {
             let before = records.len();
-            for (topic, partition) in
-                self.offset_keys(name).into_iter().filter(|(topic, _)| topics.contains(topic))
-            {
-                records.push(OffsetsRecord { key: offset_key(name, &topic, partition), value: None });
+            for ((topic, partition), topic_id) in self.offset_keys(name) {
+                if topics.get(&topic).is_some_and(|deleted| [*deleted, TopicId::ZERO].contains(&topic_id)) {
+                    records.push(OffsetsRecord { key: offset_key(name, &topic, partition), value: None });
+                }
             }
             if records.len() > before {
                 groups.push(name.clone());

@@ -11,6 +11,7 @@ fn commit(group: &str, now_ms: i64, shard: &mut GroupShard) -> Vec<Effect> {
         generation: -1,
     };
     let offset = |partition| OffsetToCommit {
+        topic_id: TopicId::ZERO,
         topic: "t".into(),
         partition,
         offset: 1,

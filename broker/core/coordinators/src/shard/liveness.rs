@@ -2,7 +2,7 @@
 use super::*;
 use crate::requests::*;
 use proptest::prelude::*;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {

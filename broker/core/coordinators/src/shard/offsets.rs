@@ -43,6 +43,7 @@ impl GroupShard {
                     metadata,
                     commit_timestamp_ms: now_ms,
                     expire_timestamp_ms,
+                    topic_id: offset.topic_id,
                 });
                 records.push(OffsetsRecord {
                     key: offset_key(&name, &offset.topic, offset.partition),
@@ -127,7 +128,7 @@ impl GroupShard {
         for (topic, partition) in request.partitions {
             // Where the subscription cannot be read, any topic may be consumed.
             let consumed = has_members && subscribed.as_ref().is_none_or(|topics| topics.contains(&topic));
-            if !consumed && stored.contains(&(topic.clone(), partition)) {
+            if !consumed && stored.contains_key(&(topic.clone(), partition)) {
                 records.push(OffsetsRecord { key: offset_key(&name, &topic, partition), value: None });
             }
             let error = consumed.then_some(GroupError::GroupSubscribedToTopic);

@@ -142,6 +142,7 @@ impl Bench {
 
     fn commit(&mut self, member: MemberOfGroup, topics: &[&str]) -> u64 {
         let offset = |topic: &&str| OffsetToCommit {
+            topic_id: TopicId::ZERO,
             topic: (*topic).to_owned(),
             partition: 0,
             offset: 7,
@@ -396,7 +397,7 @@ fn offsets_of_topics_that_are_consumed_cannot_be_deleted() {
     let errors: Vec<_> = outcomes.iter().map(|one| one.error).collect();
     assert_eq!(errors, [Some(GroupError::GroupSubscribedToTopic), None, None]);
     assert_eq!(bench.shard.counts().offsets, 1);
-    let topics = BTreeSet::from(["t".to_owned()]);
+    let topics = BTreeMap::from([("t".to_owned(), TopicId::ZERO)]);
     let token = bench.run(|shard, _, token| shard.topics_deleted(&topics, token));
     assert_eq!(bench.shard.counts().offsets, 1, "not gone before that is stored");
     bench.stored(Ok(()));

@@ -2,7 +2,7 @@
 use super::*;
 use crate::requests::*;
 use proptest::prelude::*;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// One step: what to do, and three dice.
 type Step = (u8, u8, u8, u8);
@@ -139,6 +139,7 @@ impl World {
                     self.member(slot)
                 };
                 let offset = OffsetToCommit {
+                    topic_id: TopicId::ZERO,
                     topic: TOPICS[usize::from(b) % 3].into(),
                     partition: i32::from(c % 2),
                     offset: now_ms,
@@ -154,7 +155,10 @@ impl World {
                 self.shard.delete_offsets(DeleteOffsetsRequest { group_id, partitions }, token)
             }
             76..=77 => self.shard.delete_groups(vec![group_id, "none".into()], token),
-            _ => self.shard.topics_deleted(&BTreeSet::from([TOPICS[usize::from(b) % 3].to_owned()]), token),
+            _ => {
+                let topic = TOPICS[usize::from(b) % 3].to_owned();
+                self.shard.topics_deleted(&BTreeMap::from([(topic, TopicId::ZERO)]), token)
+            }
         };
         self.take(effects);
     }
