@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::blocking;
 use crate::cleaner_pace::limits_of_one;
 use crate::context::Context;
+use crate::milliseconds::milliseconds;
 use crate::partition::{Partition, PartitionError};
 
 /// How often free space is asked for.
@@ -46,7 +47,7 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
 }
 
 fn period(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1))
+    milliseconds(ms).max(Duration::from_millis(1))
 }
 
 /// Does `work` again and again. The period is asked for each time, since it may be changed while the broker runs.

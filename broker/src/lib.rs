@@ -20,6 +20,7 @@ pub mod housekeeping;
 pub mod log_dirs;
 pub mod metadata_log;
 pub mod metadata_snapshot;
+pub mod milliseconds;
 pub mod net;
 pub mod node;
 pub mod observed;

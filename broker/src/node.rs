@@ -48,6 +48,7 @@ use crate::follower::Follower;
 use crate::housekeeping;
 use crate::log_dirs::{DataDir, LogDirs, Opening, cluster_id_of};
 use crate::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
+use crate::milliseconds::milliseconds;
 use crate::net::{Listener, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::open_files;
@@ -167,7 +168,7 @@ impl Node {
 
     fn start_cooling(&self) {
         let tier = self.context.config().tier.clone();
-        let period = Duration::from_millis(u64::try_from(tier.task_interval_ms).unwrap_or(1).max(1));
+        let period = milliseconds(tier.task_interval_ms).max(Duration::from_millis(1));
         let (context, shutdown) = (&self.context, &self.shutdown);
         let background = self.background.handle();
         self.tasks.spawn_on(context.cold.clone().run(period, shutdown.clone()), &background);
@@ -284,7 +285,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
 /// Opens the object store, which must answer: a wrong address is better known now than when the disk is full.
 async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> {
     let Some(url) = settings.store_url.as_ref().filter(|_| settings.enabled) else { return Ok(None) };
-    let deadline = Duration::from_millis(u64::try_from(settings.request_timeout_ms).unwrap_or(1).max(1));
+    let deadline = milliseconds(settings.request_timeout_ms).max(Duration::from_millis(1));
     let options = TierOptions {
         cache_bytes_max: u64::try_from(settings.cache_bytes).unwrap_or(0),
         attempt_timeout: deadline,

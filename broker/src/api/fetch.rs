@@ -24,6 +24,7 @@ use crate::api::{Answer, ApiError};
 use crate::blocking;
 use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
+use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
 use crate::partition::{Isolation, Offsets, Partition};
 
@@ -117,7 +118,7 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
         },
         version: header.api_version,
     };
-    let wait = Duration::from_millis(u64::try_from(fetch.max_wait_ms).unwrap_or(0));
+    let wait = milliseconds(fetch.max_wait_ms);
     let forgotten: Vec<PartitionKey> = fetch
         .forgotten_topics_data
         .iter()

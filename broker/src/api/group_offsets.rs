@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use firn_coordinators::error::GroupError;
 use firn_coordinators::requests::{
@@ -30,6 +29,7 @@ use firn_protocol::library::protocol::StrBytes;
 use crate::api::groups::shard_of;
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
+use crate::milliseconds::milliseconds;
 
 /// The first version of OffsetFetch that asks for several groups.
 const SEVERAL_GROUPS_SINCE: i16 = 8;
@@ -88,8 +88,7 @@ pub async fn commit(context: &Arc<Context>, request: Request) -> Result<Answer, 
         offsets: offsets.clone(),
     };
     let shard = shard_of(context, &commit.member.group_id);
-    let patience =
-        Duration::from_millis(u64::try_from(context.config().offsets.commit_timeout_ms).unwrap_or(0));
+    let patience = milliseconds(context.config().offsets.commit_timeout_ms);
     let outcomes = match context
         .groups
         .ask_within(patience, shard, |group, now_ms, token| group.commit_offsets(now_ms, commit, token))

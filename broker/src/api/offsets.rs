@@ -26,6 +26,7 @@ use crate::api::fetch::check_leader_epoch;
 use crate::api::{Answer, ApiError, reply};
 use crate::blocking;
 use crate::context::Context;
+use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
 use crate::partition::{Offsets, Partition, PartitionError};
 
@@ -105,7 +106,7 @@ fn is_known(timestamp: i64, version: i16) -> bool {
 fn patience(context: &Context, list: &ListOffsetsRequest, version: i16) -> Duration {
     let asked = if version >= 10 { i64::from(list.timeout_ms) } else { 0 };
     let ms = if asked > 0 { asked } else { context.config().tier.list_offsets_timeout_ms };
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    milliseconds(ms)
 }
 
 /// Looking a timestamp up reads index and log, so it runs where reads may block.

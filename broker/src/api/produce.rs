@@ -4,7 +4,6 @@
 //! may go on to its next produce request in the meantime.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use firn_model::ids::{TopicId, is_internal_topic};
@@ -27,6 +26,7 @@ use tokio::time::Instant;
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError};
 use crate::context::Context;
+use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
 use crate::partition::{Committed, Partition, PartitionAppend};
 
@@ -40,7 +40,7 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
     let header = request.header.clone();
     let produce: ProduceRequest = request.decode(ApiKey::Produce)?;
     let acks = produce.acks;
-    let deadline = Duration::from_millis(produce.timeout_ms.max(0) as u64);
+    let deadline = milliseconds(produce.timeout_ms);
     let mut topics = Vec::with_capacity(produce.topic_data.len());
     for topic in produce.topic_data {
         let outcomes: Vec<Outcome> = topic

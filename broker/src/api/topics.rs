@@ -26,6 +26,7 @@ use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
 use crate::controller::ProposeError;
+use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
 
 pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
@@ -180,7 +181,7 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
             context.cold.topics_were_deleted();
             // Before the client is told, as a rule. Nobody mistakes them for offsets of a topic of that name later.
             let forgotten = tokio::spawn(forget_topics(context.clone(), topics));
-            let patience = Duration::from_millis(u64::try_from(delete.timeout_ms).unwrap_or(0));
+            let patience = milliseconds(delete.timeout_ms);
             tokio::time::timeout(patience.min(FORGET_PATIENCE), forgotten).await.ok();
             deletions.into_iter().map(deleted_result).collect()
         }

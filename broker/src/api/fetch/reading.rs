@@ -10,6 +10,7 @@ use super::{Bounds, Fetched, Found, Wanted, check_leader_epoch};
 use crate::api::errors::Failure;
 use crate::cold::reads::ColdRead;
 use crate::context::Context;
+use crate::milliseconds::milliseconds;
 use crate::partition::{Offsets, Partition, PartitionError};
 
 /// How long records of the page cache wait for those of the store that the same request asks for.
@@ -91,7 +92,7 @@ pub(super) async fn read_one(
 }
 
 fn patience(context: &Context) -> Duration {
-    Duration::from_millis(u64::try_from(context.config().tier.fetch_max_wait_ms).unwrap_or(0))
+    milliseconds(context.config().tier.fetch_max_wait_ms)
 }
 
 fn begin(
