@@ -196,25 +196,28 @@ fn a_group_resumes_where_it_committed_after_the_broker_was_killed() {
 
 #[test]
 fn apaches_formatter_reads_what_is_committed_and_of_which_topic() {
-    let broker = Broker::start(BrokerOptions::default());
+    let broker = Broker::start(BrokerOptions::default().with("offsets.topic.num.partitions", "1"));
     let address = broker.address();
     apache::create_topic(&address, "news", 1, &[]);
     send(&address, "news", 1..=3);
-    let grouped = ["--from-beginning", "--group", "readers"];
-    apache::console_consumer(&address, "news", 3, &grouped).wait().ok();
+    let consumer = member(&address, "news", &[]);
+    wait_for("all three", DEADLINE, || (values(&[&consumer]) == wanted(1..=3)).then_some(()));
+    consumer.commit();
+    consumer.close(true);
     let described = apache::topics(&address, &["--describe", "--topic", "news"]).ok();
     let id = described.split_whitespace().skip_while(|word| *word != "TopicId:").nth(1).expect("a topic id");
 
     let formatter = "org.apache.kafka.tools.consumer.OffsetsMessageFormatter";
-    let read = ["--from-beginning", "--formatter", formatter];
-    // It shows offsets alone, and counts the records of the group's members as well.
+    // Of a partition, and so without a group of its own, whose records would come between.
+    let read = ["--partition", "0", "--offset", "earliest", "--formatter", formatter];
+    // The formatter shows offsets alone; counted are the records of the group's members as well.
     let shown = |count| apache::console_consumer(&address, "__consumer_offsets", count, &read).wait().ok();
     let line = (2..=5)
         .map(shown)
         .find_map(|lines| lines.lines().find(|line| line.starts_with('{')).map(str::to_owned));
     let record: Value = serde_json::from_str(&line.expect("an offset")).expect("JSON");
     let (key, value) = (&record["key"]["data"], &record["value"]["data"]);
-    assert_eq!((&key["group"], &key["topic"]), (&json!("readers"), &json!("news")), "{record}");
+    assert_eq!((&key["group"], &key["topic"]), (&json!("mygroup"), &json!("news")), "{record}");
     assert_eq!((&value["offset"], &value["topicId"]), (&json!(3), &json!(id)), "{record}");
     finish(broker, Offsets::Dense);
 }
