@@ -14,7 +14,11 @@ const NICENESS: i32 = 10;
 
 /// A runtime on such threads. What still runs there when this is dropped is given up.
 #[derive(Debug)]
-pub struct Background(Option<Runtime>);
+pub struct Background {
+    handle: Handle,
+    /// Until it is dropped.
+    runtime: Option<Runtime>,
+}
 
 impl Background {
     pub fn start() -> io::Result<Background> {
@@ -29,17 +33,17 @@ impl Background {
             })
             .enable_all()
             .build()?;
-        Ok(Background(Some(runtime)))
+        Ok(Background { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    pub fn handle(&self) -> Handle {
-        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             // A runtime may not wait for its threads on a thread of another one.
             runtime.shutdown_background();
         }
@@ -55,7 +59,7 @@ mod tests {
         let background = Background::start().unwrap();
         let niceness = || rustix::process::getpriority_process(None).unwrap();
         let ours = niceness();
-        let theirs = background.0.as_ref().unwrap().block_on(async {
+        let theirs = background.handle().block_on(async {
             let worker = tokio::spawn(async move { niceness() }).await.unwrap();
             (worker, tokio::task::spawn_blocking(niceness).await.unwrap())
         });

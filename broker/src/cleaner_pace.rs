@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::settings::LogSettings;
+use firn_model::pace;
 use firn_storage::cleaner_limits::{CleanerLimits, CleanerPace};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// How long a cleaner sleeps without asking whether the limit has changed, or compaction was stopped.
 const NAP: Duration = Duration::from_millis(50);
-/// The longest that one piece of work is slept off, whatever the limit.
-const TURN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// One for all cleaners of a broker.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ impl SteadyPace {
 impl CleanerPace for SteadyPace {
     fn spend(&self, bytes: u64, stopped: &dyn Fn() -> bool) {
         let limit = self.bytes_per_second();
-        let turn = Duration::try_from_secs_f64(bytes as f64 / limit).unwrap_or(TURN_MAX).min(TURN_MAX);
+        let turn = pace::turn(bytes, limit);
         if turn.is_zero() {
             return;
         }

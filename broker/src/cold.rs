@@ -203,7 +203,8 @@ fn coolers_max(settings: &TierSettings) -> usize {
 }
 
 fn set_pace(tier: &Tier, settings: &TierSettings) {
-    let rate = |value: i64| u64::try_from(value).ok().filter(|_| value < i64::MAX).unwrap_or(u64::MAX);
+    // Kafka's default, the greatest number that there is, stands for no limit.
+    let rate = |value: i64| if value == i64::MAX { f64::INFINITY } else { value as f64 };
     tier.set_pace(rate(settings.copy_bytes_per_second), rate(settings.fetch_bytes_per_second));
 }
 

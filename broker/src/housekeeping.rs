@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::blocking;
 use crate::cleaner_pace::limits_of_one;
 use crate::context::Context;
-use crate::milliseconds::milliseconds;
+use crate::milliseconds::period;
 use crate::partition::{Partition, PartitionError};
 
 /// How often free space is asked for.
@@ -36,18 +36,14 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
     chore(|_| FREE_SPACE_PERIOD, watch_free_space);
     chore(|_| FLUSH_CHECK_PERIOD, flush_by_time);
     chore(|_| REOPEN_PERIOD, |context| context.controller.open_what_is_missing());
-    chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), checkpoint);
-    chore(|log| period(i64::from(log.flush_offset_checkpoint_interval_ms)), count_strays);
+    chore(|log| period(log.flush_offset_checkpoint_interval_ms), checkpoint);
+    chore(|log| period(log.flush_offset_checkpoint_interval_ms), count_strays);
     chore(|log| period(log.retention_check_interval_ms), retain);
     chore(|_| METADATA_CHECK_PERIOD, |context| context.controller.snapshot_if_due());
-    chore(|log| period(i64::from(log.producer_id_expiration_check_interval_ms)), expire_producers);
+    chore(|log| period(log.producer_id_expiration_check_interval_ms), expire_producers);
     if log.cleaner_enable {
         chore(|log| period(log.cleaner_backoff_ms), clean);
     }
-}
-
-fn period(ms: i64) -> Duration {
-    milliseconds(ms).max(Duration::from_millis(1))
 }
 
 /// Does `work` again and again. The period is asked for each time, since it may be changed while the broker runs.

@@ -7,6 +7,11 @@ pub fn milliseconds(count: impl Into<i64>) -> Duration {
     Duration::from_millis(u64::try_from(count.into()).unwrap_or(0))
 }
 
+/// The same for what is done again and again: never without a pause.
+pub fn period(count: impl Into<i64>) -> Duration {
+    milliseconds(count).max(Duration::from_millis(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -16,5 +21,6 @@ mod tests {
         assert_eq!(milliseconds(5), Duration::from_millis(5));
         assert_eq!(milliseconds(-1), Duration::ZERO);
         assert_eq!(milliseconds(i64::MIN), Duration::ZERO);
+        assert_eq!((period(5), period(0)), (milliseconds(5), milliseconds(1)));
     }
 }

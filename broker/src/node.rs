@@ -48,7 +48,7 @@ use crate::follower::Follower;
 use crate::housekeeping;
 use crate::log_dirs::{DataDir, LogDirs, Opening, cluster_id_of};
 use crate::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
-use crate::milliseconds::milliseconds;
+use crate::milliseconds::period;
 use crate::net::{Listener, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::open_files;
@@ -112,7 +112,7 @@ impl Node {
         let settings = config.tier.clone();
         // There, so that the connections to the store are driven by its threads.
         let opening = background.handle().spawn(async move { open_tier(&settings).await });
-        let tier = opening.await.map_err(|error| StartError::Threads(error.into()))??;
+        let tier = blocking::finished(opening).await?;
         Self::serve(config, environment, sockets, tier, background).await
     }
 
@@ -138,7 +138,7 @@ impl Node {
             config.listeners.iter().map(|listener| Arc::from(listener.name.as_str())).collect();
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
-        let handle = background.handle();
+        let handle = background.handle().clone();
         let context = Arc::new(blocking::run(move || open(config, environment, tier, handle)).await?);
         register(&context, &listeners).await?;
         let node = Node {
@@ -168,12 +168,12 @@ impl Node {
 
     fn start_cooling(&self) {
         let tier = self.context.config().tier.clone();
-        let period = milliseconds(tier.task_interval_ms).max(Duration::from_millis(1));
+        let period = period(tier.task_interval_ms);
         let (context, shutdown) = (&self.context, &self.shutdown);
         let background = self.background.handle();
-        self.tasks.spawn_on(context.cold.clone().run(period, shutdown.clone()), &background);
+        self.tasks.spawn_on(context.cold.clone().run(period, shutdown.clone()), background);
         self.tasks.spawn(context.cold.clone().follow_config(shutdown.clone()));
-        self.tasks.spawn_on(remote_deletes::run(context.clone(), period, shutdown.clone()), &background);
+        self.tasks.spawn_on(remote_deletes::run(context.clone(), period, shutdown.clone()), background);
     }
 
     /// Stops within the usual limits.
@@ -285,7 +285,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
 /// Opens the object store, which must answer: a wrong address is better known now than when the disk is full.
 async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> {
     let Some(url) = settings.store_url.as_ref().filter(|_| settings.enabled) else { return Ok(None) };
-    let deadline = milliseconds(settings.request_timeout_ms).max(Duration::from_millis(1));
+    let deadline = period(settings.request_timeout_ms);
     let options = TierOptions {
         cache_bytes_max: u64::try_from(settings.cache_bytes).unwrap_or(0),
         attempt_timeout: deadline,

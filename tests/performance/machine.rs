@@ -5,7 +5,7 @@ use std::process::Command;
 
 use firn_tests::process;
 
-use crate::report;
+use crate::{Plan, report};
 
 fn first_field(path: &str, key: &str) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -104,14 +104,15 @@ pub fn scratch(name: &str) -> PathBuf {
 }
 
 /// Ends the program where a full disk would make nonsense of its figures.
-pub fn require_space() {
+pub fn require_space(plan: &Plan) {
     let directory = report::directory();
     let found = rustix::fs::statvfs(&directory).expect("ask for the free space");
     let free = found.f_bavail * found.f_frsize;
+    let needed = plan.amount(SPACE_BYTES);
     assert!(
-        free >= SPACE_BYTES,
-        "the comparison needs {} GB of free space on the file system of {}, which has {:.1} GB: free some, or set CARGO_TARGET_DIR",
-        SPACE_BYTES / 1_000_000_000,
+        free >= needed,
+        "the comparison needs {:.1} GB of free space on the file system of {}, which has {:.1} GB: free some, or set CARGO_TARGET_DIR",
+        needed as f64 / 1e9,
         directory.display(),
         free as f64 / 1e9
     );

@@ -72,7 +72,7 @@ fn main() {
         assert!(known, "no such section: {wanted}; there are {}", names.join(", "));
     }
     machine::clear_leftovers();
-    machine::require_space();
+    machine::require_space(&plan);
     let memory = machine::OwnMemory::hold();
     let mut report = Report::new(machine::describe(), plan.quick);
     for (name, measure) in SECTIONS {

@@ -77,6 +77,10 @@ impl Minio {
         found
     }
 
+    fn segments(&self) -> impl Iterator<Item = String> {
+        self.objects().into_iter().filter(|name| name.ends_with(".seg"))
+    }
+
     /// Multipart uploads that were neither completed nor aborted.
     pub fn unfinished_uploads(&self) -> usize {
         let uploads = self.work.path().join("drive/.minio.sys/multipart");
@@ -86,8 +90,7 @@ impl Minio {
 
     /// Copies every segment object into `work`, as `<number>-<file name>`.
     pub fn download(&self, work: &Path) {
-        let objects = self.objects().into_iter().filter(|name| name.ends_with(".seg"));
-        let pairs = objects.enumerate().map(|(number, object)| {
+        let pairs = self.segments().enumerate().map(|(number, object)| {
             let file = object.rsplit('/').next().unwrap_or_default();
             let output = work.join(format!("{number:04}-{file}"));
             format!("url = \"{}\"\noutput = \"{}\"\n", self.object_url(&object), output.display())
@@ -98,7 +101,7 @@ impl Minio {
     /// MB/s of reading every segment object once in ranges of 8 MiB, four at a time: what the store gives at best.
     pub fn ranged_read_mb_per_second(&self) -> f64 {
         const RANGE_BYTES: u64 = 8 << 20;
-        let objects: Vec<String> = self.objects().into_iter().filter(|name| name.ends_with(".seg")).collect();
+        let objects: Vec<String> = self.segments().collect();
         let heads: String = objects
             .iter()
             .map(|object| format!("url = \"{}\"\noutput = \"/dev/null\"\n", self.object_url(object)))

@@ -138,8 +138,9 @@ impl Cold {
             let began = Instant::now();
             let outcome = async {
                 let tiered = listed.cold.listed(&partition).await?;
-                let memory = listed.cold.reads.memory.reserve(max_bytes).await;
+                // Before the memory: who waits for its turn keeps none from those who have theirs.
                 let _reader = listed.cold.reads.readers.acquire().await;
+                let memory = listed.cold.reads.memory.reserve(max_bytes).await;
                 let records = tiered.read(from, memory.bytes(), at_least_one).await?;
                 Ok(memory.hold(records))
             };

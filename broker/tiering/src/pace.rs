@@ -3,16 +3,12 @@
 //! Kafka measures the average of some seconds and holds everything back once it is exceeded. Here every piece has its
 //! turn, so that the flow is even: hot traffic beside it meets neither a burst nor, afterwards, a pause.
 
-use std::time::Duration;
-
+use firn_model::pace;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::metrics::Counter;
-
-/// The longest that one piece keeps the next waiting, whatever the limit: a clock can be told no more.
-const TURN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug)]
 pub(crate) struct Pace {
@@ -22,7 +18,8 @@ pub(crate) struct Pace {
 
 #[derive(Debug)]
 struct Turns {
-    bytes_per_second: u64,
+    /// [`f64::INFINITY`] for no limit.
+    bytes_per_second: f64,
     /// When the next piece may go.
     next: Instant,
 }
@@ -30,12 +27,12 @@ struct Turns {
 impl Pace {
     /// Without a limit.
     pub(crate) fn new() -> Self {
-        let turns = Turns { bytes_per_second: u64::MAX, next: Instant::now() };
+        let turns = Turns { bytes_per_second: f64::INFINITY, next: Instant::now() };
         Self { turns: Mutex::new(turns), changed: Notify::new() }
     }
 
     /// Sets another limit. Whoever waits by the old one goes at once.
-    pub(crate) fn set(&self, bytes_per_second: u64) {
+    pub(crate) fn set(&self, bytes_per_second: f64) {
         let mut turns = self.turns.lock();
         if turns.bytes_per_second != bytes_per_second {
             *turns = Turns { bytes_per_second, next: Instant::now() };
@@ -65,19 +62,16 @@ impl Pace {
 impl Turns {
     /// When `bytes` may go, unless it is now.
     fn turn(&mut self, bytes: u64, now: Instant) -> Option<Instant> {
-        if self.bytes_per_second == u64::MAX {
-            return None;
-        }
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.max(1));
-        let turn = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(TURN_MAX);
         let start = self.next.max(now);
-        self.next = start + turn;
+        self.next = start + pace::turn(bytes, self.bytes_per_second);
         (start > now).then_some(start)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -85,7 +79,7 @@ mod tests {
         let (pace, waited, began) = (Pace::new(), Counter::default(), Instant::now());
         pace.take(u64::MAX, &waited).await;
         assert_eq!((began.elapsed(), pace.is_behind()), (Duration::ZERO, false), "no limit");
-        pace.set(1_000);
+        pace.set(1_000.0);
         for _ in 0..4 {
             pace.take(500, &waited).await;
         }
@@ -106,11 +100,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_by_an_old_limit_goes_when_it_changes() {
         let (pace, waited, began) = (Pace::new(), Counter::default(), Instant::now());
-        pace.set(1);
+        pace.set(1.0);
         pace.take(1 << 40, &waited).await;
         let change = async {
             tokio::task::yield_now().await;
-            pace.set(1 << 30);
+            pace.set(1e9);
         };
         tokio::join!(pace.take(1, &waited), change);
         assert_eq!(began.elapsed(), Duration::ZERO);

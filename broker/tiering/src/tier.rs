@@ -71,9 +71,9 @@ impl Tier {
         }
     }
 
-    /// Bytes a second that may be copied to the store, and read from it for consumers; `u64::MAX` is no limit. What
-    /// is read back to verify a copy, or to compact, counts as neither.
-    pub fn set_pace(&self, copy_bytes_per_second: u64, fetch_bytes_per_second: u64) {
+    /// Bytes a second that may be copied to the store, and read from it for consumers; [`f64::INFINITY`] is no limit.
+    /// What is read back to verify a copy, or to compact, counts as neither.
+    pub fn set_pace(&self, copy_bytes_per_second: f64, fetch_bytes_per_second: f64) {
         self.shared.bucket.copies.set(copy_bytes_per_second);
         self.shared.bucket.cold_reads.set(fetch_bytes_per_second);
     }

@@ -4,5 +4,6 @@ pub mod broker_config;
 pub mod config_definition;
 pub mod config_entry;
 pub mod ids;
+pub mod pace;
 pub mod properties;
 pub mod topic_config;
