@@ -20,6 +20,7 @@ pub(crate) struct To {
     /// Brokers to ask first, comma separated.
     #[arg(
         long,
+        visible_alias = "bootstrap-server",
         global = true,
         env = "FIRN_BOOTSTRAP",
         default_value = "127.0.0.1:9092",
