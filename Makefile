@@ -11,8 +11,11 @@ export FIRN_CACHE
 PORT ?= 9092
 DATA ?= ./firn-data
 SECTIONS ?= all
+SECONDS_EACH ?= 60
+# Crate that a fuzz target belongs to, and the target.
+FUZZ := core/protocol:frame_decoder core/records:batch_validator core/tier:object_footer storage:segment_recovery
 
-.PHONY: help run build test test-crates test-suites bench bench-quick verify fix install-build install-verify install-tests
+.PHONY: help run build test test-crates test-suites bench bench-quick fuzz verify fix install-build install-verify install-fuzz install-tests
 
 help: ## What there is to say
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +44,14 @@ bench-quick: install-tests ## The same with short runs: to see that it works, no
 	$(CARGO) build --release --locked --package firn
 	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --bench performance --locked -- --quick --sections $(SECTIONS)
 
+fuzz: install-build install-fuzz ## Let cargo-fuzz look for new inputs, SECONDS_EACH=60 for each target; `make test` replays the corpora
+	@# The pinned compiler, told to take the flags of a nightly one. What is found lies outside the corpora that are kept.
+	for each in $(FUZZ); do \
+	  target=$${each#*:}; found=$(CURDIR)/target/fuzz/$$target; mkdir -p "$$found"; \
+	  (cd "broker/$${each%%:*}" && RUSTC_BOOTSTRAP=1 $(FIRN_CACHE)/bin/cargo-fuzz-0.13.2 run --target-dir $(CURDIR)/target/fuzz/build "$$target" \
+	    "$$found" "fuzz/corpus/$$target" -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -max_len=1048576); \
+	done
+
 verify: install-build install-verify ## Format, lints, licences, tidiness: what every change must pass; writes nothing
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
@@ -56,6 +67,9 @@ install-build: ## A C compiler, if the machine has none
 
 install-verify:
 	@$(INSTALL) verify
+
+install-fuzz:
+	@$(INSTALL) fuzz
 
 install-tests: ## Apache Kafka, kcat, MinIO and file system tools, into $FIRN_CACHE
 	@$(INSTALL) build clients kafka kafka-old java minio filesystems

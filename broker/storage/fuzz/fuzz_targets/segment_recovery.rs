@@ -1,4 +1,4 @@
-//! Opens partition directories made of any bytes: `cargo +nightly fuzz run segment_recovery`.
+//! Opens partition directories made of any bytes: `make fuzz`.
 #![no_main]
 
 #[path = "../exercise.rs"]

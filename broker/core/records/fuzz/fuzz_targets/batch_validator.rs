@@ -1,4 +1,4 @@
-//! Throws bytes at all that reads a client's records: `cargo +nightly fuzz run batch_validator`.
+//! Throws bytes at all that reads a client's records: `make fuzz`.
 #![no_main]
 
 #[path = "../exercise.rs"]

@@ -1,4 +1,4 @@
-//! Reads footers and names out of any bytes: `cargo +nightly fuzz run object_footer`.
+//! Reads footers and names out of any bytes: `make fuzz`.
 #![no_main]
 
 #[path = "../exercise.rs"]
