@@ -64,8 +64,10 @@ impl LogDirs {
                 node_id: opening.node_id,
                 directory_id: id.to_string(),
             };
-            let options =
-                LogDirOptions { open_files_max: (opening.open_files_max / opening.paths.len()).max(1) };
+            let options = LogDirOptions {
+                open_files_max: (opening.open_files_max / opening.paths.len()).max(1),
+                reserve_bytes: opening.reserve_bytes,
+            };
             let dir = LogDir::open(opening.disk.clone(), path, &identity, options)?;
             let guard = DiskGuard::new(opening.disk.clone(), path.clone(), opening.reserve_bytes);
             dirs.push(Arc::new(DataDir { dir, guard }));

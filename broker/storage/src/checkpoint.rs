@@ -10,7 +10,7 @@ use std::path::Path;
 use firn_model::ids::TopicPartition;
 
 use crate::disk::{Disk, OpenMode, write_all_at};
-use crate::error::{StorageError, failed_to};
+use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::TEMPORARY;
 use crate::open_files::read_file;
 
@@ -34,10 +34,10 @@ pub(crate) fn replace(
     let temporary = directory.join(format!("{name}{TEMPORARY}"));
     let file = disk.open(&temporary, OpenMode::CreateEmpty).map_err(failed_to("create", &temporary))?;
     write_all_at(file.as_ref(), bytes, 0).map_err(failed_to("write", &temporary))?;
-    file.sync_data().map_err(failed_to("sync", &temporary))?;
+    file.sync_data().map_err(failed_to_sync(&temporary))?;
     disk.rename(&temporary, &path).map_err(failed_to("rename to", &path))?;
     if dir_sync == DirSync::Now {
-        disk.sync_dir(directory).map_err(failed_to("sync", directory))?;
+        disk.sync_dir(directory).map_err(failed_to_sync(directory))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::cleaner_limits::CleanerLimits;
 use crate::cold_compaction::ColdSegment;
 use crate::directory::Directory;
 use crate::disk::{DiskFile, OpenMode, write_all_at};
-use crate::error::{StorageError, failed_to};
+use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{CLEANED, INDEX, LOG, TIME_INDEX, TXN_INDEX, segment_file};
 use crate::offset_map::OffsetMap;
 use crate::rewrite::Filter;
@@ -82,6 +82,17 @@ pub(crate) struct CleanedGroup {
     pub(crate) aborted: Vec<AbortedTxn>,
     /// It holds other bytes than what it was made from.
     pub(crate) changed: bool,
+}
+
+impl CleanedGroup {
+    /// What there is beside the log.
+    pub(crate) fn derived(&self) -> Vec<&'static str> {
+        let mut derived = vec![INDEX, TIME_INDEX];
+        if !self.aborted.is_empty() {
+            derived.push(TXN_INDEX);
+        }
+        derived
+    }
 }
 
 /// The newest offset of each dirty key, as far as memory suffices.
@@ -172,8 +183,8 @@ pub(crate) fn group_by_size<T>(
 }
 
 impl CompactionTask {
-    /// Cleans, unless it is stopped. Call it without holding the log's lock. What it leaves behind after an error the next
-    /// open removes.
+    /// Cleans, unless it is stopped. Call it without holding the log's lock. After an error nothing of it stays on the
+    /// disk, which may be full.
     pub fn run(self) -> Result<Compacted, StorageError> {
         let mut keys = DirtyKeys::new(&self);
         self.gather_local(&mut keys)?;
@@ -197,7 +208,13 @@ impl CompactionTask {
         let mut rest = sources.as_slice();
         for count in group_by_size(&sources, self.segment_bytes, extent) {
             let (group, after) = rest.split_at(count);
-            groups.push(self.clean_group(group, keys, true)?);
+            match self.clean_group(group, keys, true) {
+                Ok(cleaned) => groups.push(cleaned),
+                Err(error) => {
+                    groups.iter().for_each(|done| self.remove_cleaned(done.segment.base_offset));
+                    return Err(error);
+                }
+            }
             rest = after;
         }
         Ok(Compacted {
@@ -219,6 +236,18 @@ impl CompactionTask {
             (Some(first), Some(last)) => (first.base_offset, last.end_offset),
             _ => return Err(StorageError::corrupt(&self.partition_path, "an empty group of segments")),
         };
+        let cleaned = self.write_group(group, base_offset, group_end, keys, durable);
+        cleaned.inspect_err(|_| self.remove_cleaned(base_offset))
+    }
+
+    fn write_group(
+        &self,
+        group: &[&Source],
+        base_offset: i64,
+        group_end: i64,
+        keys: &DirtyKeys,
+        durable: bool,
+    ) -> Result<CleanedGroup, StorageError> {
         let filter = Filter {
             now_ms: self.now_ms,
             delete_retention_ms: self.delete_retention_ms,
@@ -317,6 +346,16 @@ impl CompactionTask {
         }
     }
 
+    /// Removes a `.cleaned` segment that will not be swapped in.
+    fn remove_cleaned(&self, base_offset: i64) {
+        let Ok(_in_place) = self.gate.pass(&self.partition_path) else { return };
+        for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+            let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, suffix)));
+            // What is not there needs no removing, and what cannot be removed now the next open removes.
+            self.directory.disk.remove_file(&path).ok();
+        }
+    }
+
     fn create(&self, base_offset: i64, durable: bool) -> Result<Output<'_>, StorageError> {
         let _in_place = self.gate.pass(&self.partition_path)?;
         let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, LOG)));
@@ -379,6 +418,7 @@ impl Output<'_> {
     fn write(&mut self) -> Result<(), StorageError> {
         {
             let _in_place = self.task.gate.pass(&self.task.partition_path)?;
+            self.task.directory.check_room(&self.path, self.buffer.len())?;
             write_all_at(self.file.as_ref(), &self.buffer, self.written)
                 .map_err(failed_to("write", &self.path))?;
         }
@@ -423,6 +463,6 @@ impl Output<'_> {
         if !self.durable {
             return Ok(());
         }
-        file.sync_data().map_err(failed_to("sync", path)).inspect_err(|error| self.task.directory.fail(error))
+        file.sync_data().map_err(failed_to_sync(path)).inspect_err(|error| self.task.directory.fail(error))
     }
 }

@@ -4,16 +4,18 @@
 //! directory synced; the log is renamed to `.log.swap` and the directory synced, which is the commit; the old files are
 //! renamed to `.deleted` and the directory synced; the `.swap` files get their names, the log last, and the directory is
 //! synced again. A crash before the commit leaves the old segments, after it `leftovers` finishes the rest. So a
-//! tombstone never goes before the records it buries: those lie in the same or an older group.
+//! tombstone never goes before the records it buries: those lie in the same or an older group. A shortage before a
+//! group's commit ends the pass there, with the log whole; the directory is held open, so that none can come after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cleaner::{CleanedGroup, Compacted, CompactionTask, Source};
 use crate::cleaner_limits::CleanerLimits;
 use crate::cold_compaction::ColdSegment;
-use crate::error::{StorageError, failed_to};
+use crate::disk::DiskDir;
+use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{
     CLEANED, DELETED, INDEX, LOG, SEGMENT_SUFFIXES, SNAPSHOT, SWAP, TIME_INDEX, TXN_INDEX, segment_file,
 };
@@ -188,57 +190,91 @@ impl PartitionLog {
         self.directory.check()?;
         let mut stats = CompactionStats { bytes_before: done.bytes_before, ..CompactionStats::default() };
         if done.generation != self.generation {
-            for group in &done.groups {
-                for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
-                    let name = segment_file(group.segment.base_offset, suffix);
-                    self.remove_if_there(&format!("{name}{CLEANED}"))?;
-                }
-            }
+            self.discard(&done.groups)?;
             return Ok(stats);
         }
+        let names = match self.directory.disk.open_dir(&self.path) {
+            Ok(names) => names,
+            Err(error) => return Err(self.give_up(&done.groups, failed_to("open", &self.path)(error))),
+        };
         self.generation += 1;
         stats.applied = true;
         // Of the segments that are about to be exchanged the tier has what they were, not what they will be.
         if let Some(first) = done.groups.first() {
             self.tiered_end_offset = self.tiered_end_offset.min(first.segment.base_offset);
         }
-        for group in done.groups {
+        let mut groups = VecDeque::from(done.groups);
+        while let Some(group) = groups.front() {
+            if let Err(error) = self.stage_swap(group, names.as_ref()) {
+                return Err(self.give_up(groups.make_contiguous(), error));
+            }
+            let Some(group) = groups.pop_front() else { break };
             stats.segments_after += 1;
             stats.bytes_after += group.segment.size;
-            stats.segments_before += self.swap_in(group, now_ms).map_err(|error| self.fail(error))?;
+            let swapped = self.swap_in(group, names.as_ref(), now_ms);
+            stats.segments_before += swapped.map_err(|error| self.fail(error))?;
         }
         self.cleaned_offset = done.clean_end_offset;
         self.directory.note_cleaned(&self.topic_partition, self.cleaned_offset)?;
         Ok(stats)
     }
 
-    /// Exchanges one group of segments; says how many old ones went. See the module for the order.
-    fn swap_in(&mut self, group: CleanedGroup, now_ms: i64) -> Result<usize, StorageError> {
+    /// Ends a pass at an error that came before these groups counted for anything.
+    fn give_up(&self, groups: &[CleanedGroup], error: StorageError) -> StorageError {
+        let error = self.fail_unless_short(error);
+        match self.discard(groups) {
+            Ok(()) => error,
+            Err(undo) => self.fail_unless_short(undo),
+        }
+    }
+
+    /// Removes what was written for groups that have not been committed.
+    fn discard(&self, groups: &[CleanedGroup]) -> Result<(), StorageError> {
+        for group in groups {
+            for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+                let name = segment_file(group.segment.base_offset, suffix);
+                self.remove_if_there(&format!("{name}{CLEANED}"))?;
+                self.remove_if_there(&format!("{name}{SWAP}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first half of an exchange: up to the name that commits it.
+    fn stage_swap(&self, group: &CleanedGroup, names: &dyn DiskDir) -> Result<(), StorageError> {
+        for suffix in group.derived() {
+            self.rename_segment_file(group.segment.base_offset, suffix, CLEANED, SWAP)?;
+        }
+        names.sync().map_err(failed_to_sync(&self.path))?;
+        self.rename_segment_file(group.segment.base_offset, LOG, CLEANED, SWAP)
+    }
+
+    /// The second half: the commit, and all that follows from it. Says how many old segments went.
+    fn swap_in(
+        &mut self,
+        group: CleanedGroup,
+        names: &dyn DiskDir,
+        now_ms: i64,
+    ) -> Result<usize, StorageError> {
         let base_offset = group.segment.base_offset;
         let first = self.segments.partition_point(|segment| segment.base_offset < base_offset);
         let after = self.segments.partition_point(|segment| segment.base_offset < group.end_offset);
-        let mut derived = vec![INDEX, TIME_INDEX];
-        if !group.aborted.is_empty() {
-            derived.push(TXN_INDEX);
-        }
-        for suffix in &derived {
-            self.rename_segment_file(base_offset, suffix, CLEANED, SWAP)?;
-        }
-        self.sync_names()?;
-        self.rename_segment_file(base_offset, LOG, CLEANED, SWAP)?;
-        self.sync_names()?;
+        let path = self.path.clone();
+        let sync = || names.sync().map_err(failed_to_sync(&path));
+        sync()?;
         let delete_at = now_ms.saturating_add(self.config.file_delete_delay_ms.max(0));
+        let derived = group.derived();
         let old: Vec<_> = self.segments.splice(first..after, [group.segment]).collect();
         for segment in &old {
             segment.files.close();
             self.doom_replaced(segment.base_offset, segment.base_offset == base_offset, delete_at)?;
         }
-        self.sync_names()?;
+        sync()?;
         for suffix in derived {
             self.rename_segment_file(base_offset, suffix, SWAP, "")?;
         }
         self.rename_segment_file(base_offset, LOG, SWAP, "")?;
-        self.sync_names()?;
+        sync()?;
         Ok(old.len())
     }
 

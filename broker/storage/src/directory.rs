@@ -25,11 +25,13 @@ use crate::open_files::OpenFiles;
 pub struct LogDirOptions {
     /// Segment files held open at most. Files with unsynced writes may exceed it for a while.
     pub open_files_max: usize,
+    /// Bytes of the file system that compaction leaves free.
+    pub reserve_bytes: u64,
 }
 
 impl Default for LogDirOptions {
     fn default() -> Self {
-        Self { open_files_max: 8192 }
+        Self { open_files_max: 8192, reserve_bytes: 0 }
     }
 }
 
@@ -47,6 +49,7 @@ pub(crate) struct Directory {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
     pub(crate) pool: OpenFiles,
+    reserve_bytes: u64,
     checkpoints: Mutex<Checkpoints>,
     failed: OnceLock<String>,
     /// No compaction begins, and those under way end.
@@ -64,6 +67,7 @@ impl Directory {
             pool: OpenFiles::new(Arc::clone(&disk), options.open_files_max),
             disk,
             path: path.to_owned(),
+            reserve_bytes: options.reserve_bytes,
             checkpoints: Mutex::new(checkpoints),
             failed: OnceLock::new(),
             compaction_stopped: AtomicBool::new(false),
@@ -93,6 +97,18 @@ impl Directory {
         }
     }
 
+    /// Refuses bytes that compaction would write into the reserve: retention, deletion and checkpoints, which make
+    /// room, need some themselves.
+    pub(crate) fn check_room(&self, path: &Path, bytes: usize) -> Result<(), StorageError> {
+        match self.disk.space(&self.path) {
+            Ok(space) if space.free < self.reserve_bytes.saturating_add(bytes as u64) => {
+                Err(StorageError::DiskFull { action: "write", path: path.to_owned() })
+            }
+            // Who cannot be asked will say so when it is written to.
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn stop_compaction(&self) {
         self.compaction_stopped.store(true, Ordering::Relaxed);
     }
@@ -116,11 +132,19 @@ impl Directory {
     pub(crate) fn remember(&self, partition: &TopicPartition, recovery_point: i64, log_start_offset: i64) {
         let mut checkpoints = self.checkpoints.lock();
         checkpoints.recovery_points.insert(partition.clone(), recovery_point);
-        if log_start_offset > 0 {
+        // 0 goes without saying, unless it has been said (`keep_log_start`).
+        if log_start_offset > 0 || checkpoints.log_starts.contains_key(partition) {
             checkpoints.log_starts.insert(partition.clone(), log_start_offset);
-        } else {
-            checkpoints.log_starts.remove(partition);
         }
+    }
+
+    /// Has a log start on disk, be it 0, before segments above it leave for the tier: from then on the files do not
+    /// tell where the log starts. Costs nothing once it is there.
+    pub(crate) fn keep_log_start(&self, partition: &TopicPartition, offset: i64) -> Result<(), StorageError> {
+        if self.checkpoints.lock().log_starts.contains_key(partition) {
+            return Ok(());
+        }
+        self.raise_log_start(partition, offset)
     }
 
     /// The end of what was compacted, 0 if nothing was.

@@ -56,12 +56,22 @@ pub trait Disk: Send + Sync + Debug {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// In no particular order.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// A directory, held open: its names can be synced though no further file can be opened.
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>>;
     /// Makes the directory's names durable.
-    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.open_dir(path)?.sync()
+    }
     fn space(&self, path: &Path) -> io::Result<Space>;
     /// Creates and locks the file against other processes; `WouldBlock` when another holds it.
     fn lock_exclusive(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
     fn exists(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// An open directory.
+pub trait DiskDir: Send + Sync + Debug {
+    /// Makes its names durable.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file. Reads and writes name their offset, so that one handle serves many threads.

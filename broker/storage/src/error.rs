@@ -79,6 +79,16 @@ pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl FnOnce(io::Er
     }
 }
 
+/// Gives a failed sync its object. A full disk is no shortage here: what was to be synced may be lost, and a second try
+/// proves nothing. Only the opening of what is to be synced may find too many files open, before anything was tried.
+pub(crate) fn failed_to_sync(path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+    let path = path.to_owned();
+    move |source| match is_out_of_files(&source) {
+        true => StorageError::OutOfFiles { action: "sync", path },
+        false => StorageError::Io { action: "sync", path, source },
+    }
+}
+
 /// Why batches were not appended. Nothing of them is in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {

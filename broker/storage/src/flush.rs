@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use crate::checkpoint::{self, DirSync};
 use crate::directory::Directory;
 use crate::disk::{DiskFile, OpenMode};
-use crate::error::{StorageError, failed_to};
+use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{LEADER_EPOCHS, PARTITION_METADATA, SNAPSHOT, TXN_INDEX, segment_file};
 use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
@@ -73,16 +73,16 @@ impl FlushTask {
                 .map_err(stop_unless_short)?;
         }
         for (path, file) in &self.files {
-            file.sync_data().map_err(failed_to("sync", path)).map_err(stop)?;
+            file.sync_data().map_err(failed_to_sync(path)).map_err(stop)?;
         }
         if self.sync_names {
             disk.sync_dir(&self.partition_path)
-                .map_err(failed_to("sync", &self.partition_path))
+                .map_err(failed_to_sync(&self.partition_path))
                 .map_err(stop_unless_short)?;
         }
         if self.done.created {
             disk.sync_dir(&self.directory.path)
-                .map_err(failed_to("sync", &self.directory.path))
+                .map_err(failed_to_sync(&self.directory.path))
                 .map_err(stop_unless_short)?;
         }
         // Another log of the directory may have failed meanwhile; acknowledging is then no longer ours to allow.

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::disk::{DirEntry, Disk, OpenMode};
-use crate::error::{StorageError, failed_to};
+use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{CLEANED, DELETED, LOG, SEGMENT_SUFFIXES, SWAP, TEMPORARY, parse_segment_file};
 use crate::scan::{HeaderWalk, Step};
 
@@ -80,7 +80,7 @@ fn finish_swaps(
     entries: &[DirEntry],
     committed: &[Swap],
 ) -> Result<(), StorageError> {
-    let sync = || disk.sync_dir(directory).map_err(failed_to("sync", directory));
+    let sync = || disk.sync_dir(directory).map_err(failed_to_sync(directory));
     for entry in entries {
         let Some((offset, suffix)) = parse_segment_file(&entry.name) else { continue };
         // The snapshot at a segment's base is the state before its first batch, which compaction does not change.

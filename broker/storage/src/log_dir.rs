@@ -17,7 +17,7 @@ use firn_model::topic_config::TopicConfig;
 use crate::checkpoint::{self, DirSync};
 use crate::directory::{Checkpoints, Directory, LogDirOptions};
 use crate::disk::{Disk, Lock, OpenMode, Space, write_all_at};
-use crate::error::{StorageError, failed_to};
+use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{
     CLEAN_SHUTDOWN, CLEANER_OFFSETS, DIRECTORY_LOCK, LOG_START_OFFSETS, META_PROPERTIES, PARTITION_METADATA,
     RECOVERY_POINTS, delete_dir, is_delete_dir, is_stray_dir, parse_partition_dir, stray_dir,
@@ -66,7 +66,7 @@ impl LogDir {
         let checkpoints = load_checkpoints(disk.as_ref(), path)?;
         if clean {
             disk.remove_file(&marker).map_err(failed_to("remove", &marker))?;
-            disk.sync_dir(path).map_err(failed_to("sync", path))?;
+            disk.sync_dir(path).map_err(failed_to_sync(path))?;
         }
         let directory = Arc::new(Directory::new(disk, path, options, checkpoints));
         Ok(LogDir { directory, identity, clean, _lock: lock })
@@ -115,7 +115,7 @@ impl LogDir {
             disk.rename(&from, &to).map_err(failed_to("rename", &from))?;
             moved.push(to);
         }
-        disk.sync_dir(self.path()).map_err(failed_to("sync", self.path()))?;
+        disk.sync_dir(self.path()).map_err(failed_to_sync(self.path()))?;
         let names: Vec<_> = strays.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
         self.directory.forget(&names)?;
         Ok(moved)
@@ -213,7 +213,7 @@ impl LogDir {
             doomed.push(to);
         }
         disk.sync_dir(self.path())
-            .map_err(failed_to("sync", self.path()))
+            .map_err(failed_to_sync(self.path()))
             .inspect_err(|error| self.directory.fail(error))?;
         self.directory.forget(&gone)?;
         for path in doomed {
@@ -272,7 +272,7 @@ fn create_durably(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        disk.sync_dir(parent).map_err(failed_to("sync", parent))?;
+        disk.sync_dir(parent).map_err(failed_to_sync(parent))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use crate::disk::{DirEntry, Disk, DiskFile, Lock, OpenMode, Space};
+use crate::disk::{DirEntry, Disk, DiskDir, DiskFile, Lock, OpenMode, Space};
 
 /// Files and directories of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +16,15 @@ pub struct RealDisk;
 
 #[derive(Debug)]
 struct RealFile(File);
+
+#[derive(Debug)]
+struct RealDir(File);
+
+impl DiskDir for RealDir {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
 
 /// The lock lives as long as the file is open.
 #[derive(Debug)]
@@ -81,8 +90,8 @@ impl Disk for RealDisk {
         Ok(entries)
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>> {
+        Ok(Arc::new(RealDir(File::open(path)?)))
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

@@ -133,7 +133,7 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
     if !epochs_known {
         log.rebuild_epochs()?;
     }
-    log.settle(recovery_point, clean)?;
+    log.settle(recovery_point, log_start, clean)?;
     log.load_producers()?;
     log.remember();
     for segment in &log.segments {
@@ -292,7 +292,12 @@ impl PartitionLog {
     }
 
     /// Makes what was found the log's state, and durable.
-    fn settle(&mut self, recovery_point: Option<i64>, clean: bool) -> Result<(), StorageError> {
+    fn settle(
+        &mut self,
+        recovery_point: Option<i64>,
+        log_start: Option<i64>,
+        clean: bool,
+    ) -> Result<(), StorageError> {
         if self.end_offset < self.log_start_offset {
             // The log start is always durable, records perhaps not: what was deleted stays deleted.
             return self.start_empty_at(self.log_start_offset);
@@ -303,19 +308,24 @@ impl PartitionLog {
                 format!("it ends at offset {}, but all below {point} had been synced", self.end_offset),
             ));
         }
-        let first = self.segments.first().map_or(self.log_start_offset, |segment| segment.base_offset);
-        if !self.config.remote_storage_enable {
-            self.log_start_offset = self.log_start_offset.max(first);
+        // What was noted of the start holds though the topic is not tiered any more: what was, is still in the store.
+        if log_start.is_none() && !self.config.remote_storage_enable {
+            self.log_start_offset =
+                self.segments.first().map_or(self.log_start_offset, |segment| segment.base_offset);
         }
         self.epochs.truncate_from_end(self.end_offset);
         self.epochs.truncate_from_start(self.log_start_offset);
-        self.remove_snapshots_above(self.end_offset)?;
         if clean {
+            self.remove_snapshots_above(self.end_offset)?;
             self.flushed_offset = self.end_offset;
             return Ok(());
         }
         self.unsynced.names_changed += 1;
         self.flushed_offset = recovery_point.unwrap_or(0).min(self.end_offset);
+        // A snapshot above may have been kept by the crash, and the index of aborted transactions beside it not: the
+        // batches are read again, and tell both. What lies before the first batch no batch can tell.
+        let first = self.segments.first().map_or(self.end_offset, |segment| segment.base_offset);
+        self.remove_snapshots_above(self.flushed_offset.max(first))?;
         self.sync_recovered()
     }
 

@@ -3,10 +3,12 @@
 //! Order: the log start is raised on disk, the files are renamed to `.deleted`, the directory is synced, and the files
 //! themselves go after `file.delete.delay.ms`. A crash in between leaves segments below the log start, which the next
 //! retention takes, or `.deleted` files, which the next open removes. With a tier, nothing local goes that the owner
-//! has not said to be in the tier, and the log start stays: the records are still the partition's.
+//! has not said to be in the tier, and the log start stays: the records are still the partition's. That it stays is on
+//! disk before the first of them goes, or the next open could not tell them from records that were deleted.
 
-use crate::error::{StorageError, failed_to};
-use crate::file_names::{DELETED, SEGMENT_SUFFIXES, segment_file};
+use crate::disk::OpenMode;
+use crate::error::{StorageError, failed_to, failed_to_sync};
+use crate::file_names::{DELETED, SEGMENT_SUFFIXES, SNAPSHOT, segment_file};
 use crate::partition_log::PartitionLog;
 
 /// What a retention pass took.
@@ -42,6 +44,8 @@ impl PartitionLog {
         if !self.is_tiered() {
             let start = self.segments.get(count).map_or(self.end_offset, |segment| segment.base_offset);
             self.set_log_start_offset(start)?;
+        } else {
+            self.directory.keep_log_start(&self.topic_partition, self.log_start_offset)?;
         }
         retained.bytes = self.segments.iter().take(count).map(|segment| segment.size).sum();
         self.drop_first(count, now_ms).map_err(|error| self.fail_unless_short(error))?;
@@ -99,13 +103,32 @@ impl PartitionLog {
     fn drop_first(&mut self, count: usize, now_ms: i64) -> Result<(), StorageError> {
         self.generation += 1;
         let delete_at = now_ms.saturating_add(self.config.file_delete_delay_ms.max(0));
+        self.sync_producers_before(count)?;
         let dropped: Vec<_> = self.segments.drain(..count).collect();
         for segment in dropped {
             segment.files.close();
             self.doom_files(segment.base_offset, delete_at)?;
             self.snapshots.remove(&segment.base_offset);
+            if self.is_tiered() {
+                // One by one: of names that are synced together a crash may take any, and leave a hole in the log.
+                self.sync_names()?;
+            }
         }
         self.sync_names()
+    }
+
+    /// Without the first segments, what their producers sent last is known only by the snapshot behind them.
+    fn sync_producers_before(&self, count: usize) -> Result<(), StorageError> {
+        let Some(last) = self.segments.get(..count).and_then(<[_]>::last) else { return Ok(()) };
+        if last.synced {
+            return Ok(());
+        }
+        let path = self.path.join(segment_file(self.segment_end(count - 1), SNAPSHOT));
+        match self.directory.disk.open(&path, OpenMode::ReadWrite) {
+            Ok(file) => file.sync_data().map_err(failed_to_sync(&path)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed_to("open", &path)(error)),
+        }
     }
 
     /// Renames a segment's files out of the way, to be removed at `delete_at`.

@@ -7,7 +7,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use crate::disk::{OpenMode, write_all_at};
+use crate::disk::{DiskFile, OpenMode, write_all_at};
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{SNAPSHOT, segment_file};
 use crate::index::Entry;
@@ -90,14 +90,22 @@ impl PartitionLog {
         let segment = Segment::new(self.end_offset, now_ms);
         let file = segment.file(self.home(), Part::Log)?;
         if self.config.preallocate {
-            let path = self.home().log_path(self.end_offset);
-            file.reserve(self.config.segment_bytes.max(0) as u64).map_err(failed_to("reserve", &path))?;
+            self.reserve(file.as_ref());
         }
         segment.files.set_unsynced(true);
         self.segments.push(segment);
         self.unsynced.names_changed += 1;
         self.recent.clear();
         Ok(())
+    }
+
+    /// Reserves the room of a whole segment, if there is so much (`preallocate`). Less will do: the segment's name is
+    /// there, and must not lie in the range of offsets of the segment before it.
+    fn reserve(&self, file: &dyn DiskFile) {
+        let bytes = self.config.segment_bytes.max(0) as u64;
+        if let Err(error) = file.reserve(bytes) {
+            tracing::warn!(log = %self.topic_partition, bytes, %error, "preallocate: a segment begins without its room reserved");
+        }
     }
 
     fn seal_active(&mut self) -> Result<(), StorageError> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::{DirEntry, Disk, DiskFile, Lock, OpenMode, Space};
+use crate::disk::{DirEntry, Disk, DiskDir, DiskFile, Lock, OpenMode, Space};
 
 pub mod file;
 pub mod names;
@@ -52,6 +52,7 @@ pub enum Operation {
     CreateDir,
     RemoveDir,
     SyncDir,
+    Reserve,
 }
 
 /// What goes wrong, and when. Operation numbers count from 1, over the life of the disk.
@@ -71,6 +72,8 @@ pub struct Faults {
     pub sync_lies: bool,
     /// Directory syncs succeed and do nothing.
     pub dir_sync_lies: bool,
+    /// Directory syncs fail with ENOSPC.
+    pub dir_sync_is_full: bool,
 }
 
 /// Called before each operation that changes something, with its number, kind and path.
@@ -194,7 +197,7 @@ impl SimulatedDisk {
         if state.faults.io_error_at == Some(number) && operation != Operation::SyncData {
             return Err(eio());
         }
-        let needs_room = matches!(operation, Operation::Create | Operation::CreateDir);
+        let needs_room = matches!(operation, Operation::Create | Operation::CreateDir | Operation::Reserve);
         if needs_room && state.faults.full_at == Some(number) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -288,6 +291,27 @@ struct SimulatedFile {
     disk: SimulatedDisk,
     inode: u64,
     path: PathBuf,
+}
+
+#[derive(Debug)]
+struct SimulatedDir {
+    disk: SimulatedDisk,
+    inode: u64,
+    path: PathBuf,
+}
+
+impl DiskDir for SimulatedDir {
+    fn sync(&self) -> io::Result<()> {
+        self.disk.begin(Operation::SyncDir, &self.path)?;
+        let mut state = self.disk.state.lock();
+        if state.faults.dir_sync_is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if !state.faults.dir_sync_lies {
+            state.dir_mut(self.inode)?.sync();
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -385,15 +409,10 @@ impl Disk for SimulatedDisk {
         Ok(names.iter().map(entry).collect())
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>> {
         self.take_descriptor()?;
-        self.begin(Operation::SyncDir, path)?;
-        let mut state = self.state.lock();
-        let inode = state.find(path)?;
-        if !state.faults.dir_sync_lies {
-            state.dir_mut(inode)?.sync();
-        }
-        Ok(())
+        let inode = self.state.lock().find(path)?;
+        Ok(Arc::new(SimulatedDir { disk: self.clone(), inode, path: path.to_owned() }))
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {
@@ -472,8 +491,15 @@ impl DiskFile for SimulatedFile {
         Ok(self.disk.state.lock().file_of(self.inode)?.current().len() as u64)
     }
 
-    fn reserve(&self, _len: u64) -> io::Result<()> {
-        Ok(())
+    /// What is reserved takes no room here: it only has to be there.
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.disk.begin(Operation::Reserve, &self.path)?;
+        let mut state = self.disk.state.lock();
+        let grows = len.saturating_sub(state.file_of(self.inode)?.current().len() as u64);
+        match state.faults.capacity_bytes {
+            Some(capacity) if state.used_bytes() + grows > capacity => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 
     fn file(&self) -> Option<&std::fs::File> {

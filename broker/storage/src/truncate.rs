@@ -5,7 +5,7 @@
 //! crash leaves a shorter log and never one with a hole; then the last segment is cut and synced, so that no cut record
 //! can come back behind a new one. At the head, the new log start is on disk before anybody is told of it.
 
-use crate::error::{StorageError, failed_to};
+use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{SEGMENT_SUFFIXES, SNAPSHOT, segment_file};
 use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
@@ -73,7 +73,7 @@ impl PartitionLog {
         let path = home.log_path(base_offset);
         cut_indexes(last, home, cut_at)?;
         log.set_len(located.position).map_err(failed_to("cut", &path))?;
-        log.sync_data().map_err(failed_to("sync", &path))?;
+        log.sync_data().map_err(failed_to_sync(&path))?;
         let largest = last.largest_below(home, located.position)?;
         last.rewind(located.position, largest);
         self.truncate_aborted(base_offset, cut_at)?;
@@ -162,7 +162,7 @@ impl PartitionLog {
 
     /// Makes the partition directory's names durable, now.
     pub(crate) fn sync_names(&mut self) -> Result<(), StorageError> {
-        self.directory.disk.sync_dir(&self.path).map_err(failed_to("sync", &self.path))?;
+        self.directory.disk.sync_dir(&self.path).map_err(failed_to_sync(&self.path))?;
         self.unsynced.names_synced = self.unsynced.names_changed;
         Ok(())
     }

@@ -46,7 +46,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Vec<AbortedTxn> {
             break;
         };
         let rising = entries.last().is_none_or(|last| last.last_offset < last_offset);
-        if i16::from_be_bytes(*version) != VERSION || first_offset > last_offset || !rising {
+        // A marker lies behind the first record: zeros, which a crash may leave for an entry, are none.
+        if i16::from_be_bytes(*version) != VERSION || first_offset >= last_offset || !rising {
             break;
         }
         entries.push(AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset });

@@ -24,7 +24,7 @@ use firn_storage::simulated::{Faults, Operation, PowerCut, SimulatedDisk};
 use parking_lot::Mutex;
 
 use model::Model;
-use workload::{Shared, Workload};
+use workload::{Shape, Shared, Workload};
 
 const STEPS: usize = 45;
 
@@ -46,9 +46,13 @@ fn operations(seed: u64) -> (u64, Vec<Operation>) {
     (first, kinds)
 }
 
+fn shape_of(seed: u64) -> Shape {
+    [Shape::Deleted, Shape::Compacted, Shape::Tiered][(seed % 3) as usize]
+}
+
 fn workload(disk: &SimulatedDisk, seed: u64) -> (Workload, Shared) {
     let model: Shared = Arc::new(Mutex::new(Model::default()));
-    let mut workload = Workload::new(disk.clone(), seed, seed.is_multiple_of(2), Arc::clone(&model));
+    let mut workload = Workload::new(disk.clone(), seed, shape_of(seed), Arc::clone(&model));
     workload.keeps_its_log = true;
     (workload, model)
 }
@@ -75,12 +79,11 @@ fn assert_snapshots_are_whole(disk: &SimulatedDisk, what: &str) {
 
 #[test]
 fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
-    for seed in [3, 4] {
+    for seed in [3, 4, 5] {
         let (first, kinds) = operations(seed);
-        let needing = kinds
-            .iter()
-            .enumerate()
-            .filter(|(_, kind)| matches!(kind, Operation::Write | Operation::Create | Operation::CreateDir));
+        let needing = kinds.iter().enumerate().filter(|(_, kind)| {
+            matches!(kind, Operation::Write | Operation::Create | Operation::CreateDir | Operation::Reserve)
+        });
         for (index, kind) in needing {
             let at = first + index as u64;
             let disk = SimulatedDisk::new();
@@ -103,7 +106,7 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
 
 #[test]
 fn an_io_error_acknowledges_nothing_and_a_failed_sync_is_for_ever() {
-    for seed in [5, 6] {
+    for seed in [6, 7, 8] {
         let (first, kinds) = operations(seed);
         for (index, kind) in kinds.iter().enumerate() {
             let at = first + index as u64;

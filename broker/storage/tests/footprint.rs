@@ -39,7 +39,7 @@ impl Drop for Scratch {
 
 fn open_dir(scratch: &Scratch) -> LogDir {
     let identity = Identity { cluster_id: "c".to_owned(), node_id: 1, directory_id: "d".to_owned() };
-    let options = LogDirOptions { open_files_max: 64 };
+    let options = LogDirOptions { open_files_max: 64, ..LogDirOptions::default() };
     LogDir::open(Arc::new(RealDisk), &scratch.0, &identity, options).unwrap()
 }
 

@@ -18,11 +18,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firn_model::topic_config::TopicConfig;
+use firn_records::builder::{BatchBuilder, BatchOptions, Producer};
 use firn_storage::error::{ReadError, StorageError};
 use firn_storage::log_dir::LogDir;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
-use firn_storage::simulated::SimulatedDisk;
+use firn_storage::simulated::{PowerCut, SimulatedDisk};
 
 use model::{header_of, open_dir, partition, topic_id};
 
@@ -167,4 +168,93 @@ fn a_deleted_log_is_gone_for_its_tasks_and_for_its_namesake() {
     let dir = open_dir(&disk.after_power_cut(firn_storage::simulated::PowerCut::KeepAll));
     let log = dir.open_log(&partition(), topic_id(2), Arc::default(), 0).unwrap();
     assert_eq!(log.end_offset(), 1, "the old log's recovery point is not the namesake's");
+}
+
+/// Without this a broker whose topic is no longer tiered would forget, at its next start, that the store has records.
+#[test]
+fn a_log_that_is_not_tiered_any_more_still_begins_in_the_store() {
+    for clean in [true, false] {
+        let disk = SimulatedDisk::new();
+        let dir = open_dir(&disk);
+        let tiered = TopicConfig {
+            remote_storage_enable: true,
+            local_retention_ms: 0,
+            retention_ms: -1,
+            ..TopicConfig::default()
+        };
+        let mut log = ten_segments(&dir, &tiered);
+        log.set_tiered_end_offset(4);
+        assert_eq!(log.retain(99_000, 10).unwrap().segments, 4);
+        let plain = TopicConfig { remote_storage_enable: false, ..tiered };
+        log.update_config(Arc::new(plain.clone()));
+        assert_eq!(log.retain(99_000, 10).unwrap().segments, 0);
+        if clean {
+            log.close().unwrap();
+            dir.mark_clean_shutdown().unwrap();
+        }
+        drop(dir);
+        let disk = disk.after_power_cut(PowerCut::DropUnsynced);
+        let log = open_dir(&disk).open_log(&partition(), topic_id(1), Arc::new(plain), 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.local_start_offset()), (0, 4), "clean: {clean}");
+    }
+}
+
+#[test]
+fn producers_are_known_after_all_their_records_went_and_the_power_with_them() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let config = TopicConfig { retention_ms: 1_000, ..TopicConfig::default() };
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+    let bytes = workload::batch(1, b"x", 1, Some((7, 0, 0)), false);
+    log.append(&bytes, &header_of(&bytes), 0, AppendOrigin::Client, 1).unwrap();
+    let done = log.flush_task().unwrap().unwrap().run().unwrap();
+    log.flushed(done);
+    assert_eq!(log.retain(1_000_000, 1).unwrap().segments, 1);
+    for cut in [PowerCut::DropUnsynced, PowerCut::KeepAll] {
+        let dir = open_dir(&disk.after_power_cut(cut));
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+        let again = log.append(&bytes, &header_of(&bytes), 0, AppendOrigin::Client, 1).unwrap();
+        assert!(again.duplicate, "{cut:?}: {again:?}");
+    }
+}
+
+/// The snapshot of the producers must not outlive the index of what they aborted.
+#[test]
+fn aborted_transactions_are_known_after_any_power_cut_that_leaves_their_marker() {
+    let config = TopicConfig { segment_bytes: 600, ..TopicConfig::default() };
+    let producer = Producer { id: 7, epoch: 0, base_sequence: 0 };
+    let mut survived = 0;
+    for seed in 0..400 {
+        let disk = SimulatedDisk::new();
+        let dir = open_dir(&disk);
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+        let mut append = |bytes: &[u8], origin| {
+            log.append(bytes, &header_of(bytes), 1, origin, 0).unwrap();
+            if log.end_offset() == 1 {
+                let done = log.flush_task().unwrap().unwrap().run().unwrap();
+                log.flushed(done);
+            }
+        };
+        append(&workload::batch(1, b"x", 1, None, false), AppendOrigin::Client);
+        append(&workload::batch(1, &[b'x'; 100], 1, Some((7, 0, 0)), true), AppendOrigin::Client);
+        append(&abort_marker(producer), AppendOrigin::Coordinator);
+        // Rolls, and so writes a snapshot.
+        append(&workload::batch(1, &[b'x'; 400], 1, None, false), AppendOrigin::Client);
+        let after = disk.after_power_cut(PowerCut::Some { seed });
+        let dir = open_dir(&after);
+        let log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+        if log.end_offset() >= 3 && log.local_start_offset() == 0 {
+            survived += 1;
+            assert_eq!(log.aborted_transactions(0, 3).unwrap().len(), 1, "seed {seed}");
+        }
+    }
+    assert!(survived >= 10, "the marker survived only {survived} cuts");
+}
+
+fn abort_marker(producer: Producer) -> Vec<u8> {
+    let producer = Producer { base_sequence: -1, ..producer };
+    let options = BatchOptions { producer, transactional: true, control: true, ..BatchOptions::default() };
+    let mut builder = BatchBuilder::new(options);
+    builder.push(1, Some(&[0, 0, 0, 0]), Some(&[0, 0, 0, 0, 0, 1]), &[]);
+    builder.build().unwrap().to_vec()
 }

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use firn_storage::disk::{DirEntry, Disk, DiskFile, Lock, OpenMode, Space};
+use firn_storage::disk::{DirEntry, Disk, DiskDir, DiskFile, Lock, OpenMode, Space};
 use firn_storage::simulated::{PowerCut, SimulatedDisk};
 use parking_lot::{Condvar, Mutex};
 
@@ -120,8 +120,8 @@ impl Disk for HeldDisk {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.disk.read_dir(path)
     }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_dir(path)
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>> {
+        self.disk.open_dir(path)
     }
     fn space(&self, path: &Path) -> io::Result<Space> {
         self.disk.space(path)

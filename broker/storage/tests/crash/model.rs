@@ -187,7 +187,9 @@ impl Model {
     fn check_producers(&self, log: &mut PartitionLog) -> Result<(), String> {
         let end = log.end_offset();
         for (id, last) in &self.producers {
-            if last.last_offset >= end || last.base_offset < log.local_start_offset() {
+            // What retention or the tier took is remembered; what was never durable, and is gone, need not be.
+            let never_durable = last.last_offset >= self.end_min;
+            if last.last_offset >= end || (last.base_offset < log.local_start_offset() && never_durable) {
                 continue;
             }
             let headers = header_of(&last.bytes);

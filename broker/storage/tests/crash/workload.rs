@@ -71,16 +71,32 @@ pub struct Workload {
     random: Seeded,
     now_ms: i64,
     sequences: [i32; 3],
+    shape: Shape,
     config: TopicConfig,
     /// Compactions that changed the log.
     pub compactions: u64,
+    /// Segments that left the disk for the tier.
+    pub cooled: usize,
     /// Never deletes the log: under faults nobody could say whether it is gone.
     pub keeps_its_log: bool,
 }
 
+/// What kind of topic the log belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Deleted,
+    Compacted,
+    /// Tiered from the start, and no more, and again, as restarts will have it.
+    Tiered,
+}
+
 /// Small enough that every mechanism is met often.
-pub fn config(compacted: bool) -> TopicConfig {
+pub fn config(shape: Shape) -> TopicConfig {
+    let compacted = shape == Shape::Compacted;
     TopicConfig {
+        preallocate: shape == Shape::Deleted,
+        remote_storage_enable: shape == Shape::Tiered,
+        local_retention_ms: 0,
         segment_bytes: 1200,
         index_interval_bytes: 200,
         retention_ms: 2_000,
@@ -93,8 +109,8 @@ pub fn config(compacted: bool) -> TopicConfig {
 }
 
 impl Workload {
-    pub fn new(disk: SimulatedDisk, seed: u64, compacted: bool, model: Shared) -> Self {
-        let config = config(compacted);
+    pub fn new(disk: SimulatedDisk, seed: u64, shape: Shape, model: Shared) -> Self {
+        let config = config(shape);
         *model.lock() = Model { topic_id: 1, config: config.clone(), may_be_gone: true, ..Model::default() };
         let mut workload = Self {
             disk,
@@ -104,8 +120,10 @@ impl Workload {
             random: Seeded(seed * 2 + 1),
             now_ms: 1_000,
             sequences: [0; 3],
+            shape,
             config,
             compactions: 0,
+            cooled: 0,
             keeps_its_log: false,
         };
         workload.open().unwrap_or_else(|error| panic!("the log does not open: {error}"));
@@ -167,7 +185,8 @@ impl Workload {
         self.now_ms += 40;
         match self.random.below(100) {
             0..58 => self.append(),
-            58..75 => self.flush(),
+            58..69 => self.flush(),
+            69..75 => self.flush_beside_appends(),
             75..82 => self.checkpoint(),
             82..86 => self.retain(),
             86..90 => self.delete_records(),
@@ -247,6 +266,18 @@ impl Workload {
         Ok(())
     }
 
+    /// Group commit as it is: while a flush runs, others append, and roll.
+    fn flush_beside_appends(&mut self) -> Result<(), StorageError> {
+        let Some(task) = self.log().flush_task()? else { return self.append() };
+        for _ in 0..1 + self.random.below(4) {
+            self.append()?;
+        }
+        let done = task.run()?;
+        self.log().flushed(done);
+        self.acknowledge();
+        Ok(())
+    }
+
     fn checkpoint(&mut self) -> Result<(), StorageError> {
         if let Some(task) = self.log().checkpoint_task()? {
             let done = task.run()?;
@@ -260,9 +291,27 @@ impl Workload {
     fn retain(&mut self) -> Result<(), StorageError> {
         self.flush()?;
         let (now_ms, limit) = (self.now_ms, self.log().flushed_offset());
-        self.model.lock().start_max = limit;
-        self.log().retain(now_ms, limit)?;
+        if self.config.remote_storage_enable {
+            self.cool()?;
+        } else {
+            self.model.lock().start_max = limit;
+        }
+        let retained = self.log().retain(now_ms, limit)?;
+        if self.config.remote_storage_enable {
+            self.cooled += retained.segments;
+        }
         self.start_moved();
+        Ok(())
+    }
+
+    /// The tier has some more of what is sealed and flushed.
+    fn cool(&mut self) -> Result<(), StorageError> {
+        let flushed = self.log().flushed_offset();
+        let sealed = self.log().sealed_segments(0, flushed)?;
+        let count = self.random.below(sealed.len() as u64 + 1) as usize;
+        if let Some(last) = sealed.get(..count).and_then(<[_]>::last) {
+            self.log().set_tiered_end_offset(last.last_offset + 1);
+        }
         Ok(())
     }
 
@@ -341,6 +390,10 @@ impl Workload {
         }
         self.log = None;
         self.dir = None;
+        if self.shape == Shape::Tiered {
+            self.config.remote_storage_enable = self.random.below(2) == 0;
+            self.model.lock().config = self.config.clone();
+        }
         self.open()?;
         // Recovery makes durable what it finds.
         self.acknowledge();
