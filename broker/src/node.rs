@@ -78,6 +78,10 @@ pub enum StartError {
         "{count} topics have remote.storage.enable=true, '{first}' among them, and this broker is given no object store: set firn.store.url, or with the store switch it off on those topics first"
     )]
     NoStore { first: String, count: usize },
+    #[error(
+        "{count} partitions have records in an object store, {first} among them, and this broker is given none: set firn.store.url to the store that it had"
+    )]
+    ColdWithoutStore { first: String, count: usize },
     #[error("cannot start the threads that work in the background: {0}")]
     Threads(io::Error),
     #[error("cannot listen on {address}: {source}; is another broker running there?")]
@@ -357,6 +361,9 @@ fn open(
         )
     };
     open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
+    if tier.is_none() {
+        refuse_cold_logs(&partitions)?;
+    }
     let cleaner_pace = Arc::new(SteadyPace::new(broker_config.clone()));
     let tier_settings = broker_config.borrow().tier.clone();
     let reads =
@@ -397,6 +404,21 @@ fn refuse_tiered_topics(image: &Image) -> Result<(), StartError> {
     match tiered.next() {
         None => Ok(()),
         Some(first) => Err(StartError::NoStore { first: first.name.to_string(), count: 1 + tiered.count() }),
+    }
+}
+
+/// A topic that is tiered no more may still begin in the store.
+fn refuse_cold_logs(partitions: &Partitions) -> Result<(), StartError> {
+    let all = partitions.all();
+    let is_cold = |partition: &&Arc<Partition>| {
+        partition.offsets().is_ok_and(|offsets| offsets.log_start < offsets.local_start)
+    };
+    let mut cold = all.iter().filter(is_cold);
+    match cold.next() {
+        None => Ok(()),
+        Some(first) => {
+            Err(StartError::ColdWithoutStore { first: first.name.to_string(), count: 1 + cold.count() })
+        }
     }
 }
 

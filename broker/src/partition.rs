@@ -125,7 +125,8 @@ impl fmt::Debug for Partition {
 }
 
 impl Partition {
-    /// Takes over `log`, whose whole content is committed: with one replica, what recovery kept is the truth.
+    /// Takes over `log`. With one replica, what recovery kept is the truth: all that is on stable storage is committed.
+    /// The rest, which recovery could not sync for want of room, is flushed first, as if it had just come.
     pub fn lead(
         mut log: PartitionLog,
         leader_epoch: i32,
@@ -134,14 +135,14 @@ impl Partition {
         traffic: TopicTraffic,
     ) -> Arc<Self> {
         log.start_epoch(leader_epoch);
-        Arc::new(Self {
+        let partition = Arc::new(Self {
             name: log.topic_partition().clone(),
             topic_id: log.topic_id(),
             data_dir,
             traffic,
             compaction: Semaphore::new(1),
             state: Mutex::new(State {
-                high_watermark: log.end_offset(),
+                high_watermark: log.flushed_offset(),
                 log: Some(log),
                 config,
                 leader_epoch,
@@ -153,7 +154,9 @@ impl Partition {
                 readers: Vec::new(),
                 next_reader: 0,
             }),
-        })
+        });
+        partition.state.lock().advance();
+        partition
     }
 
     pub fn data_dir(&self) -> &DataDir {
@@ -260,12 +263,14 @@ impl Partition {
         Watch { partition: self.clone(), id }
     }
 
-    /// Flushes, if records have waited for `flush.ms`.
+    /// Flushes, if records have waited for `flush.ms`, or if they should have been flushed before and could not be.
     pub fn flush_if_due(self: &Arc<Self>, now_ms: i64) {
         let mut state = self.state.lock();
         let waited = state.unflushed_since.map_or(0, |since| now_ms.saturating_sub(since));
         if state.unflushed_since.is_some() && waited >= state.config.flush_ms {
             state.flush_due_to = state.log.as_ref().map_or(0, PartitionLog::end_offset);
+        }
+        if state.wants_flush() {
             self.start_flush(&mut state);
         }
     }
@@ -333,7 +338,7 @@ impl Partition {
                     state.advance();
                 }
                 Err(error) if error.is_shortage() => {
-                    tracing::warn!(partition = %self.name, %error, "a flush was not possible; the next append tries again");
+                    tracing::warn!(partition = %self.name, %error, "a flush was not possible; it is tried again");
                     state.refuse_waiting();
                     state.flushing = false;
                     return;
@@ -354,7 +359,7 @@ impl Partition {
             Some(Ok(Some(task))) => return Some(task),
             Some(Ok(None)) | None => state.advance(),
             Some(Err(error)) if error.is_shortage() => {
-                tracing::warn!(partition = %self.name, %error, "cannot flush; the next append tries again");
+                tracing::warn!(partition = %self.name, %error, "cannot flush; it is tried again");
                 state.refuse_waiting();
             }
             Some(Err(error)) => {
@@ -464,3 +469,7 @@ impl Drop for Watch {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;

@@ -126,6 +126,10 @@ async fn a_topic_tiered_no_more_keeps_its_cold_records_or_loses_them_as_it_is_to
     world.cold(0).await;
     world.alter(&[("remote.storage.enable", "false")]).await;
     assert!(bytes(&world.fetch(&[(0, 0)], 1_000).await[0]) > BATCH_BYTES, "they stay readable");
+    let cold = world.offsets(0).local_start;
+    let world = world.start_again("", FaultPlan::NONE).await;
+    assert_eq!((world.offsets(0).log_start, world.offsets(0).local_start), (0, cold));
+    assert!(bytes(&world.fetch(&[(0, 0)], 1_000).await[0]) > BATCH_BYTES, "and after a restart");
 
     world.alter(&[("remote.log.delete.on.disable", "true")]).await;
     wait_until("the log begins where the disk does", || {
@@ -176,7 +180,14 @@ async fn a_start_without_the_store_is_refused_and_costs_no_record() {
     let world = World { ground, faults, node, client, topic_id };
     assert!(bytes(&world.fetch(&[(0, 0)], 10_000).await[0]) > BATCH_BYTES);
     assert_eq!(world.ground.segments().await, objects);
+
+    // Nor may it start once the topic is tiered no more: what was is in the store still.
+    world.alter(&[("remote.storage.enable", "false")]).await;
+    let ground = world.ground.clone();
     world.node.stop().await;
+    let started = start_once_unlocked(&Ground::config(""), ground.environment(), None).await;
+    let refused = started.unwrap_err();
+    assert!(matches!(&refused, StartError::ColdWithoutStore { count: 2, .. }), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
