@@ -55,6 +55,9 @@ struct Dev {
     /// Where the data lie
     #[arg(long, value_name = "DIR", default_value = "firn-data")]
     data: PathBuf,
+    /// Port of /metrics and /healthz, on the loopback address alone [default: --port + 10000]
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
     /// Object store for cold segments: s3://bucket/prefix or file:///path [default: a directory below --data]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -63,8 +66,11 @@ struct Dev {
 #[derive(Debug, Args)]
 struct Serve {
     /// The file, with Kafka's key names
-    #[arg(long, short, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "file")]
+    config: Option<PathBuf>,
+    /// The same, as Kafka's own command takes it
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
 }
 
 /// Why a command fails before a broker runs.
@@ -80,6 +86,10 @@ enum CommandError {
     Start(#[from] StartError),
     #[error("--brokers {0}: one broker is all that can run until replication is there")]
     Brokers(u16),
+    #[error("name the broker's configuration file: firn serve --config server.properties")]
+    NoFile,
+    #[error("stopped before the broker was ready")]
+    Interrupted,
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -172,7 +182,7 @@ impl Dev {
             }
         };
         let property = |key: &str, value: String| (key.to_owned(), value);
-        Ok(BTreeMap::from([
+        let mut properties = BTreeMap::from([
             property("node.id", "0".to_owned()),
             property("listeners", format!("PLAINTEXT://127.0.0.1:{}", self.port)),
             property("log.dirs", self.data.join("broker-0").display().to_string()),
@@ -180,13 +190,15 @@ impl Dev {
             property("firn.http.host", "127.0.0.1".to_owned()),
             property("offsets.topic.replication.factor", "1".to_owned()),
             property("group.initial.rebalance.delay.ms", "0".to_owned()),
-        ]))
+        ]);
+        properties.extend(self.http_port.map(|port| property("firn.http.port", port.to_string())));
+        Ok(properties)
     }
 }
 
 impl Serve {
     fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
-        let path = &self.config;
+        let path = self.config.as_ref().or(self.file.as_ref()).ok_or(CommandError::NoFile)?;
         let text = std::fs::read_to_string(path)
             .map_err(|source| CommandError::Read { path: path.clone(), source })?;
         properties::parse(&text).map_err(|source| CommandError::Properties { path: path.clone(), source })
@@ -210,12 +222,19 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
     let result = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Runtime)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Runtime)?;
-        let node = Node::start(config, Environment::system()).await?;
+        let mut stop = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        // A store that does not answer may keep the start waiting, and must not keep it from being stopped.
+        let node = tokio::select! {
+            started = Node::start(config, Environment::system()) => started?,
+            () = stop() => return Err(CommandError::Interrupted),
+        };
         announce(&node, dev);
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        stop().await;
         tracing::info!("stopping");
         match node.stop().await {
             Stopped::Cleanly => tracing::info!("stopped cleanly"),
@@ -236,8 +255,14 @@ fn announce(node: &Node, dev: Option<&Dev>) {
     }
     if let (Some(dev), Some(address)) = (dev, addresses.first()) {
         let data = dev.data.display();
+        let firn = std::env::args().next().unwrap_or_else(|| "firn".to_owned());
+        // Commands ask there by default.
+        let bootstrap = match address.ends_with(":9092") {
+            true => String::new(),
+            false => format!(" --bootstrap {address}"),
+        };
         line.push_str(&format!(
-            "; data in {data}. Try: echo hello | firn produce greetings --bootstrap {address}"
+            "; data in {data}; Ctrl-C stops it. Try: echo hello | {firn} produce greetings{bootstrap}"
         ));
     }
     // A closed standard output does not stop a broker.

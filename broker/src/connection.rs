@@ -37,6 +37,8 @@ const STALL_MAX: Duration = Duration::from_secs(5);
 pub enum ConnectionError {
     #[error("frame length {length} is outside 0..={max} (socket.request.max.bytes)")]
     FrameLength { length: i32, max: usize },
+    #[error("the client speaks {0}, and this listener Kafka's protocol in the clear")]
+    Foreign(&'static str),
     #[error(transparent)]
     Request(#[from] ApiError),
     #[error("idle for {0:?} (connections.max.idle.ms)")]

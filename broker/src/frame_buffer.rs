@@ -68,7 +68,10 @@ impl FrameBuffer {
         let max = self.frame_bytes_max;
         match usize::try_from(length) {
             Ok(length) if length <= max => Ok(Some(length)),
-            _ => Err(ConnectionError::FrameLength { length, max }),
+            _ => Err(match foreign(*prefix) {
+                Some(protocol) => ConnectionError::Foreign(protocol),
+                None => ConnectionError::FrameLength { length, max },
+            }),
         }
     }
 
@@ -143,6 +146,16 @@ impl FrameBuffer {
     }
 }
 
+/// The protocol that begins with these four bytes, which as a length would be beyond any limit.
+fn foreign(first: [u8; 4]) -> Option<&'static str> {
+    match &first {
+        // A TLS record of a handshake.
+        [0x16, 0x03, ..] => Some("TLS"),
+        b"GET " | b"POST" | b"HEAD" | b"PUT " => Some("HTTP"),
+        _ => None,
+    }
+}
+
 /// What of a buffer of so many bytes is counted.
 fn counted(bytes: usize) -> usize {
     bytes.saturating_sub(BUFFER_BYTES_FIRST)
@@ -171,6 +184,20 @@ mod tests {
         assert_eq!(room_for(4, Some(100 << 20)), BUFFER_BYTES_TRUSTED);
         assert_eq!(room_for(BUFFER_BYTES_TRUSTED, Some(300 << 10)), 300 << 10);
         assert_eq!(room_for(BUFFER_BYTES_TRUSTED, Some(100 << 20)), 7 * BUFFER_BYTES_TRUSTED);
+    }
+
+    #[test]
+    fn a_client_of_another_protocol_is_told_from_one_that_lies_about_lengths() {
+        for (first, expected) in [
+            (&b"\x16\x03\x01\x02"[..], "the client speaks TLS"),
+            (b"GET / HTTP/1.1", "the client speaks HTTP"),
+            (b"\x7f\xff\xff\xff", "frame length 2147483647"),
+        ] {
+            let mut buffer = FrameBuffer::new(100 << 20, RequestMemory::new(None));
+            buffer.bytes.extend_from_slice(first);
+            let error = buffer.take_frame().unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     /// A buffer of frames of a megabyte, with `arrived` bytes of one of 500,000.

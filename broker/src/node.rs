@@ -86,6 +86,10 @@ pub enum StartError {
     Threads(io::Error),
     #[error("cannot listen on {address}: {source}; is another broker running there?")]
     Listen { address: String, source: io::Error },
+    #[error(
+        "cannot listen on {address} for /metrics and /healthz: {source}; set firn.http.port to a port that is free, or to -1 for none"
+    )]
+    ListenHttp { address: String, source: io::Error },
     #[error("the address {address} cannot be resolved: {source}")]
     Resolve { address: String, source: io::Error },
     #[error(
@@ -274,7 +278,7 @@ async fn bind_doors(settings: Option<&HttpSettings>) -> Result<Option<tokio::net
     let Some(settings) = settings else { return Ok(None) };
     let address = resolve(&settings.host, settings.port)?;
     let bound = http::bind(address).await;
-    Ok(Some(bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?))
+    Ok(Some(bound.map_err(|source| StartError::ListenHttp { address: address.to_string(), source })?))
 }
 
 /// An empty host stands for all addresses of the machine.
@@ -289,6 +293,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
 /// Opens the object store, which must answer: a wrong address is better known now than when the disk is full.
 async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> {
     let Some(url) = settings.store_url.as_ref().filter(|_| settings.enabled) else { return Ok(None) };
+    tracing::info!(store = %url, "asking the object store");
     let deadline = period(settings.request_timeout_ms);
     let options = TierOptions {
         cache_bytes_max: u64::try_from(settings.cache_bytes).unwrap_or(0),

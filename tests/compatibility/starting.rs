@@ -1,5 +1,6 @@
 //! How a person meets the broker: one command, one ready line, a clean stop, and configuration errors that help.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -136,6 +137,69 @@ fn the_old_names_of_server_properties_start_a_broker_and_unknown_keys_are_warned
     java::produce(&address, "t", &[], &[json!({"value": "snow"})]).remove(0).expect("acknowledged");
     assert_eq!(java::read(&address, "t", &[]).len(), 1);
     assert_eq!(broker.stop(DEADLINE), 0);
+}
+
+/// What Kafka 4 ships as `config/server.properties`, key by key, with ports that are free and a directory of its own.
+#[test]
+fn kafkas_own_file_starts_a_broker() {
+    let work = TempDir::new("own-file");
+    let [port, controller] = free_ports();
+    let lines = format!(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=localhost:{controller}\n\
+         listeners=PLAINTEXT://:{port},CONTROLLER://:{controller}\ninter.broker.listener.name=PLAINTEXT\n\
+         advertised.listeners=PLAINTEXT://localhost:{port},CONTROLLER://localhost:{controller}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL\n\
+         num.network.threads=3\nnum.io.threads=8\nsocket.send.buffer.bytes=102400\n\
+         socket.receive.buffer.bytes=102400\nsocket.request.max.bytes=104857600\nlog.dirs={}\n\
+         num.partitions=1\nnum.recovery.threads.per.data.dir=1\noffsets.topic.replication.factor=1\n\
+         share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+         log.retention.hours=168\nlog.segment.bytes=1073741824\nlog.retention.check.interval.ms=300000\n",
+        work.path().join("data").display()
+    );
+    let config = work.path().join("server.properties");
+    std::fs::write(&config, lines).expect("write server.properties");
+    let mut command = Command::new(tools::firn());
+    // As Kafka's own start script takes it: without a flag.
+    command.arg("serve").arg(&config);
+    let mut broker = Process::start("own-file", command, work.path());
+    let address = format!("127.0.0.1:{port}");
+    wait_for("its first answer", DEADLINE, || {
+        broker.assert_running();
+        wire::answers(&address).then_some(())
+    });
+    apache::create_topic(&address, "t", 1, &[]);
+    java::produce(&address, "t", &[], &[json!({"value": "snow"})]).remove(0).expect("acknowledged");
+    assert_eq!(broker.stop(DEADLINE), 0);
+}
+
+#[test]
+fn a_store_that_does_not_answer_keeps_no_start_from_being_stopped() {
+    // Takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let store = silent.local_addr().expect("its address");
+    let work = TempDir::new("silent-store");
+    let [port] = free_ports();
+    let config = work.path().join("server.properties");
+    let lines = format!(
+        "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={}\nfirn.store.url=s3://bucket/firn\n",
+        work.path().join("data").display()
+    );
+    std::fs::write(&config, lines).expect("write server.properties");
+    let mut command = Command::new(tools::firn());
+    command.arg("serve").arg("--config").arg(&config);
+    command.env("AWS_ENDPOINT", format!("http://{store}")).env("AWS_ALLOW_HTTP", "true");
+    command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret").env("AWS_REGION", "here");
+    let mut broker = Process::start("silent-store", command, work.path());
+    wait_for("it asks the store", DEADLINE, || {
+        broker.assert_running();
+        let said = format!("{}{}", broker.stdout(), broker.stderr());
+        said.contains("s3://bucket/firn").then_some(())
+    });
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.wait(Duration::from_secs(10)), 1, "it was never ready");
+    assert!(broker.stderr().contains("before the broker was ready"), "{}", broker.stderr());
 }
 
 #[test]

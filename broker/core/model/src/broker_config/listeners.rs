@@ -60,11 +60,15 @@ pub(crate) fn read(layers: &ConfigLayers) -> Result<Listeners, ConfigError> {
     for listener in &bound {
         only_plaintext(listener, &protocols, &text)?;
     }
-    let advertised = advertised(layers, &bound)?;
+    let advertised = advertised(layers, &bound, &controller_names)?;
     Ok(Listeners { bound, controllers, advertised })
 }
 
-fn advertised(layers: &ConfigLayers, bound: &[Listener]) -> Result<Vec<Listener>, ConfigError> {
+fn advertised(
+    layers: &ConfigLayers,
+    bound: &[Listener],
+    controller_names: &[String],
+) -> Result<Vec<Listener>, ConfigError> {
     let first = bound.first();
     let text = match layers.get("advertised.listeners") {
         Some(text) => Some(text.to_owned()),
@@ -77,7 +81,9 @@ fn advertised(layers: &ConfigLayers, bound: &[Listener]) -> Result<Vec<Listener>
         routable(bound)?;
         return Ok(bound.to_vec());
     };
-    let advertised = parse("advertised.listeners", &text)?;
+    let mut advertised = parse("advertised.listeners", &text)?;
+    // Kafka's own file advertises the controllers' listener, too. No client connects to it.
+    advertised.retain(|listener| !controller_names.contains(&listener.name));
     for listener in &advertised {
         if !bound.iter().any(|other| other.name == listener.name) {
             let reason = format!("{} is not one of the names in listeners", listener.name);

@@ -119,14 +119,15 @@ fn a_file_of_kraft_is_read_when_it_is_this_node_alone() {
         ("controller.quorum.voters", "1@localhost:9093"),
         ("controller.listener.names", "CONTROLLER"),
         ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093"),
-        ("advertised.listeners", "PLAINTEXT://localhost:9092"),
+        ("advertised.listeners", "PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093"),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL"),
         ("log.dirs", "/data"),
     ];
     let parsed = read(&kraft).unwrap();
     assert_eq!((parsed.config.node_id, parsed.config.listeners.len()), (1, 1));
-    assert_eq!(parsed.config.advertised_listeners[0].host, "localhost");
+    let advertised = &parsed.config.advertised_listeners;
+    assert_eq!((advertised.len(), advertised[0].host.as_str()), (1, "localhost"));
     assert!(
         parsed.warnings.iter().any(|warning| warning.contains("9093 is not opened")),
         "{:?}",
