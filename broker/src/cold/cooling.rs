@@ -217,7 +217,8 @@ fn to_upload(
     segment: SealedSegment,
     cleaned_offset: i64,
 ) -> Result<SegmentToUpload, PartitionError> {
-    let is_clean = segment.metadata.last_offset < cleaned_offset;
+    // Of a log that is compacted no more, the last segment that was may be clean in part.
+    let is_clean = segment.metadata.base_offset < cleaned_offset;
     Ok(SegmentToUpload {
         base_offset: segment.metadata.base_offset,
         last_offset: segment.metadata.last_offset,

@@ -1,8 +1,11 @@
 //! Where offsets and timestamps lie, by the indexes that each object carries.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 use firn_model::broker_config::definitions::BATCH_DECOMPRESSED_BYTES_MAX;
-use firn_records::lookup::first_at_or_after;
+use firn_records::batch::BatchHeader;
+use firn_records::lookup::{self, LookupError, TimedOffset, first_at_or_after};
 use firn_tier::footer::SectionKind;
 use firn_tier::lineage::LeaderEpochs;
 use firn_tier::select::Link;
@@ -17,15 +20,8 @@ impl TieredPartition {
         let selection = self.inner.selection();
         for link in selection.chain.iter().filter(|link| link.name.max_timestamp >= timestamp) {
             let log = self.inner.clone().open(*link).await?;
-            let from = log.offset_before_timestamp(timestamp).await?.max(link.from);
-            let mut batch = log.first_batch_from(from).await?;
-            while let Some(found) = batch.filter(|found| found.header.base_offset < link.to) {
-                if found.header.max_timestamp >= timestamp
-                    && let Some(record) = log.record_from_timestamp(&found, timestamp).await?
-                {
-                    return Ok(Some(record));
-                }
-                batch = log.batch_at(found.end()).await?;
+            if let Some(found) = log.offset_for_timestamp(timestamp).await? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -34,10 +30,27 @@ impl TieredPartition {
     /// The greatest timestamp in the tier and the first record that has it, as (offset, timestamp).
     pub async fn max_timestamp(&self) -> Result<Option<(i64, i64)>, ReadError> {
         let selection = self.inner.selection();
-        match selection.chain.iter().map(|link| link.name.max_timestamp).max() {
-            Some(timestamp) if timestamp >= 0 => self.offset_for_timestamp(timestamp).await,
-            _ => Ok(None),
+        let mut links: Vec<Link> =
+            selection.chain.iter().filter(|link| link.name.max_timestamp >= 0).copied().collect();
+        links.sort_by_key(|link| (Reverse(link.name.max_timestamp), link.from));
+        let mut greatest: Option<(i64, i64)> = None;
+        for link in links {
+            let promised = link.name.max_timestamp;
+            if greatest
+                .is_some_and(|(offset, known)| known > promised || known == promised && offset < link.from)
+            {
+                break;
+            }
+            let log = self.inner.clone().open(link).await?;
+            let found = match log.offset_for_timestamp(promised).await? {
+                Some(found) => Some(found),
+                // The record that had it lies where this link does not serve: below the log start, say.
+                None => log.max_timestamp().await?,
+            };
+            let rank = |found: &(i64, i64)| (found.1, Reverse(found.0));
+            greatest = greatest.into_iter().chain(found).max_by_key(rank);
         }
+        Ok(greatest)
     }
 
     /// The leader epochs of the object that serves `offset`, as its uploader knew them: what a new replica, or one
@@ -98,21 +111,60 @@ impl ObjectLog {
         Ok(entry.map_or(base, |(_, relative)| base.saturating_add(relative)))
     }
 
-    /// The first record of a batch that the link serves and that is at least as young as `timestamp`.
-    async fn record_from_timestamp(
+    /// The first record that the link serves and that is at least as young as `timestamp`.
+    async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64)>, ReadError> {
+        let from = self.offset_before_timestamp(timestamp).await?.max(self.link.from);
+        let mut batch = self.first_batch_from(from).await?;
+        while let Some(found) = batch.filter(|found| found.header.base_offset < self.link.to) {
+            if found.header.max_timestamp >= timestamp
+                && let Some(record) = self
+                    .record_of(&found, |header, batch, from, limit| {
+                        first_at_or_after(header, batch, timestamp, from, limit)
+                    })
+                    .await?
+            {
+                return Ok(Some(record));
+            }
+            batch = self.batch_at(found.end()).await?;
+        }
+        Ok(None)
+    }
+
+    /// The greatest timestamp of the records that the link serves, and the first record that has it. Reads all headers.
+    async fn max_timestamp(&self) -> Result<Option<(i64, i64)>, ReadError> {
+        let mut greatest: Option<(i64, i64)> = None;
+        let mut batch = self.first_batch_from(self.link.from).await?;
+        while let Some(found) = batch.filter(|found| found.header.base_offset < self.link.to) {
+            let known = greatest.map_or(-1, |(_, timestamp)| timestamp);
+            if found.header.max_timestamp > known
+                && let Some(record) = self.record_of(&found, lookup::max_timestamp).await?
+                && record.1 > known
+            {
+                greatest = Some(record);
+            }
+            batch = self.batch_at(found.end()).await?;
+        }
+        Ok(greatest)
+    }
+
+    /// The record that `choose` finds among those of a batch from the link's beginning on, if the link serves it.
+    async fn record_of(
         &self,
         found: &FoundBatch,
-        timestamp: i64,
+        choose: impl Fn(&BatchHeader, &[u8], i64, usize) -> Result<Option<TimedOffset>, LookupError>,
     ) -> Result<Option<(i64, i64)>, ReadError> {
-        let corrupt = || ReadError::Corrupt {
+        if found.header.is_control() {
+            return Ok(None);
+        }
+        let batch = self.bytes(found.position..found.end()).await?;
+        let chosen = choose(&found.header, &batch, self.link.from, BATCH_DECOMPRESSED_BYTES_MAX);
+        let chosen = chosen.map_err(|_| ReadError::Corrupt {
             path: self.inner.path_of(&self.link.name).to_string(),
             position: found.position,
-        };
-        let batch = self.bytes(found.position..found.end()).await?;
-        let limit = BATCH_DECOMPRESSED_BYTES_MAX;
-        let first = first_at_or_after(&found.header, &batch, timestamp, self.link.from, limit);
-        let first = first.map_err(|_| corrupt())?.filter(|first| first.offset < self.link.to);
-        Ok(first.map(|first| (first.offset, first.timestamp)))
+        })?;
+        Ok(chosen
+            .filter(|chosen| chosen.offset < self.link.to)
+            .map(|chosen| (chosen.offset, chosen.timestamp)))
     }
 }
 

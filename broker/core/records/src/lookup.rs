@@ -55,14 +55,16 @@ pub fn first_at_or_after(
     })
 }
 
-/// The first of a batch's records with its greatest timestamp; `None` if compaction left no record (KIP-734).
+/// The first record with the greatest timestamp of a batch's records at or after `from_offset`; `None` if there is none
+/// (KIP-734).
 pub fn max_timestamp(
     header: &BatchHeader,
     batch: &[u8],
+    from_offset: i64,
     decompressed_bytes_max: usize,
 ) -> Result<Option<TimedOffset>, LookupError> {
     find(header, batch, decompressed_bytes_max, |found, record| {
-        found.is_none_or(|found| record.timestamp > found.timestamp)
+        record.offset >= from_offset && found.is_none_or(|found| record.timestamp > found.timestamp)
     })
 }
 
@@ -118,7 +120,7 @@ mod tests {
             assert_eq!(first(11, 102), at(102, 20), "records before the log's start do not count");
             assert_eq!(first(26, 104), None);
             assert_eq!(first(31, 0), None);
-            assert_eq!(max_timestamp(&header, &batch, LIMIT).unwrap(), at(101, 30), "the first of equals");
+            assert_eq!(max_timestamp(&header, &batch, 0, LIMIT).unwrap(), at(101, 30), "the first of equals");
         }
     }
 
@@ -126,14 +128,14 @@ mod tests {
     fn the_brokers_time_is_that_of_all_records() {
         let options = BatchOptions { log_append_time: true, ..BatchOptions::default() };
         let (header, batch) = batch(options, &[10, 30, 20]);
-        assert_eq!(max_timestamp(&header, &batch, LIMIT).unwrap(), at(100, 30));
+        assert_eq!(max_timestamp(&header, &batch, 0, LIMIT).unwrap(), at(100, 30));
         assert_eq!(first_at_or_after(&header, &batch, 30, 102, LIMIT).unwrap(), at(102, 30));
     }
 
     #[test]
     fn a_batch_that_is_not_whole_is_an_error() {
         let (header, batch) = batch(BatchOptions::default(), &[10]);
-        assert!(max_timestamp(&header, &batch[..batch.len() - 1], LIMIT).is_err());
-        assert!(max_timestamp(&header, &[], LIMIT).is_err());
+        assert!(max_timestamp(&header, &batch[..batch.len() - 1], 0, LIMIT).is_err());
+        assert!(max_timestamp(&header, &[], 0, LIMIT).is_err());
     }
 }

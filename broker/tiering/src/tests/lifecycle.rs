@@ -13,6 +13,7 @@ use super::fixture::{Segment, epochs, partition, small, view};
 use super::reads::TempDirectory;
 use crate::error::{ReadError, TierError};
 use crate::partition::PartitionView;
+use crate::segment::SegmentToUpload;
 use crate::store::{Store, StoreUrl, StoreVariables};
 use crate::tier::Tier;
 
@@ -99,6 +100,21 @@ async fn deletion_follows_the_log_start() {
     assert!(partition.read(70, 100, true).await.is_ok());
     assert_eq!(partition.delete_all().await.unwrap(), 2);
     assert_eq!(partition.tiered_range(), None);
+}
+
+/// Else local retention would take the copy that was compacted, and a value would come back without its tombstone.
+#[tokio::test]
+async fn what_the_log_has_compacted_in_part_is_safe_only_in_an_object_as_clean() {
+    let tier = Tier::with_store(Store::memory(), small());
+    let partition = partition(&tier);
+    let history = epochs(&[(0, 0)]);
+    let segment = Segment::of(0, 10, 5, 50, Codec::None);
+    partition.upload(segment.to_upload(&history)).await.unwrap();
+    assert_eq!(partition.verified_end(0, 0), 50, "as long as nothing was compacted");
+    assert_eq!(partition.verified_end(0, 25), 0, "its first half has been, on the disk alone");
+    let cleaned = SegmentToUpload { compacted_to: 25, ..segment.to_upload(&history) };
+    partition.upload(cleaned).await.unwrap();
+    assert_eq!(partition.verified_end(0, 25), 50);
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! What is read back is what was written, byte for byte, by any path.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use firn_records::batch::Codec;
+use firn_records::builder::{BatchBuilder, BatchOptions};
 
 use super::fixture::{Segment, epochs, partition, small, timestamp_of, view};
 use crate::error::ReadError;
 use crate::options::TierOptions;
-use crate::partition::TieredPartition;
+use crate::partition::{PartitionView, TieredPartition};
+use crate::segment::SegmentToUpload;
 use crate::store::Store;
 use crate::tier::Tier;
 
@@ -118,6 +120,46 @@ async fn timestamps_lead_to_exact_records() {
         assert_eq!(partition.offset_for_timestamp(0).await.unwrap(), Some((0, timestamp_of(0))));
         assert_eq!(partition.offset_for_timestamp(timestamp_of(420)).await.unwrap(), None);
         assert_eq!(partition.max_timestamp().await.unwrap(), Some((419, timestamp_of(419))));
+    }
+}
+
+/// Ten batches of five records, all of one time but for the first record of each of the first two batches.
+fn early_peaks(base: i64, first: i64, second: i64) -> SegmentToUpload {
+    let mut log = BytesMut::new();
+    for index in 0..10 {
+        let mut builder = BatchBuilder::at_offset(BatchOptions::default(), base + index * 5);
+        for record in 0..5 {
+            let timestamp = match (index, record) {
+                (0, 0) => first,
+                (1, 0) => second,
+                _ => 500,
+            };
+            builder.push(timestamp, None, Some(b"value"), &[]);
+        }
+        log.extend_from_slice(&builder.build().unwrap());
+    }
+    let segment = Segment {
+        base_offset: base,
+        last_offset: base + 49,
+        log: log.freeze(),
+        offset_index: Bytes::new(),
+        time_index: Bytes::new(),
+    };
+    SegmentToUpload { max_timestamp: first.max(second), ..segment.to_upload(&epochs(&[(0, 0)])) }
+}
+
+#[tokio::test]
+async fn the_greatest_timestamp_is_of_a_record_that_is_still_there() {
+    let tier = Tier::with_store(Store::memory(), small());
+    let partition = partition(&tier);
+    partition.upload(early_peaks(0, 900, 700)).await.unwrap();
+    partition.upload(early_peaks(50, 600, 700)).await.unwrap();
+    for (log_start, expected) in
+        [(0, (0, 900)), (1, (5, 700)), (5, (5, 700)), (6, (55, 700)), (56, (56, 500)), (99, (99, 500))]
+    {
+        let view = PartitionView { log_start_offset: log_start, ..view(&epochs(&[(0, 0)])) };
+        partition.follow(view);
+        assert_eq!(partition.max_timestamp().await.unwrap(), Some(expected), "from {log_start} on");
     }
 }
 
