@@ -46,6 +46,10 @@ pub enum ColdError {
         "{reads} reads of cold records are under way, which is the most there may be (remote.log.reader.threads and remote.log.reader.max.pending.tasks)"
     )]
     Busy { reads: usize },
+    #[error(
+        "the store, a directory, has {free} bytes free: with a segment of {bytes} more it would have less than the reserve of {reserve} (firn.disk.reserve.bytes)"
+    )]
+    StoreFull { free: u64, bytes: u64, reserve: u64 },
     #[error("the broker is stopping")]
     Stopping,
     #[error(transparent)]

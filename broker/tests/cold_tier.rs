@@ -14,7 +14,10 @@ use cold_world::{
 use firn::node::StartError;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::protocol::Encodable;
+use firn_storage::disk::Disk;
+use firn_storage::simulated::Faults;
 use firn_tiering::faults::FaultPlan;
+use firn_tiering::store::Store;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::io::AsyncWriteExt;
@@ -188,6 +191,33 @@ async fn a_start_without_the_store_is_refused_and_costs_no_record() {
     let started = start_once_unlocked(&Ground::config(""), ground.environment(), None).await;
     let refused = started.unwrap_err();
     assert!(matches!(&refused, StartError::ColdWithoutStore { count: 2, .. }), "{refused}");
+}
+
+/// The directory of `firn dev` lies beside the logs: copies must leave the room that retention and deletions need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_to_a_directory_keep_out_of_the_reserve() {
+    const RESERVE: u64 = 1 << 20;
+    let directory = std::env::temp_dir().join(format!("firn-cold-room-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let ground = Ground { store: Store::directory(&directory).unwrap(), ..Ground::new() };
+    let outage = FaultPlan { outage: true, ..FaultPlan::NONE };
+    let reserve = format!("firn.disk.reserve.bytes={RESERVE}\n");
+    let world = World::with_topic(ground, &reserve, outage, &[("retention.ms", "-1")]).await;
+    for number in 0..BATCHES {
+        world.produce(0, number).await;
+    }
+    let used = (1u64 << 40) - world.ground.disk.space(std::path::Path::new("/data")).unwrap().free;
+    let capacity_bytes = Some(used + RESERVE + BATCH_BYTES as u64);
+    world.ground.disk.set_faults(Faults { capacity_bytes, ..Faults::default() });
+    world.faults.set_plan(FaultPlan::NONE);
+    // Garbage is looked for in every pass: so there were some in which a copy could have been made.
+    let calls = world.faults.calls().all;
+    wait_until("passes of cooling", || world.faults.calls().all > calls + 5).await;
+    assert_eq!(world.ground.segments().await, Vec::<String>::new());
+    world.ground.disk.set_faults(Faults::default());
+    world.cold(0).await;
+    world.node.stop().await;
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use firn_storage::tier_handover::SealedSegment;
 use firn_tier::retention::{Retention, retained_start};
 use firn_tiering::partition::TieredPartition;
 use firn_tiering::segment::{SegmentSource, SegmentToUpload};
+use firn_tiering::tier::Tier;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
@@ -160,6 +161,7 @@ impl Cold {
             blocking::run(find).await?.map_err(PartitionError::from)?
         };
         for metadata in sealed {
+            self.check_room(metadata.bytes)?;
             let (segment, cleaned_offset) = {
                 let partition = partition.clone();
                 let open = move || {
@@ -184,6 +186,19 @@ impl Cold {
             );
         }
         Ok(())
+    }
+
+    /// A store that is a directory may share a disk with the logs, and those who make room there need some themselves.
+    fn check_room(&self, bytes: u64) -> Result<(), ColdError> {
+        let Some(directory) = self.tier.as_ref().and_then(Tier::directory) else { return Ok(()) };
+        let reserve = u64::try_from(self.broker_config.borrow().log.disk_reserve_bytes).unwrap_or(0);
+        match self.environment.disk.space(directory) {
+            Ok(space) if space.free < reserve.saturating_add(bytes) => {
+                Err(ColdError::StoreFull { free: space.free, bytes, reserve })
+            }
+            // Who cannot be asked will say so when it is written to.
+            _ => Ok(()),
+        }
     }
 
     /// Moves the log start by the topic's retention, and deletes the objects below it.

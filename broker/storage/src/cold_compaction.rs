@@ -233,6 +233,7 @@ impl TieredCompaction {
 impl SegmentCopy {
     /// Adds the next bytes of the log.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.log.directory.check_room(&self.log.path, bytes.len())?;
         write_all_at(self.log.file.as_ref(), bytes, self.bytes)
             .map_err(failed_to("write", &self.log.path))?;
         self.bytes += bytes.len() as u64;

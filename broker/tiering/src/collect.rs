@@ -1,6 +1,7 @@
 //! Deletes what nothing needs: below the log start, superseded, of a lost branch, left behind by uploads.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use firn_model::ids::TopicId;
 use firn_tier::names::{Found, ObjectName, classify, is_partition_folder, topic_folder};
@@ -10,7 +11,8 @@ use object_store::path::Path;
 
 use crate::bucket::Bucket;
 use crate::cache::Piece;
-use crate::error::TierError;
+use crate::error::{Failure, TierError};
+use crate::metrics::Operation;
 use crate::partition::{Inner, Listing, PartitionView, TieredPartition};
 use crate::tier::Tier;
 use crate::traffic::Traffic;
@@ -189,13 +191,14 @@ async fn delete_leftover(
     match (&bucket.store.directory, file_name.contains(STREAM_MARK)) {
         (Some(root), true) => {
             let file = root.join(folder.as_ref()).join(file_name);
-            let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
-            match removed {
-                Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(TierError::LocalRead(std::sync::Arc::new(error)))
-                }
-                _ => Ok(()),
-            }
+            let remove = || {
+                let file = file.clone();
+                local(move || match std::fs::remove_file(file) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                })
+            };
+            Ok(bucket.call(Operation::Delete, &folder.clone().join(file_name), remove).await?)
         }
         _ => Ok(bucket.delete(&folder.clone().join(file_name), topic).await?),
     }
@@ -222,10 +225,24 @@ async fn local_partitions(bucket: &Bucket, folder: &Path) -> Vec<String> {
 /// What a folder of a local directory holds; nothing of any other store.
 async fn local_names(bucket: &Bucket, folder: &Path) -> Vec<String> {
     let Some(root) = &bucket.store.directory else { return Vec::new() };
-    let folder = root.join(folder.as_ref());
-    let read = move || {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    let directory = root.join(folder.as_ref());
+    let list = || {
+        let directory = directory.clone();
+        local(move || {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>())
+        })
     };
-    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    bucket.call(Operation::List, folder, list).await.unwrap_or_default()
+}
+
+/// What only a local directory has, as an attempt of a call: a file system may hang as any store may.
+async fn local<T: Send + 'static>(
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(act).await;
+    let done = done.map_err(|source| object_store::Error::JoinError { source })?;
+    let failed =
+        |error: io::Error| object_store::Error::Generic { store: "directory", source: Box::new(error) };
+    Ok(done.map_err(failed)?)
 }

@@ -71,6 +71,11 @@ impl Tier {
         }
     }
 
+    /// The store's directory, if it is one.
+    pub fn directory(&self) -> Option<&std::path::Path> {
+        self.shared.bucket.store.directory.as_deref()
+    }
+
     /// Bytes a second that may be copied to the store, and read from it for consumers; [`f64::INFINITY`] is no limit.
     /// What is read back to verify a copy, or to compact, counts as neither.
     pub fn set_pace(&self, copy_bytes_per_second: f64, fetch_bytes_per_second: f64) {

@@ -281,8 +281,14 @@ impl Inner {
         }
         .await;
         if outcome.is_err() {
+            let abort = async { upload.abort().await.map_err(Failure::from) };
+            let mut abort = Some(Box::pin(abort));
+            let once = || {
+                let abort = abort.take();
+                async { abort.ok_or(Failure::Timeout)?.await }
+            };
             // What it leaves is a staged file, which collection removes.
-            upload.abort().await.ok();
+            bucket.call(Operation::AbortMultipart, path, once).await.ok();
         }
         outcome
     }
