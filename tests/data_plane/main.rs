@@ -1,4 +1,5 @@
 //! What must hold when machines and people misbehave: power cuts, kills, full disks, hostile bytes, a tier that fails.
+//! And the files that all of it comes to: each is one that Kafka's own tools read.
 
 mod cold;
 mod full_disk;
@@ -7,4 +8,6 @@ mod kill;
 mod ledger;
 mod one_owner;
 mod power_cut;
+mod scribe;
 mod two_writers;
+mod written_files;

@@ -11,7 +11,7 @@ import java.util.List;
 final class Segments {
     private static final int STRANGE_LINES_MAX = 50;
     private static final String[] SOUND = {
-        "Dumping ", "Log starting offset: ", "baseOffset: ", "| offset: ", "offset: ", "timestamp: ", "producerId: "};
+        "Dumping ", "Log starting offset: ", "baseOffset: ", "| offset: ", "offset: ", "timestamp: ", "producerId: ", "version: "};
 
     private Segments() {}
 
@@ -28,6 +28,10 @@ final class Segments {
         ObjectNode result = Peer.JSON.createObjectNode();
         result.put("batches", lines.batches);
         result.put("records", lines.records);
+        result.put("emptied", lines.emptied);
+        result.put("markers", lines.markers);
+        result.put("aborted", lines.aborted);
+        result.put("producers", lines.producers);
         ArrayNode strange = result.putArray("strange");
         lines.strange.forEach(strange::add);
         return result;
@@ -38,6 +42,10 @@ final class Segments {
         private final List<String> strange = new ArrayList<>();
         private long batches;
         private long records;
+        private long emptied;
+        private long markers;
+        private long aborted;
+        private long producers;
 
         @Override
         public synchronized void write(int value) {
@@ -64,8 +72,14 @@ final class Segments {
             }
             if (text.startsWith("baseOffset: ")) {
                 batches++;
+                emptied += text.contains(" count: 0 ") ? 1 : 0;
             } else if (text.startsWith("| offset: ")) {
                 records++;
+                markers += text.contains(" endTxnMarker: ") ? 1 : 0;
+            } else if (text.startsWith("version: ")) {
+                aborted++;
+            } else if (text.startsWith("producerId: ")) {
+                producers++;
             }
             if ((!sound || text.contains("isvalid: false")) && strange.size() < STRANGE_LINES_MAX) {
                 strange.add(text);

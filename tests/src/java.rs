@@ -278,6 +278,10 @@ pub fn wait_for_topics(address: &str, topics: u64, partitions: u64) {
 pub struct SegmentsDump {
     pub batches: u64,
     pub records: u64,
+    pub emptied: u64,
+    pub markers: u64,
+    pub aborted: u64,
+    pub producers: u64,
     pub strange: Vec<String>,
 }
 
@@ -286,9 +290,14 @@ pub fn dump_segments(files: &[std::path::PathBuf]) -> SegmentsDump {
     let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     let found = call(json!({"op": "dump_segments", "files": files}));
     let strange = found["strange"].as_array().expect("lines");
+    let count = |what: &str| found[what].as_u64().expect("a count");
     SegmentsDump {
-        batches: found["batches"].as_u64().expect("a count"),
-        records: found["records"].as_u64().expect("a count"),
+        batches: count("batches"),
+        records: count("records"),
+        emptied: count("emptied"),
+        markers: count("markers"),
+        aborted: count("aborted"),
+        producers: count("producers"),
         strange: strange.iter().map(|line| line.as_str().unwrap_or_default().to_owned()).collect(),
     }
 }

@@ -10,6 +10,14 @@ pub struct Segments {
     pub files: usize,
     pub batches: u64,
     pub records: u64,
+    /// Batches that compaction left without a record.
+    pub emptied: u64,
+    /// Records that end a transaction.
+    pub markers: u64,
+    /// Entries of `.txnindex` files.
+    pub aborted: u64,
+    /// Producers in `.snapshot` files.
+    pub producers: u64,
 }
 
 /// Whether offsets may have holes: compaction leaves them, nothing else does.
@@ -19,7 +27,10 @@ pub enum Offsets {
     Sparse,
 }
 
-/// Every `.log`, `.index`, `.timeindex` and `.snapshot` under a stopped broker's log directory passes the oracle.
+/// The files that the oracle reads.
+const KINDS: [&str; 5] = ["log", "index", "timeindex", "txnindex", "snapshot"];
+
+/// Every file of these kinds under a stopped broker's log directory passes the oracle.
 pub fn assert_valid_directory(data: &Path, offsets: Offsets) -> Segments {
     let mut files = Vec::new();
     collect(data, &mut files);
@@ -39,6 +50,10 @@ pub fn assert_valid(files: &[PathBuf], offsets: Offsets) -> Segments {
         assert!(strange.is_empty(), "DumpLogSegments objects: {strange:#?}");
         total.batches += found.batches;
         total.records += found.records;
+        total.emptied += found.emptied;
+        total.markers += found.markers;
+        total.aborted += found.aborted;
+        total.producers += found.producers;
     }
     total
 }
@@ -63,7 +78,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
             if !path.to_string_lossy().ends_with("-delete") {
                 collect(&path, files);
             }
-        } else if ["log", "index", "timeindex", "snapshot"].iter().any(|kind| has_extension(&path, kind)) {
+        } else if KINDS.iter().any(|kind| has_extension(&path, kind)) {
             files.push(path);
         }
     }

@@ -30,10 +30,8 @@ impl Segment {
         loop {
             match walk.next().map_err(failed_to("read", &path))? {
                 Step::Batch(located) => {
-                    let timestamp = located.header.max_timestamp;
-                    if largest.is_none_or(|known| known.timestamp < timestamp) {
-                        largest = Some(TimestampOffset { timestamp, offset: located.header.last_offset() });
-                    }
+                    let known = largest.unwrap_or(TimestampOffset::none(self.base_offset));
+                    largest = Some(known.or_later(&located.header));
                 }
                 Step::End => return Ok(largest),
                 Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
@@ -56,8 +54,10 @@ impl Segment {
         };
         let offset = self.base_offset + i64::from(last.relative_offset);
         let Some(located) = self.locate(home, offset)? else { return Ok(None) };
-        let agrees = located.header.last_offset() == offset && located.header.max_timestamp == last.timestamp;
-        Ok(agrees.then_some((TimestampOffset { timestamp: last.timestamp, offset }, located.position)))
+        let header = &located.header;
+        let agrees = header.last_offset() == offset && header.max_timestamp == last.timestamp;
+        let entry = TimestampOffset { timestamp: last.timestamp, offset, of_record: true };
+        Ok((agrees && header.record_count > 0).then_some((entry, located.position)))
     }
 
     /// Builds both indexes again from the batches' headers.

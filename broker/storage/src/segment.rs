@@ -31,6 +31,24 @@ impl Home<'_> {
 pub(crate) struct TimestampOffset {
     pub(crate) timestamp: i64,
     pub(crate) offset: i64,
+    /// The batch has records: of one that was emptied only the header still says a time, at which nobody finds a record.
+    pub(crate) of_record: bool,
+}
+
+impl TimestampOffset {
+    /// Of a segment without a timestamp.
+    pub(crate) fn none(base_offset: i64) -> Self {
+        Self { timestamp: -1, offset: base_offset, of_record: false }
+    }
+
+    /// The larger one of what is known and a batch after it. A time of records counts for more than any other.
+    pub(crate) fn or_later(self, header: &BatchHeader) -> Self {
+        let of_record = header.record_count > 0;
+        if (self.of_record, self.timestamp) >= (of_record, header.max_timestamp) {
+            return self;
+        }
+        Self { timestamp: header.max_timestamp, offset: header.last_offset(), of_record }
+    }
 }
 
 /// See the module. `size` and the offsets are the owner's truth; the file may have junk behind after a failed write.
@@ -58,7 +76,7 @@ impl Segment {
     /// An empty segment whose file is created by its first write.
     pub(crate) fn new(base_offset: i64, now_ms: i64) -> Self {
         let segment = Self::of_files(base_offset, 0, 0, 0, now_ms);
-        segment.set_largest(TimestampOffset { timestamp: -1, offset: base_offset });
+        segment.set_largest(TimestampOffset::none(base_offset));
         segment
     }
 
@@ -108,12 +126,12 @@ impl Segment {
         let _already = self.largest.set(largest);
     }
 
-    /// The largest timestamp of the segment, -1 when no record has one.
+    /// The largest timestamp of the segment's records, or of its batches when all were emptied; -1 when none has one.
     pub(crate) fn largest_timestamp(&self, home: Home<'_>) -> Result<TimestampOffset, StorageError> {
         if let Some(known) = self.largest.get() {
             return Ok(*known);
         }
-        let nothing = TimestampOffset { timestamp: -1, offset: self.base_offset };
+        let nothing = TimestampOffset::none(self.base_offset);
         let largest = match self.verified_time_entry(home)? {
             Some((known, _)) => known,
             None => self.largest_below(home, self.size)?.unwrap_or(nothing),
@@ -150,11 +168,8 @@ impl Segment {
         if self.size == 0 {
             self.first_timestamp = OnceLock::from(header.max_timestamp);
         }
-        let largest = match self.largest.get() {
-            Some(known) if known.timestamp >= header.max_timestamp => *known,
-            _ => TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() },
-        };
-        self.largest = OnceLock::from(largest);
+        let known = self.largest.get().copied().unwrap_or(TimestampOffset::none(self.base_offset));
+        self.largest = OnceLock::from(known.or_later(header));
         if self.bytes_since_index > index_interval_bytes {
             if let (Ok(relative_offset), Ok(position)) =
                 (u32::try_from(header.last_offset() - self.base_offset), u32::try_from(self.size))
@@ -169,12 +184,14 @@ impl Segment {
         self.synced = false;
     }
 
-    /// Adds the largest timestamp so far to the time index, unless its last entry says so already.
+    /// Adds the largest timestamp so far to the time index, unless its last entry says so already. No entry is of a batch
+    /// without records: Kafka's tools look for a record of that time.
     pub(crate) fn push_time_entry(&mut self) {
         let Some(largest) = self.largest.get().copied() else { return };
         let Ok(relative_offset) = u32::try_from(largest.offset - self.base_offset) else { return };
         let known = self.times.last_in_memory().map(|entry| entry.timestamp);
-        if largest.timestamp >= 0 && known.is_none_or(|known| known < largest.timestamp) {
+        if largest.of_record && largest.timestamp >= 0 && known.is_none_or(|known| known < largest.timestamp)
+        {
             self.times.push(TimeEntry { timestamp: largest.timestamp, relative_offset });
         }
     }
@@ -259,8 +276,7 @@ impl Segment {
         self.size = position;
         self.bytes_since_index = 0;
         self.first_timestamp = OnceLock::new();
-        self.largest =
-            OnceLock::from(largest.unwrap_or(TimestampOffset { timestamp: -1, offset: self.base_offset }));
+        self.largest = OnceLock::from(largest.unwrap_or(TimestampOffset::none(self.base_offset)));
         self.index_suspect = AtomicBool::new(false);
         self.synced = false;
     }

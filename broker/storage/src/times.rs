@@ -54,7 +54,7 @@ impl PartitionLog {
             } else {
                 self.largest_above_start(segment)?
             };
-            if let Some(located) = found
+            if let Some(located) = found.filter(|found| found.header.record_count > 0)
                 && largest.is_none_or(|(_, known)| known.header.max_timestamp < located.header.max_timestamp)
             {
                 largest = Some((index, located));
@@ -70,7 +70,9 @@ impl PartitionLog {
         let Some(first) = segment.locate(self.home(), self.log_start_offset)? else { return Ok(None) };
         let mut largest: Option<Located> = None;
         self.walk(segment, first.position, |located| {
-            if largest.is_none_or(|known| known.header.max_timestamp < located.header.max_timestamp) {
+            if located.header.record_count > 0
+                && largest.is_none_or(|known| known.header.max_timestamp < located.header.max_timestamp)
+            {
                 largest = Some(located);
             }
             Ok(None::<()>)

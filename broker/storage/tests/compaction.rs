@@ -204,6 +204,34 @@ fn the_last_batch_of_a_producer_stays_emptied_and_its_retry_is_known_after_a_res
 }
 
 #[test]
+fn the_time_of_an_emptied_batch_is_no_time_of_the_log() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap();
+    let mut late = BatchBuilder::new(BatchOptions {
+        producer: Producer { id: 9, epoch: 0, base_sequence: 0 },
+        ..BatchOptions::default()
+    });
+    late.push(9_000, Some(b"a"), Some(b"1"), &[]);
+    append(&mut log, &late.build().unwrap(), AppendOrigin::Client);
+    append(&mut log, &keyed(&[("a", Some("2"))], Producer::NONE, false), AppendOrigin::Client);
+    fill(&mut log, "f");
+    compact(&mut log, 5_000, 1 << 20).unwrap();
+    assert_eq!(read_all(&log).unwrap()[0].0.record_count, 0);
+    let check = |log: &PartitionLog| {
+        assert_eq!(
+            log.max_timestamp().unwrap().map(|found| (found.offset, found.timestamp)),
+            Some((1, 1_000))
+        );
+        assert_eq!(log.offset_for_timestamp(1_001).unwrap(), None);
+    };
+    check(&log);
+    drop((log, dir));
+    let dir = open_dir(&disk);
+    check(&dir.open_log(&partition(), topic_id(1), Arc::new(config()), 0).unwrap());
+}
+
+#[test]
 fn aborted_records_go_and_markers_and_the_abort_index_stay() {
     let disk = SimulatedDisk::new();
     let dir = open_dir(&disk);
