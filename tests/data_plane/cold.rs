@@ -24,7 +24,7 @@ const TIERED: [&str; 5] = [
     "file.delete.delay.ms=100",
 ];
 
-fn tiered_broker(url: &str) -> BrokerOptions {
+pub fn tiered_broker(url: &str) -> BrokerOptions {
     BrokerOptions { system: System::Firn, ..BrokerOptions::default() }
         .with("firn.store.url", url)
         .with("log.retention.check.interval.ms", "300")
@@ -52,7 +52,7 @@ fn minio_as_the_store() {
     cool_down_and_read_back(options, |work| minio.download(work));
 }
 
-fn object_name(number: usize, object: &Path) -> String {
+pub fn object_name(number: usize, object: &Path) -> String {
     format!("{number:04}-{}", object.file_name().expect("a name").to_string_lossy())
 }
 
@@ -126,7 +126,7 @@ fn local_segments(data: &Path, partition: i32) -> usize {
     entries.flatten().filter(|entry| entry.path().extension().is_some_and(|found| found == "log")).count()
 }
 
-fn objects(directory: &Path, found: &mut Vec<PathBuf>) {
+pub fn objects(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("list the store").flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -139,7 +139,7 @@ fn objects(directory: &Path, found: &mut Vec<PathBuf>) {
 
 /// Cuts the `.log` out of every downloaded object, knowing nothing of the object's footer: the log comes first, and
 /// ends after the batch that holds the last offset in the object's name.
-fn cut_logs(work: &Path) -> Vec<PathBuf> {
+pub fn cut_logs(work: &Path) -> Vec<PathBuf> {
     let mut logs = Vec::new();
     let mut names = Vec::new();
     objects(work, &mut names);

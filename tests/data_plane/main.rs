@@ -2,6 +2,7 @@
 //! And the files that all of it comes to: each is one that Kafka's own tools read.
 
 mod cold;
+mod cold_table;
 mod full_disk;
 mod hostile_input;
 mod kill;
