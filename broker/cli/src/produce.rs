@@ -172,7 +172,7 @@ async fn produce(
     progress: Option<Progress>,
 ) -> Result<u64, Failure> {
     let mut producer = Producer::open(cluster, &job.topic, job.options).await?;
-    let mut bytes = 0;
+    let (mut number, mut bytes) = (0_u64, 0);
     let mut due: Option<Instant> = None;
     loop {
         let waited = async {
@@ -184,9 +184,19 @@ async fn produce(
         tokio::select! {
             line = lines.recv() => {
                 let Some(line) = line else { break };
-                let line = line?;
-                producer.send(&job.record(&line)?).await?;
-                bytes += line.len() as u64 + 1;
+                number += 1;
+                let read = line.map_err(|error| format!("cannot read line {number}: {error}"));
+                let taken = read.and_then(|line| Ok((job.record(&line, number)?, line.len() as u64 + 1)));
+                let (record, length) = match taken {
+                    Ok(taken) => taken,
+                    Err(reason) => {
+                        // The lines before it were good, and are not read again by who mends this one and goes on.
+                        producer.flush().await?;
+                        return Err(job.stopped(&reason, producer.written()).into());
+                    }
+                };
+                producer.send(&record).await?;
+                bytes += length;
                 if let Some(progress) = &progress {
                     progress.at(bytes);
                 }
@@ -203,11 +213,12 @@ async fn produce(
 }
 
 impl Job {
-    fn record(&self, line: &[u8]) -> Result<Outgoing, Failure> {
+    fn record(&self, line: &[u8], number: u64) -> Result<Outgoing, String> {
         let (key, value) = match &self.separator {
             Some(separator) => {
                 let (key, value) = split(line, separator.as_bytes()).ok_or_else(|| {
-                    format!("no key separator {separator:?} in line: {}", String::from_utf8_lossy(line))
+                    let line = String::from_utf8_lossy(line);
+                    format!("line {number} has no key separator {separator:?}: {line}")
                 })?;
                 (Some(Bytes::copy_from_slice(key)), value)
             }
@@ -223,6 +234,13 @@ impl Job {
             value: Some(Bytes::copy_from_slice(value)),
             headers: headers.collect(),
         })
+    }
+
+    /// Why not all was written, and how much was.
+    fn stopped(&self, reason: &str, written: u64) -> String {
+        let records = if written == 1 { "record was" } else { "records were" };
+        let verb = if self.options.acks == 0 { "sent" } else { "written" };
+        format!("{reason} ({written} {records} {verb} before it)")
     }
 }
 
@@ -268,13 +286,17 @@ mod tests {
             partition: Some(2),
             options: options(Acks::All, Compression::Zstd),
         };
-        let record = job.record(b"a::b::c").unwrap();
+        let record = job.record(b"a::b::c", 1).unwrap();
         assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&b"a"[..]), Some(&b"b::c"[..])));
         assert_eq!(record.headers, [("source".to_owned(), Some(Bytes::from_static(b"test")))]);
-        let refused = job.record(b"a:b").unwrap_err().to_string();
-        assert_eq!(refused, "no key separator \"::\" in line: a:b");
+        let refused = job.record(b"a:b", 3).unwrap_err();
+        assert_eq!(refused, "line 3 has no key separator \"::\": a:b");
+        assert_eq!(
+            job.stopped(&refused, 1),
+            "line 3 has no key separator \"::\": a:b (1 record was written before it)"
+        );
         let keyless = Job { separator: None, ..job };
-        assert_eq!(keyless.record(b"a::b").unwrap().key, None);
+        assert_eq!(keyless.record(b"a::b", 1).unwrap().key, None);
     }
 
     #[test]
