@@ -16,7 +16,7 @@ use firn_client::membership::{Member, MemberOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::command::{Failure, To, cluster};
+use crate::command::{Failure, To, cluster, cluster_with};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -116,13 +116,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
 }
 
 pub(crate) async fn run_console(arguments: ConsoleArguments) -> Result<String, Failure> {
-    let cluster = Arc::new(cluster(&arguments.bootstrap_server));
+    let (address, events) = (arguments.bootstrap_server.clone(), arguments.enable_systest_events);
+    let (job, options) = arguments.job()?;
     let mut printed = 0;
-    let ended = consume(cluster, arguments.job()?, &mut printed).await;
+    let ended = consume(Arc::new(cluster_with(&address, options)), job, &mut printed).await;
     // The last line of Kafka's tool, on standard error as there; where that is closed, nobody reads it.
     writeln!(io::stderr(), "Processed a total of {printed} messages").ok();
     ended?;
-    Ok(String::new())
+    Ok(if events { "shutdown_complete\n".to_owned() } else { String::new() })
 }
 
 async fn consume(cluster: Arc<Cluster>, job: Job, printed: &mut u64) -> Result<End, Failure> {

@@ -1,5 +1,7 @@
 //! `firn produce` and `kafka-console-producer`: one record for each line of standard input, or of a file.
 
+mod console;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
@@ -12,13 +14,15 @@ use firn_client::cluster::Cluster;
 use firn_client::producer::{Outgoing, Producer, ProducerOptions};
 use firn_records::batch::Codec;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::command::{Failure, To, cluster, key_value};
+use crate::command::{Failure, To, cluster, cluster_with, key_value};
 use crate::output::{Output, json};
 use crate::progress::Progress;
 
-/// How long a record may wait for others to share its batch.
+pub use console::ConsoleArguments;
+
+/// How long a record waits for others unless the caller says.
 const LINGER: Duration = Duration::from_millis(20);
 /// Lines read ahead of the broker.
 const LINES_AHEAD: usize = 1024;
@@ -45,34 +49,6 @@ pub struct Arguments {
     /// Write to this partition, whatever the key.
     #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-}
-
-/// Kafka's own tool for producing, with its flags.
-#[derive(Debug, Clone, Args)]
-pub struct ConsoleArguments {
-    /// Brokers to ask first, comma separated.
-    #[arg(long, value_name = "HOST:PORT")]
-    bootstrap_server: String,
-    #[arg(long)]
-    topic: String,
-    /// parse.key=true and key.separator=TEXT, for example; may be repeated.
-    #[arg(long = "property", alias = "reader-property", value_name = "KEY=VALUE", value_parser = property)]
-    properties: Vec<(String, String)>,
-    #[arg(long = "request-required-acks", value_enum, default_value = "all", allow_hyphen_values = true)]
-    acks: Acks,
-    #[arg(long = "compression-codec", value_enum, num_args = 0..=1, default_value = "none", default_missing_value = "gzip")]
-    compression: Compression,
-}
-
-/// As `key_value`, but a separator may be a blank.
-fn property(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, for example parse.key=true")?;
-    match key {
-        "parse.key" if value.parse::<bool>().is_ok() => {}
-        "key.separator" if !value.is_empty() => {}
-        _ => return Err("only parse.key=true|false and key.separator=TEXT are known".to_owned()),
-    }
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +78,12 @@ struct Job {
     headers: Vec<(String, String)>,
     partition: Option<i32>,
     options: ProducerOptions,
+    /// How long a record may wait for others to share its batch.
+    linger: Duration,
+    /// Whether each record is acknowledged before the next one is sent.
+    sync: bool,
+    /// How long to wait for the topic; none: as long as the client tries.
+    max_block: Option<Duration>,
 }
 
 fn options(acks: Acks, compression: Compression) -> ProducerOptions {
@@ -123,8 +105,16 @@ fn options(acks: Acks, compression: Compression) -> ProducerOptions {
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let Arguments { to, topic, file, key_separator, headers, acks, compression, partition } = arguments;
     let separator = key_separator.map(|text| text.replace("\\t", "\t"));
-    let job =
-        Job { topic: topic.clone(), separator, headers, partition, options: options(acks, compression) };
+    let job = Job {
+        topic: topic.clone(),
+        separator,
+        headers,
+        partition,
+        options: options(acks, compression),
+        linger: LINGER,
+        sync: false,
+        max_block: None,
+    };
     let cluster = Arc::new(cluster(&to.bootstrap));
     let written = match file {
         Some(path) => {
@@ -146,22 +136,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
 }
 
 pub(crate) async fn run_console(arguments: ConsoleArguments) -> Result<String, Failure> {
-    let mut parse_key = false;
-    let mut separator = "\t".to_owned();
-    for (key, value) in arguments.properties {
-        match key.as_str() {
-            "parse.key" => parse_key = value == "true",
-            _ => separator = value,
-        }
-    }
-    let job = Job {
-        topic: arguments.topic,
-        separator: Some(separator).filter(|_| parse_key),
-        headers: Vec::new(),
-        partition: None,
-        options: options(arguments.acks, arguments.compression),
-    };
-    produce(Arc::new(cluster(&arguments.bootstrap_server)), job, standard_input(), None).await?;
+    let address = arguments.bootstrap_server.clone();
+    let (job, options) = arguments.job()?;
+    produce(Arc::new(cluster_with(&address, options)), job, standard_input(), None).await?;
     Ok(String::new())
 }
 
@@ -171,7 +148,7 @@ async fn produce(
     mut lines: Lines,
     progress: Option<Progress>,
 ) -> Result<u64, Failure> {
-    let mut producer = Producer::open(cluster, &job.topic, job.options).await?;
+    let mut producer = job.open(cluster).await?;
     let (mut number, mut bytes) = (0_u64, 0);
     let mut due: Option<Instant> = None;
     loop {
@@ -200,7 +177,11 @@ async fn produce(
                 if let Some(progress) = &progress {
                     progress.at(bytes);
                 }
-                due.get_or_insert_with(|| Instant::now() + LINGER);
+                if job.sync {
+                    producer.flush().await?;
+                } else {
+                    due.get_or_insert_with(|| Instant::now() + job.linger);
+                }
             }
             () = waited => {
                 producer.flush().await?;
@@ -213,6 +194,14 @@ async fn produce(
 }
 
 impl Job {
+    async fn open(&self, cluster: Arc<Cluster>) -> Result<Producer, Failure> {
+        let opened = Producer::open(cluster, &self.topic, self.options);
+        let Some(max_block) = self.max_block else { return Ok(opened.await?) };
+        let late =
+            |_| format!("Topic {} not present in metadata after {} ms.", self.topic, max_block.as_millis());
+        Ok(timeout(max_block, opened).await.map_err(late)??)
+    }
+
     fn record(&self, line: &[u8], number: u64) -> Result<Outgoing, String> {
         let (key, value) = match &self.separator {
             Some(separator) => {
@@ -285,6 +274,9 @@ mod tests {
             headers: vec![("source".to_owned(), "test".to_owned())],
             partition: Some(2),
             options: options(Acks::All, Compression::Zstd),
+            linger: LINGER,
+            sync: false,
+            max_block: None,
         };
         let record = job.record(b"a::b::c", 1).unwrap();
         assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&b"a"[..]), Some(&b"b::c"[..])));
@@ -297,12 +289,5 @@ mod tests {
         );
         let keyless = Job { separator: None, ..job };
         assert_eq!(keyless.record(b"a::b", 1).unwrap().key, None);
-    }
-
-    #[test]
-    fn only_known_properties_are_taken() {
-        assert_eq!(property("key.separator= "), Ok(("key.separator".to_owned(), " ".to_owned())));
-        assert!(property("parse.key=maybe").is_err() && property("a=b").is_err());
-        assert!(property("key.separator=").is_err());
     }
 }

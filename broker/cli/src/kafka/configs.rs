@@ -9,8 +9,9 @@ use firn_client::configs::{self, Config, Resource};
 use firn_client::error::Error;
 use firn_client::topics;
 
+use super::client_properties::CommandConfig;
 use super::exceptions::UNKNOWN_TOPIC;
-use crate::command::{Failure, cluster};
+use crate::command::{Failure, cluster_with};
 
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("action").required(true).args(["describe", "alter"]))]
@@ -20,6 +21,8 @@ pub struct Arguments {
     /// Brokers to ask first, comma separated.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
+    #[command(flatten)]
+    client: CommandConfig,
     /// List configs.
     #[arg(long)]
     describe: bool,
@@ -82,7 +85,7 @@ impl Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let cluster = cluster(&arguments.bootstrap_server);
+    let cluster = cluster_with(&arguments.bootstrap_server, arguments.client.options()?);
     let (kind, named) = arguments.resource();
     if arguments.describe {
         return describe(&cluster, kind, named, arguments.all).await;

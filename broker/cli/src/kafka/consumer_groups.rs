@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use firn_client::cluster::Cluster;
-use firn_client::connection::ConnectionOptions;
 use firn_client::error::Error;
 use firn_client::groups::{self, Listed};
 
+use super::client_properties::CommandConfig;
 use super::exceptions::{exception, is_refusal, message};
 use crate::command::{Failure, cluster_with};
 
@@ -32,6 +32,8 @@ pub struct Arguments {
     /// Brokers to ask first, comma separated.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
+    #[command(flatten)]
+    client: CommandConfig,
     /// List all consumer groups.
     #[arg(long)]
     list: bool,
@@ -73,16 +75,18 @@ pub struct Arguments {
     /// Describe more.
     #[arg(long, requires = "describe")]
     verbose: bool,
-    /// How long the cluster may take to answer.
-    #[arg(long, value_name = "MS", default_value = "30000")]
-    timeout: u64,
+    /// How long the cluster may take to answer. [default: 30000]
+    #[arg(long, value_name = "MS")]
+    timeout: Option<u64>,
     #[command(flatten)]
     reset: reset::Move,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let deadline = Duration::from_millis(arguments.timeout);
-    let options = ConnectionOptions { deadline, ..ConnectionOptions::default() };
+    let mut options = arguments.client.options()?;
+    if let Some(timeout) = arguments.timeout {
+        options.deadline = Duration::from_millis(timeout);
+    }
     let cluster = cluster_with(&arguments.bootstrap_server, options);
     match act(&cluster, &arguments).await {
         Err(failure) => match failure.downcast::<Error>() {

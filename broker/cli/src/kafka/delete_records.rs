@@ -8,14 +8,17 @@ use clap::Args;
 use firn_client::topics;
 use serde::Deserialize;
 
+use super::client_properties::CommandConfig;
 use super::exceptions::{exception, is_refusal};
-use crate::command::{Failure, cluster};
+use crate::command::{Failure, cluster_with};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     /// Brokers to ask first, comma separated.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
+    #[command(flatten)]
+    client: CommandConfig,
     /// The offsets: {"partitions": [{"topic": "orders", "partition": 0, "offset": 3}], "version": 1}; -1 for all records.
     #[arg(long, value_name = "FILE")]
     offset_json_file: PathBuf,
@@ -46,7 +49,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let text = std::fs::read_to_string(&path)
         .map_err(|error| format!("Unable to read file {}: {error}", path.display()))?;
     let offsets = parse(&text)?;
-    let cluster = cluster(&arguments.bootstrap_server);
+    let cluster = cluster_with(&arguments.bootstrap_server, arguments.client.options()?);
     let mut said = "Executing records delete operation\nRecords delete operation completed:\n".to_owned();
     for (topic, before) in offsets {
         let ended = match topics::delete_records(&cluster, &topic, &before).await {

@@ -7,14 +7,17 @@ use clap::Args;
 use firn_client::consumer;
 use firn_client::topics;
 
+use super::client_properties::CommandConfig;
 use super::patterns::TopicPattern;
-use crate::command::{Failure, cluster};
+use crate::command::{Failure, cluster_with};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     /// Brokers to ask first, comma separated.
     #[arg(long, alias = "broker-list", value_name = "HOST:PORT")]
     bootstrap_server: String,
+    #[command(flatten)]
+    client: CommandConfig,
     /// A topic, or a regular expression for several; all unless given.
     #[arg(long, conflicts_with = "topic_partitions")]
     topic: Option<String>,
@@ -83,7 +86,7 @@ impl Wanted {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let cluster = cluster(&arguments.bootstrap_server);
+    let cluster = cluster_with(&arguments.bootstrap_server, arguments.client.options()?);
     let everywhere = |topics| Wanted { topics, from: 0, end: i32::MAX };
     let wanted = match (&arguments.topic_partitions, &arguments.topic) {
         (Some(patterns), _) => patterns.split(',').map(Wanted::parse).collect::<Result<Vec<_>, _>>()?,

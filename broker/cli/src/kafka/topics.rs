@@ -9,9 +9,10 @@ use firn_client::configs::{self, Config, Resource};
 use firn_client::error::Error;
 use firn_client::topics::{self, NewTopic, Partition, Topic};
 
+use super::client_properties::CommandConfig;
 use super::exceptions::{TOPIC_EXISTS, message};
 use super::patterns::TopicPattern;
-use crate::command::{Failure, ToldOnOutput, cluster, key_value};
+use crate::command::{Failure, ToldOnOutput, cluster_with, key_value};
 use crate::output::ids;
 
 #[derive(Debug, Clone, Args)]
@@ -27,6 +28,8 @@ pub struct Arguments {
     /// Brokers to ask first, comma separated.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
+    #[command(flatten)]
+    client: CommandConfig,
     /// Create a topic.
     #[arg(long, requires = "topic")]
     create: bool,
@@ -86,7 +89,7 @@ pub struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let cluster = cluster(&arguments.bootstrap_server);
+    let cluster = cluster_with(&arguments.bootstrap_server, arguments.client.options()?);
     act(&cluster, &arguments).await.map_err(|failure| {
         let told = match failure.downcast_ref::<Error>() {
             Some(error) => message(error),
