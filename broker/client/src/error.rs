@@ -1,6 +1,6 @@
 //! What can go wrong between a client and a cluster, shaped by what the caller can do about it.
 
-use firn_protocol::library::error::ResponseError;
+pub use firn_protocol::library::error::ResponseError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,6 +59,19 @@ fn meaning(code: i16) -> Option<&'static str> {
     match ResponseError::try_from_code(code)? {
         ResponseError::UnknownTopicOrPartition => Some("there is no such topic or partition"),
         ResponseError::OffsetOutOfRange => Some("the partition does not hold that offset"),
+        ResponseError::InvalidTopicException => {
+            Some("a topic's name is up to 249 letters, digits, '.', '_' and '-', and not '.' or '..' alone")
+        }
+        ResponseError::GroupIdNotFound => {
+            Some("there is no such group; firn group list shows those that there are")
+        }
+        ResponseError::NonEmptyGroup => Some("the group has members; stop its consumers first"),
+        // Offsets are committed from outside only where nobody is inside.
+        ResponseError::UnknownMemberId => {
+            Some("the group has members, and this client is none of them; stop its consumers first")
+        }
+        ResponseError::GroupSubscribedToTopic => Some("the group reads that topic; stop its consumers first"),
+        ResponseError::InvalidGroupId => Some("a group's name cannot be empty"),
         _ => None,
     }
 }
@@ -69,4 +82,28 @@ pub(crate) fn check(code: i16, message: Option<&str>, what: impl FnOnce() -> Str
         return Ok(());
     }
     Err(Error::Refused { what: what(), code, message: message.map(str::to_owned) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_without_a_message_say_what_to_do() {
+        let told = |what: &str, error: ResponseError| {
+            Error::Refused { what: what.to_owned(), code: error.code(), message: None }.to_string()
+        };
+        assert_eq!(
+            told("delete group readers", ResponseError::NonEmptyGroup),
+            "cannot delete group readers: the group has members; stop its consumers first (NonEmptyGroup)"
+        );
+        assert_eq!(
+            told("describe group readers", ResponseError::GroupIdNotFound),
+            "cannot describe group readers: there is no such group; firn group list shows those that there are (GroupIdNotFound)"
+        );
+        let live = told("reset group readers", ResponseError::UnknownMemberId);
+        assert!(live.contains("stop its consumers first (UnknownMemberId)"), "{live}");
+        let bad = told("describe topic bad topic", ResponseError::InvalidTopicException);
+        assert!(bad.contains("a topic's name is up to 249 letters, digits"), "{bad}");
+    }
 }

@@ -212,9 +212,7 @@ pub async fn delete_offsets(
 pub async fn reset(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<(), Error> {
     let request = commit_request(group, offsets).with_generation_id_or_member_epoch(-1);
     at_coordinator(cluster, group, async |connection| {
-        check_committed(&connection.call(&request).await?, || {
-            format!("reset the offsets of group {group}, which must have no members")
-        })
+        check_committed(&connection.call(&request).await?, || format!("reset the offsets of group {group}"))
     })
     .await
 }
