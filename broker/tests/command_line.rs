@@ -95,3 +95,34 @@ async fn the_lines_before_one_that_cannot_be_taken_are_written() {
     assert_eq!(read, "k1=v1,k2=v2,k1=v1,k2=v2,");
     world.node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_is_moved_says_so_and_what_was_cut() {
+    let world = World::start().await;
+    world.done("produce ours", "a\nb\nc\n").await;
+    let reset = "group reset-offsets readers --topic ours --to-offset 500";
+    let dry = world.run(&format!("{reset} --dry-run"), "").await;
+    assert!(dry.out.starts_with("Dry run: nothing is changed.\nTOPIC "), "{dry:?}");
+    assert!(dry.err.contains("there is no group readers yet; it would be made"), "{dry:?}");
+    let cut =
+        "New offset (500) is higher than latest offset for topic partition ours-0. Value will be set to 3";
+    assert!(dry.err.contains(cut), "{dry:?}");
+    let moved = world.run(reset, "").await;
+    assert!(moved.out.starts_with("Moved group readers:\n"), "{moved:?}");
+    let face = "kafka-consumer-groups --reset-offsets --group readers --topic ours --to-offset 500 --dry-run";
+    let told = world.run(face, "").await;
+    assert!(told.err.contains(cut) && !told.err.contains("no group"), "{told:?}");
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_say_what_to_do() {
+    let world = World::start().await;
+    let told = world.fails("group describe nobody", "").await;
+    assert!(told.contains("there is no such group; firn group list"), "{told}");
+    let told = world.fails("group delete nobody", "").await;
+    assert!(told.contains("there is no such group"), "{told}");
+    let told = world.fails("topic describe bad/topic", "").await;
+    assert!(told.contains("a topic's name is up to 249 letters"), "{told}");
+    world.node.stop().await;
+}

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use clap::{ArgGroup, Args, Subcommand};
 use firn_client::cluster::Cluster;
 use firn_client::consumer::{self, Start};
+use firn_client::error::ResponseError;
 use firn_client::groups::{self, Group, Listed, Offsets};
 use serde::Serialize;
 
 use crate::command::{Failure, To, cluster};
-use crate::output::{Output, json, table};
+use crate::output::{Output, json, table, warn};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -102,10 +103,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
                 _ => Start::Latest,
             };
             let offsets = places(&cluster, &topic, partitions, start).await?;
+            let known = match groups::describe(&cluster, &group).await {
+                Ok(found) => found.state != "Dead",
+                Err(error) if error.is(ResponseError::GroupIdNotFound) => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !known {
+                // A name that is mistyped looks like success, and the readers begin where they did before.
+                let becomes = if dry_run { "would be" } else { "is" };
+                warn(&format!("there is no group {group} yet; it {becomes} made, with these offsets"));
+            }
             if !dry_run {
                 groups::reset(&cluster, &group, &offsets).await?;
             }
-            moved(output, &offsets)
+            let head = match dry_run {
+                true => "Dry run: nothing is changed.\n".to_owned(),
+                false => format!("Moved group {group}:\n"),
+            };
+            moved(output, &head, &offsets)
         }
         Action::Delete { group } => {
             groups::delete(&cluster, &group).await?;
@@ -128,16 +143,50 @@ pub(crate) async fn places(
         true => cluster.route(topic, false).await?.leaders.into_keys().collect(),
         false => partitions,
     };
-    let mut offsets = consumer::offsets(cluster, topic, &partitions, start).await?;
-    if let Start::Offset(_) = start {
-        let first = consumer::offsets(cluster, topic, &partitions, Start::Earliest).await?;
-        let end = consumer::offsets(cluster, topic, &partitions, Start::Latest).await?;
-        for (partition, offset) in &mut offsets {
-            let bound = |of: &BTreeMap<i32, i64>| of.get(partition).copied();
-            *offset = (*offset).min(bound(&end).unwrap_or(i64::MAX)).max(bound(&first).unwrap_or(0));
+    let found = consumer::offsets(cluster, topic, &partitions, start).await?;
+    let offsets = found.into_iter().map(|(partition, offset)| ((topic.to_owned(), partition), offset));
+    let offsets = offsets.collect();
+    let Start::Offset(_) = start else { return Ok(offsets) };
+    let (within, cut) = within_logs(cluster, offsets).await?;
+    cut.iter().for_each(|told| warn(told));
+    Ok(within)
+}
+
+/// Moves offsets beyond either end of a log to that end, and says so of each, in the words of Kafka's tool.
+pub(crate) async fn within_logs(
+    cluster: &Cluster,
+    mut offsets: Offsets,
+) -> Result<(Offsets, Vec<String>), Failure> {
+    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    for (topic, partition) in offsets.keys() {
+        topics.entry(topic.clone()).or_default().push(*partition);
+    }
+    let mut cut = Vec::new();
+    for (topic, partitions) in topics {
+        let first = consumer::offsets(cluster, &topic, &partitions, Start::Earliest).await?;
+        let end = consumer::offsets(cluster, &topic, &partitions, Start::Latest).await?;
+        for partition in partitions {
+            if let Some(offset) = offsets.get_mut(&(topic.clone(), partition)) {
+                let bound = |of: &BTreeMap<i32, i64>| of.get(&partition).copied();
+                let place = format!("{topic}-{partition}");
+                cut.extend(bring_within(offset, &place, bound(&first), bound(&end)));
+            }
         }
     }
-    Ok(offsets.into_iter().map(|(partition, offset)| ((topic.to_owned(), partition), offset)).collect())
+    Ok((offsets, cut))
+}
+
+fn bring_within(offset: &mut i64, place: &str, first: Option<i64>, end: Option<i64>) -> Option<String> {
+    let asked = *offset;
+    let (which, bound) = match (first, end) {
+        (_, Some(end)) if asked > end => ("higher than latest", end),
+        (Some(first), _) if asked < first => ("lower than earliest", first),
+        _ => return None,
+    };
+    *offset = bound;
+    Some(format!(
+        "New offset ({asked}) is {which} offset for topic partition {place}. Value will be set to {bound}"
+    ))
 }
 
 /// A group, and its progress in each partition that it has committed in or reads.
@@ -217,7 +266,7 @@ fn described(output: Output, group: &Group, rows: &[Progress]) -> Result<String,
     Ok(format!("Group {} is {}, with {} members.\n{table}", group.group, group.state, group.members.len()))
 }
 
-fn moved(output: Output, offsets: &Offsets) -> Result<String, Failure> {
+fn moved(output: Output, head: &str, offsets: &Offsets) -> Result<String, Failure> {
     if output == Output::Json {
         let rows: Vec<_> = offsets
             .iter()
@@ -231,7 +280,7 @@ fn moved(output: Output, offsets: &Offsets) -> Result<String, Failure> {
         .iter()
         .map(|((topic, partition), offset)| vec![topic.clone(), partition.to_string(), offset.to_string()])
         .collect();
-    Ok(table(&["TOPIC", "PARTITION", "NEW OFFSET"], &rows))
+    Ok(head.to_owned() + &table(&["TOPIC", "PARTITION", "NEW OFFSET"], &rows))
 }
 
 #[cfg(test)]
@@ -239,6 +288,40 @@ mod tests {
     use firn_client::groups::Member;
 
     use super::*;
+
+    #[test]
+    fn offsets_beyond_an_end_are_cut_and_told_in_the_words_of_kafka() {
+        for (asked, cut, told) in [
+            (
+                500,
+                9,
+                Some(
+                    "New offset (500) is higher than latest offset for topic partition t-0. Value will be set to 9",
+                ),
+            ),
+            (
+                1,
+                3,
+                Some(
+                    "New offset (1) is lower than earliest offset for topic partition t-0. Value will be set to 3",
+                ),
+            ),
+            (9, 9, None),
+            (3, 3, None),
+        ] {
+            let mut offset = asked;
+            assert_eq!(bring_within(&mut offset, "t-0", Some(3), Some(9)).as_deref(), told);
+            assert_eq!(offset, cut);
+        }
+    }
+
+    #[test]
+    fn a_move_says_first_what_became_of_it() {
+        let offsets = Offsets::from([(("t".to_owned(), 0), 5)]);
+        let told = moved(Output::Table, "Moved group g:\n", &offsets).unwrap();
+        assert_eq!(told, "Moved group g:\nTOPIC  PARTITION  NEW OFFSET\nt      0          5\n");
+        assert!(moved(Output::Json, "Moved group g:\n", &offsets).unwrap().starts_with('['));
+    }
 
     #[test]
     fn lag_needs_both_a_commit_and_an_end() {

@@ -252,19 +252,10 @@ async fn place(
     Ok(found)
 }
 
-/// Offsets beyond either end of a log are moved to that end.
+/// Offsets beyond either end of a log are moved to that end, with the warning of Kafka's tool.
 async fn within_logs(cluster: &Cluster, offsets: Offsets) -> Result<Offsets, Failure> {
-    let mut within = offsets.clone();
-    for (topic, partitions) in by_topic(offsets.keys()) {
-        let first = consumer::offsets(cluster, topic, &partitions, Start::Earliest).await?;
-        let end = consumer::offsets(cluster, topic, &partitions, Start::Latest).await?;
-        for partition in partitions {
-            if let Some(offset) = within.get_mut(&(topic.to_owned(), partition)) {
-                let bound = |of: &BTreeMap<i32, i64>| of.get(&partition).copied();
-                *offset = (*offset).min(bound(&end).unwrap_or(i64::MAX)).max(bound(&first).unwrap_or(0));
-            }
-        }
-    }
+    let (within, cut) = crate::group::within_logs(cluster, offsets).await?;
+    cut.iter().for_each(|told| remark(&format!("WARN {told}")));
     Ok(within)
 }
 
