@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(long, requires = "topic")]
     delete: bool,
     /// Give topics more partitions.
-    #[arg(long, requires_all = ["topic", "partitions"])]
+    #[arg(long, requires = "topic")]
     alter: bool,
     /// A topic; or, but for --create, a regular expression for several.
     #[arg(long)]
@@ -60,7 +60,7 @@ pub struct Arguments {
     #[arg(long, requires = "create", conflicts_with_all = ["partitions", "replication_factor"])]
     replica_assignment: Option<String>,
     /// A topic config; may be repeated.
-    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value, requires = "create")]
+    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
     configs: Vec<(String, String)>,
     /// Do nothing where the topic exists.
     #[arg(long, requires = "create")]
@@ -100,6 +100,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
 }
 
 async fn act(cluster: &Cluster, arguments: &Arguments) -> Result<String, Failure> {
+    check(arguments)?;
     if arguments.create {
         return create(cluster, arguments).await;
     }
@@ -129,6 +130,24 @@ async fn act(cluster: &Cluster, arguments: &Arguments) -> Result<String, Failure
         }
     }
     Ok(String::new())
+}
+
+/// What clap cannot say in Kafka's words.
+fn check(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.alter && !arguments.configs.is_empty() {
+        return Err(
+            "Option combination \"[alter],[config]\" can't be used with option \"[bootstrap-server]\" \
+                    (the kafka-configs CLI supports altering topic configs with a --bootstrap-server option)"
+                .into(),
+        );
+    }
+    if !arguments.configs.is_empty() && !arguments.create {
+        return Err("Option \"[config]\" can't be used without option \"[create]\"".into());
+    }
+    if arguments.alter && arguments.partitions.is_none() {
+        return Err("Missing required argument \"[partitions]\"".into());
+    }
+    Ok(())
 }
 
 async fn create(cluster: &Cluster, arguments: &Arguments) -> Result<String, Failure> {
@@ -311,6 +330,15 @@ mod tests {
         assert_eq!(told(" --at-min-isr-partitions"), first);
         let plain = described(&topic(), &[], &arguments("--describe --topics-with-overrides"));
         assert_eq!(plain, "");
+    }
+
+    #[test]
+    fn who_would_alter_configs_is_sent_to_the_tool_that_does() {
+        let told = check(&arguments("--alter --topic t --config a=b")).unwrap_err().to_string();
+        assert!(told.contains("(the kafka-configs CLI supports altering topic configs"), "{told}");
+        assert!(check(&arguments("--alter --topic t")).unwrap_err().to_string().contains("[partitions]"));
+        assert!(check(&arguments("--describe --config a=b")).is_err());
+        assert!(check(&arguments("--create --topic t --config a=b")).is_ok());
     }
 
     #[test]
