@@ -119,10 +119,21 @@ async fn a_group_that_is_moved_says_so_and_what_was_cut() {
 async fn refusals_say_what_to_do() {
     let world = World::start().await;
     let told = world.fails("group describe nobody", "").await;
-    assert!(told.contains("there is no such group; firn group list"), "{told}");
+    assert!(told.contains("no such group"), "{told}");
     let told = world.fails("group delete nobody", "").await;
-    assert!(told.contains("there is no such group"), "{told}");
+    assert!(told.contains("there is no such group; firn group list"), "{told}");
     let told = world.fails("topic describe bad/topic", "").await;
     assert!(told.contains("a topic's name is up to 249 letters"), "{told}");
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_topic_that_is_not_there_keeps_none_of_the_others() {
+    let world = World::start().await;
+    world.done("topic create a", "").await;
+    world.done("topic create --topic b", "").await;
+    let ended = world.run("topic delete a missing b gone", "").await;
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), "Topic a is deleted.\nTopic b is deleted.\n"));
+    assert!(ended.err.contains("topic missing: ") && ended.err.contains("topic gone: "), "{ended:?}");
     world.node.stop().await;
 }

@@ -32,6 +32,24 @@ pub(crate) struct To {
     pub(crate) output: Output,
 }
 
+/// A topic by its place on the line, or by the flag that Kafka's tools have for it.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub(crate) struct TopicName {
+    /// The topic.
+    #[arg(value_name = "TOPIC", required_unless_present = "topic_flag")]
+    topic_name: Option<String>,
+    /// The topic, as Kafka's tools name it.
+    #[arg(long = "topic", value_name = "TOPIC", conflicts_with = "topic_name")]
+    topic_flag: Option<String>,
+}
+
+impl TopicName {
+    pub(crate) fn into_name(self) -> String {
+        self.topic_name.or(self.topic_flag).unwrap_or_default()
+    }
+}
+
 /// The commands of people, for the binary to mount next to its own.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -82,6 +100,21 @@ impl std::fmt::Display for ToldOnOutput {
 
 impl std::error::Error for ToldOnOutput {}
 
+/// A part was done and is told as ever; the rest was refused, each for its own reason.
+#[derive(Debug)]
+pub(crate) struct Partly {
+    pub(crate) said: String,
+    pub(crate) refused: Vec<String>,
+}
+
+impl std::fmt::Display for Partly {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.refused.join("; "))
+    }
+}
+
+impl std::error::Error for Partly {}
+
 /// Runs one command and prints what it has to say.
 pub async fn run(command: Command) -> ExitCode {
     output::use_colours();
@@ -107,6 +140,13 @@ pub async fn run(command: Command) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
+            if let Some(Partly { said, refused }) = error.downcast_ref() {
+                io::stdout().lock().write_all(said.as_bytes()).ok();
+                for reason in refused {
+                    writeln!(io::stderr().lock(), "{} {reason}", output::error_label()).ok();
+                }
+                return ExitCode::FAILURE;
+            }
             // Where even the error cannot be printed, the exit code still tells.
             writeln!(io::stderr().lock(), "{} {error}", output::error_label()).ok();
             ExitCode::FAILURE

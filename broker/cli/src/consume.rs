@@ -16,7 +16,7 @@ use firn_client::membership::{Member, MemberOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::command::{Failure, To, cluster, cluster_with};
+use crate::command::{Failure, To, TopicName, cluster, cluster_with};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -34,7 +34,8 @@ const BATCH: usize = 500;
 pub struct Arguments {
     #[command(flatten)]
     to: To,
-    topic: String,
+    #[command(flatten)]
+    topic: TopicName,
     /// Read as a member of this consumer group: share the partitions, commit what was printed, and resume there.
     #[arg(long, short)]
     group: Option<String>,
@@ -109,7 +110,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
         Output::Json => Layout::Json,
         Output::Table => Layout::Format(arguments.format),
     };
-    let (topic, max, until_end) = (arguments.topic, arguments.max, arguments.until_end);
+    let (topic, max, until_end) = (arguments.topic.into_name(), arguments.max, arguments.until_end);
     let job = Job { topic, source, max, until_end, layout, patience: None, create: false };
     consume(Arc::new(cluster(&arguments.to.bootstrap)), job, &mut 0).await?;
     Ok(String::new())

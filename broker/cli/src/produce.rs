@@ -16,7 +16,7 @@ use firn_records::batch::Codec;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::command::{Failure, To, cluster, cluster_with, key_value};
+use crate::command::{Failure, To, TopicName, cluster, cluster_with, key_value};
 use crate::output::{Output, json};
 use crate::progress::Progress;
 
@@ -31,7 +31,8 @@ const LINES_AHEAD: usize = 1024;
 pub struct Arguments {
     #[command(flatten)]
     to: To,
-    topic: String,
+    #[command(flatten)]
+    topic: TopicName,
     /// Read lines from this file instead of standard input.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -44,6 +45,7 @@ pub struct Arguments {
     /// Who must have written a record: all in-sync replicas, the leader (1), or nobody (0).
     #[arg(long, value_enum, default_value = "all", allow_hyphen_values = true)]
     acks: Acks,
+    /// How batches are compressed.
     #[arg(long, value_enum, default_value = "none")]
     compression: Compression,
     /// Write to this partition, whatever the key.
@@ -104,6 +106,7 @@ fn options(acks: Acks, compression: Compression) -> ProducerOptions {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let Arguments { to, topic, file, key_separator, headers, acks, compression, partition } = arguments;
+    let topic = topic.into_name();
     let separator = key_separator.map(|text| text.replace("\\t", "\t"));
     let job = Job {
         topic: topic.clone(),

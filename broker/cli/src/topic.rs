@@ -9,7 +9,7 @@ use firn_client::error::Error;
 use firn_client::topics::{self, NewTopic, Topic};
 use serde::Serialize;
 
-use crate::command::{Failure, To, cluster, key_value};
+use crate::command::{Failure, Partly, To, TopicName, cluster, key_value};
 use crate::output::{Output, ids, json, table};
 use crate::progress::Progress;
 
@@ -25,7 +25,8 @@ pub struct Arguments {
 enum Action {
     /// Create a topic, for example: firn topic create orders --partitions 3 --config retention.ms=60000
     Create {
-        name: String,
+        #[command(flatten)]
+        name: TopicName,
         /// The broker's num.partitions unless given.
         #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
         partitions: Option<i32>,
@@ -43,11 +44,15 @@ enum Action {
         internal: bool,
     },
     /// Show where each partition of a topic lives.
-    Describe { name: String },
+    Describe {
+        #[command(flatten)]
+        name: TopicName,
+    },
     /// Change partitions and configs, for example: firn topic alter orders --partitions 6 --config retention.ms=60000
     #[command(group = ArgGroup::new("change").required(true).multiple(true).args(["partitions", "configs", "resets"]))]
     Alter {
-        name: String,
+        #[command(flatten)]
+        name: TopicName,
         /// How many partitions there are to be in all; keys may then belong elsewhere.
         #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
         partitions: Option<i32>,
@@ -61,7 +66,8 @@ enum Action {
     /// Delete the records before an offset, in some partitions or in all.
     #[command(group = ArgGroup::new("place").required(true).args(["before", "all"]))]
     Trim {
-        name: String,
+        #[command(flatten)]
+        name: TopicName,
         /// This partition alone; may be repeated.
         #[arg(long = "partition", value_parser = clap::value_parser!(i32).range(0..))]
         partitions: Vec<i32>,
@@ -74,8 +80,12 @@ enum Action {
     },
     /// Delete topics with their data.
     Delete {
-        #[arg(required = true, value_name = "NAME")]
+        /// The topics.
+        #[arg(value_name = "TOPIC", required_unless_present = "flagged")]
         names: Vec<String>,
+        /// A topic, as Kafka's tools name it; may be repeated.
+        #[arg(long = "topic", value_name = "TOPIC")]
+        flagged: Vec<String>,
     },
 }
 
@@ -102,7 +112,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let connection = cluster.any().await?;
     match arguments.action {
         Action::Create { name, partitions, replication_factor, configs } => {
-            let configs = configs.into_iter().collect();
+            let (name, configs) = (name.into_name(), configs.into_iter().collect());
             let topic = NewTopic { name, partitions, replication_factor, assignments: Vec::new(), configs };
             topics::create(&connection, &topic).await?;
             done(output, "created", &topic.name)
@@ -112,8 +122,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
             found.retain(|topic| internal || !topic.internal);
             listed(output, &found)
         }
-        Action::Describe { name } => described(output, &one(&connection, name).await?),
+        Action::Describe { name } => described(output, &one(&connection, name.into_name()).await?),
         Action::Alter { name, partitions, configs, resets } => {
+            let name = name.into_name();
             if let Some(total) = partitions {
                 topics::add_partitions(&connection, &name, total).await?;
             }
@@ -125,6 +136,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
             done(output, "altered", &name)
         }
         Action::Trim { name, partitions, before, all: _ } => {
+            let name = name.into_name();
             let partitions = match partitions.is_empty() {
                 true => cluster.find(&name, false).await?.leaders.into_keys().collect(),
                 false => partitions,
@@ -134,16 +146,38 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
             let before = partitions.into_iter().map(|partition| (partition, before)).collect();
             trimmed(output, &name, topics::delete_records(&cluster, &name, &before).await?)
         }
-        Action::Delete { names } => {
-            let progress = Progress::of_silent_work("topics", names.len() as u64);
-            for (count, name) in (1..).zip(&names) {
-                topics::delete(&connection, name).await?;
-                progress.at(count);
-            }
-            drop(progress);
-            names.iter().map(|name| done(output, "deleted", name)).collect()
+        Action::Delete { mut names, flagged } => {
+            names.extend(flagged);
+            delete(&connection, output, &names).await
         }
     }
+}
+
+/// One that cannot be deleted keeps none of the others.
+async fn delete(connection: &Connection, output: Output, names: &[String]) -> Result<String, Failure> {
+    let progress = Progress::of_silent_work("topics", names.len() as u64);
+    let mut ended = Vec::new();
+    for (count, name) in (1..).zip(names) {
+        ended.push((name.as_str(), topics::delete(connection, name).await));
+        progress.at(count);
+    }
+    drop(progress);
+    deleted(output, ended)
+}
+
+/// What was deleted is told on standard output, and each that was not on standard error.
+fn deleted(output: Output, ended: Vec<(&str, Result<(), Error>)>) -> Result<String, Failure> {
+    let (mut said, mut refused) = (String::new(), Vec::new());
+    for (name, ended) in ended {
+        match ended {
+            Ok(()) => said.push_str(&done(output, "deleted", name)?),
+            Err(error) => refused.push(error.to_string()),
+        }
+    }
+    if refused.is_empty() {
+        return Ok(said);
+    }
+    Err(Partly { said, refused }.into())
 }
 
 /// A partition that refuses makes the whole a failure, after the others are trimmed.

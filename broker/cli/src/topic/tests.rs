@@ -54,6 +54,11 @@ fn lines_are_taken_or_refused_as_misuse() {
         "firn topic trim orders --partition 0 --partition 1 --before 100",
         "firn topic trim orders --all --output json",
         "firn topic delete orders news",
+        "firn topic create --topic orders --partitions 3",
+        "firn topic describe --topic orders",
+        "firn topic delete --topic orders --topic news",
+        "firn produce --topic orders",
+        "firn consume --topic orders --from-beginning",
         "firn kafka-topics --create --bootstrap-server h:1 --replication-factor 1 --partitions 13 --topic my-topic",
         "firn kafka-topics.sh --list --bootstrap-server h:1",
     ] {
@@ -67,6 +72,8 @@ fn lines_are_taken_or_refused_as_misuse() {
         "firn topic trim orders",
         "firn topic trim orders --all --before 1",
         "firn topic delete",
+        "firn topic describe orders --topic news",
+        "firn consume",
         "firn kafka-topics --bootstrap-server h:1",
         "firn kafka-topics --create --list --bootstrap-server h:1",
         "firn kafka-topics --create --bootstrap-server h:1",
@@ -87,4 +94,14 @@ fn what_a_trim_leaves_is_told_and_a_refusal_fails() {
     let mut partly = ended();
     partly.insert(2, Err(refused));
     assert!(trimmed(Output::Table, "orders", partly).is_err());
+}
+
+#[test]
+fn a_topic_that_cannot_be_deleted_keeps_none_of_the_others() {
+    let refused = Error::Refused { what: "delete topic a".to_owned(), code: 3, message: None };
+    let failure = deleted(Output::Table, vec![("a", Err(refused)), ("b", Ok(()))]).unwrap_err();
+    let partly = failure.downcast::<Partly>().unwrap();
+    assert_eq!(partly.said, "Topic b is deleted.\n");
+    assert_eq!(partly.refused.len(), 1);
+    assert!(partly.refused[0].starts_with("cannot delete topic a: "), "{partly:?}");
 }
