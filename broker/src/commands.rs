@@ -162,6 +162,8 @@ fn complete(shell: Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Firn::command(), "firn", &mut script);
     match std::io::stdout().write_all(&script) {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough, as `head` does, is no failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => failure(&error),
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -135,5 +135,24 @@ async fn one_topic_that_is_not_there_keeps_none_of_the_others() {
     let ended = world.run("topic delete a missing b gone", "").await;
     assert_eq!((ended.code, ended.out.as_str()), (Some(1), "Topic a is deleted.\nTopic b is deleted.\n"));
     assert!(ended.err.contains("topic missing: ") && ended.err.contains("topic gone: "), "{ended:?}");
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_ends_when_nobody_reads_any_more() {
+    let world = World::start().await;
+    world.done("produce ours", "first\n").await;
+    let line = ["consume", "ours", "--from-beginning", "--bootstrap", &world.address];
+    let mut child = Command::new(FIRN).args(line).stdout(Stdio::piped()).spawn().unwrap();
+    let status = tokio::task::spawn_blocking(move || {
+        let mut first = [0; 6];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"first\n");
+        child.wait().unwrap()
+    });
+    assert_eq!(status.await.unwrap().code(), Some(0));
+    let mut script = Command::new(FIRN).args(["completion", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(script.stdout.take());
+    assert_eq!(script.wait().unwrap().code(), Some(0));
     world.node.stop().await;
 }

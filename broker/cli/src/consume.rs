@@ -13,7 +13,10 @@ use firn_client::cluster::Cluster;
 use firn_client::consumer::{self, Consumer, Incoming, Start};
 use firn_client::error::Error;
 use firn_client::membership::{Member, MemberOptions};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::command::{Failure, To, TopicName, cluster, cluster_with};
@@ -148,6 +151,7 @@ async fn consume(cluster: Arc<Cluster>, job: Job, printed: &mut u64) -> Result<E
         // This is how one that follows is meant to end.
         interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| End::Interrupted).map_err(Into::into),
         _ = terminate.recv() => Ok(End::Interrupted),
+        () = unread() => Ok(End::Unread),
     };
     // A member that fails leaves, too: the others need not wait for the end of its session.
     let left = match reader {
@@ -157,6 +161,27 @@ async fn consume(cluster: Arc<Cluster>, job: Job, printed: &mut u64) -> Result<E
     let ended = ended?;
     left?;
     Ok(ended)
+}
+
+/// Ends when nobody reads standard output any more: who follows a quiet topic would learn it only with the next record.
+async fn unread() {
+    let (gone, told) = oneshot::channel();
+    // A thread of its own, which ends with the process: what is no pipe, as a file, is never closed by anyone.
+    std::thread::spawn(move || {
+        let output = io::stdout();
+        // Nothing but what is always told: an error, or a reader that hung up.
+        let mut watched = [PollFd::new(&output, PollFlags::empty())];
+        loop {
+            match poll(&mut watched, None) {
+                Err(Errno::INTR) => {}
+                Ok(_) => return gone.send(()),
+                Err(_) => return Ok(()),
+            }
+        }
+    });
+    if told.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Where records come from.
