@@ -118,11 +118,25 @@ fn failure(error: &dyn std::error::Error) -> ExitCode {
 /// code: clap's 2 for misuse, but 1 where Kafka's tools, and so the scripts that call them, have 1.
 pub fn parse(given: impl IntoIterator<Item = OsString>) -> Result<Firn, ExitCode> {
     let arguments = arguments(given);
+    if let Some(told) = unknown_tool(&arguments) {
+        writeln!(std::io::stderr(), "{told}").ok();
+        return Err(ExitCode::FAILURE);
+    }
     Firn::try_parse_from(&arguments).map_err(|error| {
         // Where even that cannot be printed, the exit code still tells.
         error.print().ok();
         ExitCode::from(misuse(&arguments, &error))
     })
+}
+
+/// What to say of a tool of Kafka's that is not here: which there are.
+fn unknown_tool(arguments: &[OsString]) -> Option<String> {
+    let named = arguments.get(1)?.to_str().filter(|name| name.starts_with("kafka-"))?;
+    let command = Firn::command();
+    let tools = command.get_subcommands().map(clap::Command::get_name);
+    let tools: Vec<&str> = tools.filter(|name| name.starts_with("kafka-")).collect();
+    (!tools.contains(&named))
+        .then(|| format!("error: there is no {named} here; there are {}", tools.join(", ")))
 }
 
 fn misuse(arguments: &[OsString], error: &clap::Error) -> u8 {
@@ -135,13 +149,21 @@ fn misuse(arguments: &[OsString], error: &clap::Error) -> u8 {
 pub fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut given = given.into_iter();
     let program = given.next().unwrap_or_default();
-    let tool = Path::new(&program)
-        .file_name()
-        .and_then(OsStr::to_str)
-        .map(|name| name.strip_suffix(".sh").unwrap_or(name))
-        .filter(|name| name.starts_with("kafka-"))
-        .map(OsString::from);
-    std::iter::once(program).chain(tool).chain(given).collect()
+    let plain = |name: &str| name.strip_suffix(".sh").unwrap_or(name).to_owned();
+    let is_tool = |name: &&str| name.starts_with("kafka-");
+    let link = Path::new(&program).file_name().and_then(OsStr::to_str).filter(is_tool).map(plain);
+    match link {
+        // Usage then names the tool once.
+        Some(tool) => ["firn".into(), tool.into()].into_iter().chain(given).collect(),
+        None => {
+            let first = given.next();
+            let first = first.map(|first| match first.to_str().filter(is_tool) {
+                Some(tool) => plain(tool).into(),
+                None => first,
+            });
+            std::iter::once(program).chain(first).chain(given).collect()
+        }
+    }
 }
 
 /// Runs one of the commands that talk to a cluster. They wait for one thing at a time: one thread will do.
@@ -283,8 +305,19 @@ mod tests {
     fn a_link_named_as_a_tool_of_kafka_is_that_tool() {
         assert_eq!(dispatched("firn topic list"), ["firn", "topic", "list"]);
         let path = "/opt/bin/kafka-topics.sh";
-        assert_eq!(dispatched(&format!("{path} --list")), [path, "kafka-topics", "--list"]);
+        assert_eq!(dispatched(&format!("{path} --list")), ["firn", "kafka-topics", "--list"]);
+        assert_eq!(dispatched("firn kafka-topics.sh --list"), ["firn", "kafka-topics", "--list"]);
         assert!(Firn::try_parse_from(dispatched("kafka-topics --list --bootstrap-server h:1")).is_ok());
+    }
+
+    #[test]
+    fn usage_names_a_tool_once_and_one_that_is_not_here_says_which_are() {
+        let told = Firn::try_parse_from(dispatched("/opt/kafka-topics.sh --lost")).unwrap_err().to_string();
+        assert!(told.contains("Usage: firn kafka-topics ") && !told.contains(".sh"), "{told}");
+        assert_eq!(unknown_tool(&dispatched("firn topic list")), None);
+        assert_eq!(unknown_tool(&dispatched("kafka-topics.sh --list")), None);
+        let told = unknown_tool(&dispatched("/opt/kafka-acls.sh --list")).unwrap();
+        assert!(told.starts_with("error: there is no kafka-acls here; there are kafka-topics, "), "{told}");
     }
 
     #[test]

@@ -66,25 +66,25 @@ pub enum Command {
     /// Show brokers and what lies on their disks.
     Cluster(cluster::Arguments),
     /// Kafka's own tool for topics, with its flags and its output.
-    #[command(name = "kafka-topics", alias = "kafka-topics.sh")]
+    #[command(name = "kafka-topics")]
     KafkaTopics(kafka::topics::Arguments),
     /// Kafka's own tool for producing, with its flags.
-    #[command(name = "kafka-console-producer", alias = "kafka-console-producer.sh")]
+    #[command(name = "kafka-console-producer")]
     KafkaConsoleProducer(produce::ConsoleArguments),
     /// Kafka's own tool for consuming, with its flags.
-    #[command(name = "kafka-console-consumer", alias = "kafka-console-consumer.sh")]
+    #[command(name = "kafka-console-consumer")]
     KafkaConsoleConsumer(consume::ConsoleArguments),
     /// Kafka's own tool for consumer groups, with its flags and its output.
-    #[command(name = "kafka-consumer-groups", alias = "kafka-consumer-groups.sh")]
+    #[command(name = "kafka-consumer-groups")]
     KafkaConsumerGroups(Box<kafka::consumer_groups::Arguments>),
     /// Kafka's own tool for configs, with its flags and its output.
-    #[command(name = "kafka-configs", alias = "kafka-configs.sh")]
+    #[command(name = "kafka-configs")]
     KafkaConfigs(kafka::configs::Arguments),
     /// Kafka's own tool for deleting old records, with its flags and its output.
-    #[command(name = "kafka-delete-records", alias = "kafka-delete-records.sh")]
+    #[command(name = "kafka-delete-records")]
     KafkaDeleteRecords(kafka::delete_records::Arguments),
     /// Kafka's own tool for looking offsets up, with its flags and its output.
-    #[command(name = "kafka-get-offsets", alias = "kafka-get-offsets.sh")]
+    #[command(name = "kafka-get-offsets")]
     KafkaGetOffsets(kafka::get_offsets::Arguments),
 }
 

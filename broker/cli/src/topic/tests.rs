@@ -60,7 +60,7 @@ fn lines_are_taken_or_refused_as_misuse() {
         "firn produce --topic orders",
         "firn consume --topic orders --from-beginning",
         "firn kafka-topics --create --bootstrap-server h:1 --replication-factor 1 --partitions 13 --topic my-topic",
-        "firn kafka-topics.sh --list --bootstrap-server h:1",
+        "firn kafka-topics --list --bootstrap-server h:1",
     ] {
         Line::try_parse_from(line.split(' ')).unwrap();
     }
