@@ -41,7 +41,10 @@ enum Command {
     #[command(flatten)]
     Client(firn_cli::command::Command),
     /// Print a script that completes this command's arguments, for example: firn completion bash
-    Completion { shell: Shell },
+    Completion {
+        /// The shell that is to read it
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -318,6 +321,30 @@ mod tests {
         assert_eq!(unknown_tool(&dispatched("kafka-topics.sh --list")), None);
         let told = unknown_tool(&dispatched("/opt/kafka-acls.sh --list")).unwrap();
         assert!(told.starts_with("error: there is no kafka-acls here; there are kafka-topics, "), "{told}");
+    }
+
+    /// Names of what says nothing of itself.
+    fn silent(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        for argument in command.get_arguments() {
+            let own = !matches!(argument.get_id().as_str(), "help" | "version");
+            if own && argument.get_help().is_none() {
+                found.push(format!("{path} {}", argument.get_id()));
+            }
+        }
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            let path = format!("{path} {}", inner.get_name());
+            if inner.get_about().is_none() {
+                found.push(path.clone());
+            }
+            silent(inner, &path, found);
+        }
+    }
+
+    #[test]
+    fn everything_that_can_be_typed_has_a_description() {
+        let mut found = Vec::new();
+        silent(&Firn::command(), "firn", &mut found);
+        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

@@ -28,6 +28,7 @@ enum Action {
     Set {
         #[command(flatten)]
         whose: Whose,
+        /// What to set.
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
         configs: Vec<(String, String)>,
     },
@@ -35,6 +36,7 @@ enum Action {
     Delete {
         #[command(flatten)]
         whose: Whose,
+        /// What to take back.
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
     },

@@ -45,23 +45,23 @@ pub struct Arguments {
     /// Begin with the oldest record instead of the next one; in a group, where nothing is committed yet.
     #[arg(long)]
     from_beginning: bool,
-    /// Begin with this offset in each partition.
+    /// Begin with this offset in each partition; not with --group, which begins where it has committed.
     #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
     offset: Option<i64>,
-    /// Begin with the first record at or after this time, in milliseconds since 1970.
+    /// Begin with the first record at or after this time, in milliseconds since 1970; not with --group.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(i64).range(0..))]
     timestamp: Option<i64>,
-    /// Read this partition alone; may be repeated.
+    /// Read this partition alone; may be repeated, and not with --group, which shares the partitions.
     #[arg(long = "partition", value_parser = clap::value_parser!(i32).range(0..))]
     partitions: Vec<i32>,
     /// Stop after this many records.
     #[arg(long)]
     max: Option<u64>,
-    /// Stop at what is the end when reading begins.
+    /// Stop at what is the end when reading begins; not with --group.
     #[arg(long, conflicts_with = "group")]
     until_end: bool,
     /// How a record is printed: %t topic, %p partition, %o offset, %T timestamp, %k key, %v value, %h headers, %% percent,
-    /// \n and \t.
+    /// \n and \t. Not with --output.
     #[arg(long, default_value = "%v\\n", conflicts_with = "output")]
     format: String,
 }

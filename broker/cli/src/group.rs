@@ -26,11 +26,16 @@ enum Action {
     /// List groups.
     List,
     /// Show how far a group is behind, and which member reads what.
-    Describe { group: String },
+    Describe {
+        /// The group.
+        group: String,
+    },
     /// Move a group that has no members to another place in a topic.
     #[command(group = ArgGroup::new("place").required(true).args(["to_earliest", "to_latest", "to_offset", "to_timestamp"]))]
     ResetOffsets {
+        /// The group.
         group: String,
+        /// The topic in which it is moved.
         #[arg(long)]
         topic: String,
         /// This partition alone; may be repeated.
@@ -53,7 +58,10 @@ enum Action {
         dry_run: bool,
     },
     /// Delete a group that has no members, with what it has committed.
-    Delete { group: String },
+    Delete {
+        /// The group.
+        group: String,
+    },
 }
 
 #[derive(Debug, Serialize)]

@@ -29,6 +29,7 @@ pub struct Arguments {
     /// Change configs.
     #[arg(long, requires = "change")]
     alter: bool,
+    /// Whose configs: of topics or of brokers.
     #[arg(long, value_enum)]
     entity_type: Option<EntityType>,
     /// The topic's name, or the broker's id.

@@ -52,6 +52,7 @@ pub struct Arguments {
     /// A group; may be repeated.
     #[arg(long)]
     group: Vec<String>,
+    /// All groups.
     #[arg(long)]
     all_groups: bool,
     /// A topic, or some of its partitions as topic:0,1,2; may be repeated.

@@ -31,6 +31,7 @@ pub struct Arguments {
     /// latest-tiered, -6 or earliest-pending-upload.
     #[arg(long, default_value = "latest", allow_hyphen_values = true, value_parser = time)]
     time: i64,
+    /// Leave out the cluster's own topics.
     #[arg(long)]
     exclude_internal_topics: bool,
 }

@@ -54,6 +54,7 @@ pub struct Arguments {
     /// How many partitions a topic has, or is to have in all.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
+    /// On how many brokers each partition is kept.
     #[arg(long, requires = "create", value_parser = clap::value_parser!(i16).range(1..))]
     replication_factor: Option<i16>,
     /// For each partition its brokers: 1:2,2:3 for one on 1 and 2, and one on 2 and 3.

@@ -23,13 +23,16 @@ const DAY_MS: f64 = 86_400_000.0;
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub(super) struct Move {
+    /// To the first record that is still there.
     #[arg(long)]
     to_earliest: bool,
+    /// Behind the last record.
     #[arg(long)]
     to_latest: bool,
     /// To what is committed.
     #[arg(long)]
     to_current: bool,
+    /// To this offset.
     #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
     to_offset: Option<i64>,
     /// On by so many, or back by so many where it is negative.
