@@ -10,5 +10,6 @@ mod ledger;
 mod one_owner;
 mod power_cut;
 mod scribe;
+mod table;
 mod two_writers;
 mod written_files;

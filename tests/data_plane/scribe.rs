@@ -271,7 +271,7 @@ impl Scribe {
     /// A producer that begins anew with a higher epoch.
     pub fn bump_an_epoch(&mut self) {
         let idle = |writer: &&mut Writer| !writer.in_transaction;
-        if let Some(writer) = self.writers.iter_mut().filter(idle).next_back() {
+        if let Some(writer) = self.writers.iter_mut().rfind(idle) {
             writer.epoch += 1;
             writer.next_sequence = 0;
         }
@@ -331,7 +331,7 @@ impl Scribe {
             86..89 => self.truncate(12),
             89..91 if self.config.cleanup_policy.delete => self.delete_records(),
             89..96 if self.config.cleanup_policy.compact => {
-                let memory_bytes = 64 * 24 << self.below(8);
+                let memory_bytes = (64 * 24) << self.below(8);
                 self.compact(memory_bytes);
             }
             96..98 => {

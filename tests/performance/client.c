@@ -3,7 +3,7 @@
  *   firn-rdkafka produce --count N --size BYTES     as fast as it goes; one JSON line of figures
  *   firn-rdkafka consume --count N                  all partitions from their start; one JSON line
  *   firn-rdkafka latency --rate N --seconds S       paced produce to consume; one JSON line of quantiles
- *   firn-rdkafka load                               numbered records until killed; "A partition offset number" per ack
+ *   firn-rdkafka load [--keys N]                    numbered records until killed; "A partition offset number" per ack
  *   firn-rdkafka dump [--from P:OFFSET,...]         "partition offset value" for every record there is now
  *
  * Common: --brokers HOST:PORT --topic NAME --partitions N, and -X key=value for any setting of librdkafka. */
@@ -25,7 +25,7 @@ enum { PARTITIONS_MAX = 4096, SETTINGS_MAX = 64, BATCH = 4096, REASON_BYTES = 51
 
 static struct {
     const char *brokers, *topic, *from;
-    int partitions, size, rate, seconds;
+    int partitions, size, rate, seconds, keys;
     int64_t count;
     const char *setting[SETTINGS_MAX];
     int settings;
@@ -288,7 +288,8 @@ static void on_load_delivery(rd_kafka_t *kafka, const rd_kafka_message_t *messag
         printf("A %d %" PRId64 " %s\n", message->partition, message->offset, (const char *)message->payload);
 }
 
-/* Every record is its partition's next number, padded to --size, so that order and doubles can be seen. */
+/* Every record is its partition's next number, padded to --size, so that order and doubles can be seen. Of N keys it has
+ * the one that its number modulo N is. */
 static int load(void) {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set_dr_msg_cb(conf, on_load_delivery);
@@ -305,7 +306,10 @@ static int load(void) {
         int length = snprintf(payload, sizeof payload, "%d.%d.%" PRId64, (int)getpid(), partition, next[partition]);
         for (; length < padding && length < (int)sizeof payload - 1; length++) payload[length] = '.';
         payload[length] = 0;
-        while (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, payload, (size_t)length + 1, NULL, 0, NULL) == -1) {
+        char key[32];
+        int key_length = options.keys ? snprintf(key, sizeof key, "%" PRId64, next[partition] % options.keys) : 0;
+        while (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, payload, (size_t)length + 1,
+                                options.keys ? key : NULL, (size_t)key_length, NULL) == -1) {
             rd_kafka_poll(kafka, 10);
             fflush(stdout);
         }
@@ -377,6 +381,7 @@ int main(int count, char **argument) {
         else if (!strcmp(key, "--partitions")) options.partitions = atoi(value);
         else if (!strcmp(key, "--size")) options.size = atoi(value);
         else if (!strcmp(key, "--rate")) options.rate = atoi(value);
+        else if (!strcmp(key, "--keys")) options.keys = atoi(value);
         else if (!strcmp(key, "--seconds")) options.seconds = atoi(value);
         else if (!strcmp(key, "--count")) options.count = atoll(value);
         else if (!strcmp(key, "-X") && options.settings < SETTINGS_MAX) options.setting[options.settings++] = value;

@@ -83,6 +83,24 @@ impl Load {
     ) -> Load {
         let mut command = client("load", address, topic, partitions);
         command.args(["--count", &count.to_string(), "--rate", &rate.to_string(), "--size", "100"]);
+        Load::run(command, settings)
+    }
+
+    /// Runs until it is killed, with `keys` keys in each partition and values of `size` bytes.
+    pub fn start_keyed(
+        address: &str,
+        topic: &str,
+        partitions: i32,
+        keys: u64,
+        size: usize,
+        rate: u32,
+    ) -> Load {
+        let mut command = client("load", address, topic, partitions);
+        command.args(["--keys", &keys.to_string(), "--size", &size.to_string(), "--rate", &rate.to_string()]);
+        Load::run(command, &[])
+    }
+
+    fn run(mut command: Command, settings: &[&str]) -> Load {
         for setting in ["enable.idempotence=true", "acks=all", "linger.ms=1", "message.timeout.ms=300000"] {
             command.args(["-X", setting]);
         }
