@@ -70,10 +70,10 @@ pub enum Command {
     KafkaTopics(kafka::topics::Arguments),
     /// Kafka's own tool for producing, with its flags.
     #[command(name = "kafka-console-producer")]
-    KafkaConsoleProducer(produce::ConsoleArguments),
+    KafkaConsoleProducer(Box<produce::ConsoleArguments>),
     /// Kafka's own tool for consuming, with its flags.
     #[command(name = "kafka-console-consumer")]
-    KafkaConsoleConsumer(consume::ConsoleArguments),
+    KafkaConsoleConsumer(Box<consume::ConsoleArguments>),
     /// Kafka's own tool for consumer groups, with its flags and its output.
     #[command(name = "kafka-consumer-groups")]
     KafkaConsumerGroups(Box<kafka::consumer_groups::Arguments>),
@@ -130,8 +130,8 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Group(arguments) => group::run(arguments).await,
         Command::Config(arguments) => config::run(arguments).await,
         Command::Cluster(arguments) => cluster::run(arguments).await,
-        Command::KafkaConsoleProducer(arguments) => Box::pin(produce::run_console(arguments)).await,
-        Command::KafkaConsoleConsumer(arguments) => Box::pin(consume::run_console(arguments)).await,
+        Command::KafkaConsoleProducer(arguments) => Box::pin(produce::run_console(*arguments)).await,
+        Command::KafkaConsoleConsumer(arguments) => Box::pin(consume::run_console(*arguments)).await,
     };
     match said {
         Ok(text) => finish(io::stdout().lock().write_all(text.as_bytes())),
