@@ -39,7 +39,7 @@ enum Command {
     /// Run a broker by a configuration file in the format of Kafka's server.properties
     Serve(Serve),
     #[command(flatten)]
-    Client(firn_cli::command::Command),
+    Client(Box<firn_cli::command::Command>),
     /// Print a script that completes this command's arguments, for example: firn completion bash
     Completion {
         /// The shell that is to read it
@@ -102,7 +102,7 @@ pub fn run(firn: Firn) -> ExitCode {
     let result = match firn.command {
         Command::Dev(dev) => dev.properties().and_then(|properties| broker(&properties, Some(&dev))),
         Command::Serve(serve) => serve.properties().and_then(|properties| broker(&properties, None)),
-        Command::Client(command) => return client(command),
+        Command::Client(command) => return client(*command),
         Command::Completion { shell } => return complete(shell),
     };
     match result {

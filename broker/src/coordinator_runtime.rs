@@ -5,7 +5,7 @@
 //! are not), and hands the replies that follow to those who wait. Nothing that a client is told, and nothing that another
 //! client can see, rests on records that are not committed.
 //!
-//! A shard is loaded by replaying its partition when the first request for it comes, and stays.
+//! A shard is loaded by replaying its partition, at the start or when the first request for it comes, and stays.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -91,13 +91,31 @@ impl CoordinatorRuntime {
 
     /// Runs what is due in any shard, until `shutdown`.
     pub async fn run_timers(self: Arc<Self>, shutdown: CancellationToken) {
+        // Side by side: what is due in one shard does not wait for another one's log to be read.
+        tokio::join!(
+            shutdown.run_until_cancelled(self.load_all()),
+            shutdown.run_until_cancelled(self.tick_for_ever())
+        );
+    }
+
+    async fn tick_for_ever(&self) {
         loop {
             let sleep = self.tick_all();
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = self.rescheduled.notified() => {}
-                () = shutdown.cancelled() => return,
             }
+        }
+    }
+
+    /// Loads every shard that there is: what is due in one, as the expiry of offsets, does not wait for a request.
+    async fn load_all(self: &Arc<Self>) {
+        for partition in self.led() {
+            let slot = self.slot(partition);
+            let mut shard = slot.lock().await;
+            // Why it could not be loaded has been logged; the next request tries again.
+            self.loaded(partition, &slot, &mut shard).await.ok();
+            self.rescheduled.notify_one();
         }
     }
 
@@ -155,18 +173,10 @@ impl CoordinatorRuntime {
         partition: i32,
         command: impl FnOnce(&mut GroupShard, i64, u64) -> Vec<Effect>,
     ) -> Result<oneshot::Receiver<Reply>, GroupError> {
-        let slot = self.shards.lock().entry(partition).or_default().clone();
+        let slot = self.slot(partition);
         let mut guard = slot.lock().await;
         let before = guard.as_ref().and_then(|shard| shard.group.next_deadline());
-        if guard.as_ref().is_none_or(|shard| shard.partition.is_closed()) {
-            *guard = Some(self.load(partition, &slot).await?);
-            let effects =
-                guard.as_mut().map(|shard| shard.group.finish_load(self.environment.clock.now_ms()));
-            if let (Some(shard), Some(effects)) = (guard.as_mut(), effects) {
-                self.carry_out(shard, effects);
-            }
-        }
-        let shard = guard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)?;
+        let shard = self.loaded(partition, &slot, &mut guard).await?;
         let token = shard.next_token;
         shard.next_token += 1;
         let (sender, receiver) = oneshot::channel();
@@ -177,6 +187,26 @@ impl CoordinatorRuntime {
             self.rescheduled.notify_one();
         }
         Ok(receiver)
+    }
+
+    fn slot(&self, partition: i32) -> Slot {
+        self.shards.lock().entry(partition).or_default().clone()
+    }
+
+    /// The shard of `partition`, replayed from its log unless it was before.
+    async fn loaded<'a>(
+        self: &Arc<Self>,
+        partition: i32,
+        slot: &Slot,
+        shard: &'a mut Option<Shard>,
+    ) -> Result<&'a mut Shard, GroupError> {
+        if shard.as_ref().is_none_or(|shard| shard.partition.is_closed()) {
+            let mut loaded = self.load(partition, slot).await?;
+            let effects = loaded.group.finish_load(self.environment.clock.now_ms());
+            self.carry_out(&mut loaded, effects);
+            *shard = Some(loaded);
+        }
+        shard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)
     }
 
     /// Partitions of the topic that this broker leads.

@@ -1,5 +1,5 @@
 //! What a broker does by itself, as configs of topics and brokers say: when it flushes, how many logs it compacts at a
-//! time, and when it takes a snapshot of its metadata. The disk forgets what was not synced, and the clock is the test's.
+//! time, when it takes a snapshot of its metadata, and when committed offsets expire. The disk forgets what was not synced, and the clock is the test's.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
@@ -17,6 +17,11 @@ use firn::partition::Partition;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
+use firn_protocol::library::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use firn_protocol::library::messages::{FindCoordinatorRequest, GroupId, OffsetCommitRequest, TopicName};
+use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::validate::ValidatedBatches;
 use firn_storage::producers::AppendOrigin;
@@ -52,12 +57,15 @@ struct World {
 
 impl World {
     async fn start(more: &str) -> World {
+        Self::start_on(SimulatedDisk::new(), HandClock::default(), more).await
+    }
+
+    async fn start_on(disk: SimulatedDisk, clock: HandClock, more: &str) -> World {
         let text = format!(
             "node.id=3\nlisteners=PLAINTEXT://127.0.0.1:0\nlog.dirs=/data\nfirn.http.port=-1\n\
              offsets.topic.num.partitions=1\nfirn.disk.reserve.bytes=0\n{more}"
         );
         let config = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap().config;
-        let (disk, clock) = (SimulatedDisk::new(), HandClock::default());
         let environment = Environment {
             disk: Arc::new(disk.clone()),
             clock: Arc::new(clock.clone()),
@@ -215,5 +223,41 @@ async fn a_snapshot_of_the_metadata_is_taken_without_a_further_change() {
     assert_eq!(snapshots(), 0);
     world.clock.set(1_000);
     wait_until("a snapshot", || snapshots() == 1).await;
+    world.node.stop().await;
+}
+
+/// Commits an offset of the topic `t` for a group without members.
+async fn commit(client: &Connection) {
+    let text = StrBytes::from_static_str;
+    client.call(&FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")])).await.unwrap();
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
+    let topic =
+        OffsetCommitRequestTopic::default().with_name(TopicName(text("t"))).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let committed = client.call(&request).await.unwrap();
+    assert_eq!(committed.topics[0].partitions[0].error_code, 0);
+}
+
+/// Else who asks first after a restart would be told offsets that should have gone long ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_expire_after_a_restart_though_nobody_asks_for_the_group() {
+    const EXPIRY: &str = "offsets.retention.minutes=1\noffsets.retention.check.interval.ms=1\n";
+    let World { disk, clock, node, client } = World::start(EXPIRY).await;
+    create_topic(&client, "t", 1, &[]).await;
+    commit(&client).await;
+    let end = |node: &Node| {
+        let groups = node.context.partitions.by_name("__consumer_offsets", 0).unwrap();
+        groups.offsets().unwrap().log_end
+    };
+    let committed = end(&node);
+    node.stop().await;
+
+    clock.set(61_000);
+    let world = World::start_on(disk, clock, EXPIRY).await;
+    world.clock.set(62_000);
+    wait_until("a tombstone", || end(&world.node) > committed).await;
     world.node.stop().await;
 }

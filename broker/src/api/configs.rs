@@ -39,8 +39,9 @@ pub fn describe(context: &Arc<Context>, request: Request) -> Result<Answer, ApiE
         match entries(context, resource) {
             Ok(entries) => {
                 let wanted = |entry: &&ConfigEntry| match &resource.configuration_keys {
-                    Some(keys) => keys.iter().any(|key| **key == *entry.name),
-                    None => true,
+                    Some(keys) if !keys.is_empty() => keys.iter().any(|key| **key == *entry.name),
+                    // To Kafka no keys are all of them, too.
+                    _ => true,
                 };
                 let configs = entries.iter().filter(wanted).map(|entry| described(entry, &describe));
                 result.with_configs(configs.collect())

@@ -359,12 +359,16 @@ async fn wait_for_enough(
     loop {
         let Read { fetched, some_on_their_way } = read_all(context, wanted, partitions, bounds).await;
         let size: usize = fetched.iter().flatten().map(|(_, found)| found.len()).sum();
-        let failed = fetched.iter().any(Result::is_err);
+        // A partition that is not here may be named by every fetch until the client has new metadata: it is no reason
+        // to answer at once. A read that failed is, and so is a request that names nothing which can be waited for.
+        let failed = partitions.iter().zip(&fetched).any(|(found, read)| found.is_ok() && read.is_err());
+        let nothing_to_wait_for = partitions.iter().all(Result::is_err);
+        let answer = failed || nothing_to_wait_for || size >= bounds.min_bytes;
         // What is on its way from the store has been waited for: the client asks again and finds it there.
-        if size >= bounds.min_bytes || failed || some_on_their_way || Instant::now() >= deadline {
+        if answer || some_on_their_way || Instant::now() >= deadline {
             return fetched;
         }
-        if watches.is_empty() && !partitions.is_empty() {
+        if watches.is_empty() {
             // What came between the read and the watches wakes nobody: look once more before waiting.
             watches.extend(partitions.iter().flatten().map(|partition| partition.watch(&wake)));
             continue;

@@ -166,9 +166,13 @@ const FORGET_PATIENCE: Duration = Duration::from_secs(5);
 
 pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let delete: DeleteTopicsRequest = request.decode(ApiKey::DeleteTopics)?;
-    let by_state = delete.topics.iter().map(|topic| match &topic.name {
-        Some(name) => TopicSelector::Name(name.to_string()),
-        None => TopicSelector::Id(TopicId(topic.topic_id)),
+    let by_state = delete.topics.iter().map(|topic| match (&topic.name, topic.topic_id.is_nil()) {
+        (Some(name), true) => TopicSelector::Name(name.to_string()),
+        (None, false) => TopicSelector::Id(TopicId(topic.topic_id)),
+        (name, _) => {
+            let name = name.as_ref().map(|name| name.to_string());
+            TopicSelector::Unclear { name, id: TopicId(topic.topic_id) }
+        }
     });
     let by_name = delete.topic_names.iter().map(|name| TopicSelector::Name(name.to_string()));
     let selectors: Vec<TopicSelector> = by_state.chain(by_name).collect();
@@ -220,11 +224,12 @@ fn deleted_result(deletion: Deletion) -> DeletableTopicResult {
 
 fn not_deleted(selector: &TopicSelector, failure: &Failure) -> DeletableTopicResult {
     let (name, id) = match selector {
-        TopicSelector::Name(name) => (Some(TopicName(StrBytes::from_string(name.clone()))), Uuid::nil()),
+        TopicSelector::Name(name) => (Some(name.clone()), Uuid::nil()),
         TopicSelector::Id(id) => (None, id.0),
+        TopicSelector::Unclear { name, id } => (name.clone(), id.0),
     };
     DeletableTopicResult::default()
-        .with_name(name)
+        .with_name(name.map(|name| TopicName(StrBytes::from_string(name))))
         .with_topic_id(id)
         .with_error_code(failure.code.code())
         .with_error_message(failure.text())

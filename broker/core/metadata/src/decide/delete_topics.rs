@@ -14,6 +14,11 @@ use crate::record::{MetadataRecord, RemoteDeleteState, RemoveTopicRecord};
 pub enum TopicSelector {
     Name(String),
     Id(TopicId),
+    /// Both, which need not be the same topic, or neither.
+    Unclear {
+        name: Option<String>,
+        id: TopicId,
+    },
 }
 
 /// What became of one topic of a request.
@@ -77,6 +82,10 @@ fn find<'a>(image: &'a Image, selector: &TopicSelector) -> Result<&'a Topic, Dec
             .topic_by_id(*id)
             .map(|topic| &**topic)
             .ok_or_else(|| DecisionError::UnknownTopicId(format!("There is no topic with id {id}"))),
+        TopicSelector::Unclear { .. } => {
+            let reason = "A topic is deleted by its name or by its id: give one of them, and not both";
+            Err(DecisionError::InvalidRequest(reason.to_owned()))
+        }
     }
 }
 

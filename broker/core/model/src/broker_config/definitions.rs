@@ -91,7 +91,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("firn.disk.reserve.bytes", Long, "268435456", AtLeast(0), "How many bytes of a log directory's disk stay free: writes are refused, with an error that clients retry, before it is fuller."),
     define("firn.fetch.records.bytes", Long, "134217728", Between(1 << 20, u32::MAX as i64), "How much memory holds records of fetch replies that do not go from the page cache to the client: those read from the object store, and those converted for a client before 0.11; over all clients, in bytes."),
     define("firn.fetch.session.bytes", Long, "67108864", AtLeast(0), "How much memory remembers the partitions of fetch sessions, over all clients, in bytes; a client for whose session there is no room goes on without one."),
-    define("firn.http.host", Text, "", Any, "The address that /metrics, /healthz and /readyz are served on; empty is all of the machine's."),
+    define("firn.http.host", Text, "", Any, "The address that /metrics, /healthz and /readyz are served on; empty is that of the first listener, which may be all of the machine's."),
     unset("firn.http.port", Int, Between(-1, 65_535), "The port of /metrics, /healthz and /readyz: -1 serves none, 0 takes any free one. If not set, the first listener's port + 10000."),
     define("firn.log.format", Text, "human", OneOf(&["human", "json"]), "How the broker's own log is written."),
     define("firn.partitions.per.request.max", Int, "10000", AtLeast(1), "The most partitions that one request may create."),

@@ -284,7 +284,10 @@ pub(super) fn http(layers: &ConfigLayers, bound: &[Listener]) -> Result<Option<H
             listener.checked_add(HTTP_PORT_DISTANCE).unwrap_or(listener.saturating_sub(HTTP_PORT_DISTANCE))
         }
     };
-    Ok(Some(HttpSettings { host: layers.text("firn.http.host")?.unwrap_or_default(), port }))
+    // Whoever listens on one address alone does not mean the side port to be reached on all of them.
+    let beside = || bound.first().map(|listener| listener.host.clone()).unwrap_or_default();
+    let host = layers.text("firn.http.host")?.filter(|host| !host.is_empty()).unwrap_or_else(beside);
+    Ok(Some(HttpSettings { host, port }))
 }
 
 pub(super) fn invalid(name: &str, value: impl ToString, reason: &str) -> ConfigError {

@@ -29,11 +29,14 @@ fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
         named("nobody"),
         TopicSelector::Id(TopicId::ZERO),
         named("__consumer_offsets"),
+        TopicSelector::Unclear { name: Some("a".to_owned()), id },
+        TopicSelector::Unclear { name: None, id: TopicId::ZERO },
     ];
     let decision = delete_topics(&image, &wishes, &BrokerConfig::default());
     let codes: Vec<_> =
         decision.reply.iter().map(|d| d.outcome.as_ref().err().map(code).unwrap_or_default()).collect();
-    assert_eq!(codes, ["", "InvalidRequest", "UnknownTopicOrPartition", "UnknownTopicId", "InvalidRequest"]);
+    let invalid = "InvalidRequest";
+    assert_eq!(codes, ["", invalid, "UnknownTopicOrPartition", "UnknownTopicId", invalid, invalid, invalid]);
     assert_eq!(decision.records.len(), 1);
     let off = config(&[("delete.topic.enable", "false")]);
     let refused = delete_topics(&image, &[named("a")], &off);
