@@ -170,9 +170,10 @@ async fn cold_by_time(
     if offsets.log_start >= offsets.local_start {
         return Ok(NOWHERE);
     }
+    let start = offsets.log_start;
     let found = match timestamp {
-        Some(timestamp) => context.cold.offset_for_timestamp(partition, timestamp, deadline).await?,
-        None => context.cold.max_timestamp(partition, deadline).await?,
+        Some(timestamp) => context.cold.offset_for_timestamp(partition, timestamp, start, deadline).await?,
+        None => context.cold.max_timestamp(partition, start, deadline).await?,
     };
     match found.filter(|(offset, _)| (offsets.log_start..offsets.local_start).contains(offset)) {
         None => Ok(NOWHERE),

@@ -154,24 +154,27 @@ impl Cold {
         Ok(ColdRead(read))
     }
 
-    /// The first cold record at or after `timestamp`: offset and timestamp.
+    /// The first cold record at or after both `timestamp` and `from`, the log start: offset and timestamp.
     pub async fn offset_for_timestamp(
         &self,
         partition: &Arc<Partition>,
         timestamp: i64,
+        from: i64,
         deadline: Instant,
     ) -> Result<Option<(i64, i64)>, ColdError> {
-        let found = async { Ok(self.listed(partition).await?.offset_for_timestamp(timestamp).await?) };
+        let found = async { Ok(self.listed(partition).await?.offset_for_timestamp(timestamp, from).await?) };
         self.look_up(Box::pin(found), deadline).await
     }
 
-    /// The first cold record that has the greatest timestamp of them: offset and timestamp.
+    /// Of the cold records from `from`, the log start, on the first that has their greatest timestamp: offset and
+    /// timestamp.
     pub async fn max_timestamp(
         &self,
         partition: &Arc<Partition>,
+        from: i64,
         deadline: Instant,
     ) -> Result<Option<(i64, i64)>, ColdError> {
-        let found = async { Ok(self.listed(partition).await?.max_timestamp().await?) };
+        let found = async { Ok(self.listed(partition).await?.max_timestamp(from).await?) };
         self.look_up(Box::pin(found), deadline).await
     }
 

@@ -65,14 +65,27 @@ impl PartitionLog {
         self.first_in_segment(segment, located.position, located.header.max_timestamp)
     }
 
-    /// The first batch with the largest timestamp among those of `segment` that reach above the log start.
+    /// The first batch with the largest timestamp among those of `segment` that reach above the log start. A header of a
+    /// batch that begins below it is returned with the largest timestamp of the records that count.
     fn largest_above_start(&self, segment: &Segment) -> Result<Option<Located>, StorageError> {
-        let Some(first) = segment.locate(self.home(), self.log_start_offset)? else { return Ok(None) };
+        let start = self.log_start_offset;
+        let Some(first) = segment.locate(self.home(), start)? else { return Ok(None) };
+        let path = self.home().log_path(segment.base_offset);
         let mut largest: Option<Located> = None;
-        self.walk(segment, first.position, |located| {
-            if located.header.record_count > 0
-                && largest.is_none_or(|known| known.header.max_timestamp < located.header.max_timestamp)
-            {
+        self.walk(segment, first.position, |mut located| {
+            if located.header.record_count == 0 {
+                return Ok(None);
+            }
+            if located.header.base_offset < start {
+                let batch = self.read_batch(segment, &located)?;
+                let counts = start..i64::MAX;
+                let found =
+                    lookup::max_timestamp(&located.header, &batch, &counts, BATCH_DECOMPRESSED_BYTES_MAX)
+                        .map_err(|error| StorageError::corrupt(&path, error.to_string()))?;
+                let Some(found) = found else { return Ok(None) };
+                located.header.max_timestamp = found.timestamp;
+            }
+            if largest.is_none_or(|known| known.header.max_timestamp < located.header.max_timestamp) {
                 largest = Some(located);
             }
             Ok(None::<()>)

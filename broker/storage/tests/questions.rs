@@ -173,6 +173,25 @@ fn every_answer_agrees_with_a_naive_model_before_and_after_restarts() {
     }
 }
 
+/// The youngest record is deleted, and its batch is not, since others of it count.
+#[test]
+fn the_largest_time_is_not_that_of_a_deleted_record() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = open(&dir);
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for time in [1_000, 500, 700, 600, 700] {
+        builder.push(time, None, Some(b"v"), &[]);
+    }
+    let bytes = builder.build().unwrap();
+    log.append(&bytes, &header_of(&bytes), 0, AppendOrigin::Client, 0).unwrap();
+    for (start, offset, timestamp) in [(0, 0, 1_000), (1, 2, 700), (3, 4, 700)] {
+        log.delete_records_before(start).unwrap();
+        let found = log.max_timestamp().unwrap().map(|found| (found.offset, found.timestamp));
+        assert_eq!(found, Some((offset, timestamp)), "from {start}");
+    }
+}
+
 #[test]
 fn rotten_bits_in_derived_files_are_noticed_and_never_change_an_answer() {
     let mut random = Seeded(4242);

@@ -4,53 +4,59 @@ use std::cmp::Reverse;
 
 use bytes::Bytes;
 use firn_model::broker_config::definitions::BATCH_DECOMPRESSED_BYTES_MAX;
-use firn_records::batch::BatchHeader;
-use firn_records::lookup::{self, LookupError, TimedOffset, first_at_or_after};
+use firn_records::lookup::{first_at_or_after, max_timestamp};
 use firn_tier::footer::SectionKind;
 use firn_tier::lineage::LeaderEpochs;
 use firn_tier::select::Link;
 
 use crate::error::ReadError;
 use crate::partition::TieredPartition;
-use crate::read::{FoundBatch, ObjectLog};
+use crate::read::ObjectLog;
 
 impl TieredPartition {
-    /// The first record with a timestamp at or above `timestamp`, as (offset, timestamp); `None` if the tier has none.
-    pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64)>, ReadError> {
-        let selection = self.inner.selection();
-        for link in selection.chain.iter().filter(|link| link.name.max_timestamp >= timestamp) {
-            let log = self.inner.clone().open(*link).await?;
-            if let Some(found) = log.offset_for_timestamp(timestamp).await? {
-                return Ok(Some(found));
+    /// The first record at or after both `timestamp` and `from_offset`, as (offset, timestamp); `None` if the tier has
+    /// none. The log start may have moved since the tier was told, so the caller says where it is.
+    pub async fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        from_offset: i64,
+    ) -> Result<Option<(i64, i64)>, ReadError> {
+        for link in self.links_from(from_offset).filter(|link| link.name.max_timestamp >= timestamp) {
+            let log = self.inner.clone().open(link).await?;
+            let found = log.first_from_timestamp(timestamp).await?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    /// The greatest timestamp in the tier and the first record that has it, as (offset, timestamp).
-    pub async fn max_timestamp(&self) -> Result<Option<(i64, i64)>, ReadError> {
-        let selection = self.inner.selection();
+    /// The greatest timestamp in the tier from `from_offset` on and the first record that has it, as (offset, timestamp).
+    pub async fn max_timestamp(&self, from_offset: i64) -> Result<Option<(i64, i64)>, ReadError> {
+        // A name promises the greatest timestamp of all that its object was made of: the record that had it may be
+        // deleted, served by another object, or emptied by compaction. So the greatest promise is looked into first.
         let mut links: Vec<Link> =
-            selection.chain.iter().filter(|link| link.name.max_timestamp >= 0).copied().collect();
+            self.links_from(from_offset).filter(|link| link.name.max_timestamp >= 0).collect();
         links.sort_by_key(|link| (Reverse(link.name.max_timestamp), link.from));
         let mut greatest: Option<(i64, i64)> = None;
         for link in links {
             let promised = link.name.max_timestamp;
-            if greatest
-                .is_some_and(|(offset, known)| known > promised || known == promised && offset < link.from)
-            {
+            let is_beaten = |(offset, known)| known > promised || known == promised && offset < link.from;
+            if greatest.is_some_and(is_beaten) {
                 break;
             }
             let log = self.inner.clone().open(link).await?;
-            let found = match log.offset_for_timestamp(promised).await? {
-                Some(found) => Some(found),
-                // The record that had it lies where this link does not serve: below the log start, say.
-                None => log.max_timestamp().await?,
-            };
-            let rank = |found: &(i64, i64)| (found.1, Reverse(found.0));
-            greatest = greatest.into_iter().chain(found).max_by_key(rank);
+            let found = log.greatest_timestamp().await?;
+            greatest =
+                greatest.into_iter().chain(found).max_by_key(|(offset, known)| (*known, Reverse(*offset)));
         }
         Ok(greatest)
+    }
+
+    /// What serves offsets from `from_offset` on, cut there.
+    fn links_from(&self, from_offset: i64) -> impl Iterator<Item = Link> + use<> {
+        let chain = self.chain().into_iter().filter(move |link| link.to > from_offset);
+        chain.map(move |link| Link { from: link.from.max(from_offset), ..link })
     }
 
     /// The leader epochs of the object that serves `offset`, as its uploader knew them: what a new replica, or one
@@ -112,59 +118,45 @@ impl ObjectLog {
     }
 
     /// The first record that the link serves and that is at least as young as `timestamp`.
-    async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64)>, ReadError> {
+    async fn first_from_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64)>, ReadError> {
         let from = self.offset_before_timestamp(timestamp).await?.max(self.link.from);
         let mut batch = self.first_batch_from(from).await?;
         while let Some(found) = batch.filter(|found| found.header.base_offset < self.link.to) {
-            if found.header.max_timestamp >= timestamp
-                && let Some(record) = self
-                    .record_of(&found, |header, batch, from, limit| {
-                        first_at_or_after(header, batch, timestamp, from, limit)
-                    })
-                    .await?
-            {
-                return Ok(Some(record));
+            if found.header.max_timestamp >= timestamp && !found.header.is_control() {
+                let bytes = self.bytes(found.position..found.end()).await?;
+                let limit = BATCH_DECOMPRESSED_BYTES_MAX;
+                let first = first_at_or_after(&found.header, &bytes, timestamp, self.link.from, limit);
+                let first = first.map_err(|_| self.corrupt(found.position))?;
+                if let Some(first) = first.filter(|first| first.offset < self.link.to) {
+                    return Ok(Some((first.offset, first.timestamp)));
+                }
             }
             batch = self.batch_at(found.end()).await?;
         }
         Ok(None)
     }
 
-    /// The greatest timestamp of the records that the link serves, and the first record that has it. Reads all headers.
-    async fn max_timestamp(&self) -> Result<Option<(i64, i64)>, ReadError> {
+    /// The greatest timestamp of the records that the link serves, and the first record that has it.
+    async fn greatest_timestamp(&self) -> Result<Option<(i64, i64)>, ReadError> {
+        // As a rule it is the one that the name promises, and the index leads to it.
+        if let Some(found) = self.first_from_timestamp(self.link.name.max_timestamp).await? {
+            return Ok(Some(found));
+        }
+        let serves = self.link.from..self.link.to;
         let mut greatest: Option<(i64, i64)> = None;
         let mut batch = self.first_batch_from(self.link.from).await?;
         while let Some(found) = batch.filter(|found| found.header.base_offset < self.link.to) {
-            let known = greatest.map_or(-1, |(_, timestamp)| timestamp);
-            if found.header.max_timestamp > known
-                && let Some(record) = self.record_of(&found, lookup::max_timestamp).await?
-                && record.1 > known
-            {
-                greatest = Some(record);
+            let (header, known) = (&found.header, greatest.map_or(-1, |(_, timestamp)| timestamp));
+            if header.record_count > 0 && !header.is_control() && header.max_timestamp > known {
+                let bytes = self.bytes(found.position..found.end()).await?;
+                let inside = max_timestamp(header, &bytes, &serves, BATCH_DECOMPRESSED_BYTES_MAX);
+                let inside = inside.map_err(|_| self.corrupt(found.position))?;
+                let better = inside.filter(|inside| inside.timestamp > known);
+                greatest = better.map(|inside| (inside.offset, inside.timestamp)).or(greatest);
             }
             batch = self.batch_at(found.end()).await?;
         }
         Ok(greatest)
-    }
-
-    /// The record that `choose` finds among those of a batch from the link's beginning on, if the link serves it.
-    async fn record_of(
-        &self,
-        found: &FoundBatch,
-        choose: impl Fn(&BatchHeader, &[u8], i64, usize) -> Result<Option<TimedOffset>, LookupError>,
-    ) -> Result<Option<(i64, i64)>, ReadError> {
-        if found.header.is_control() {
-            return Ok(None);
-        }
-        let batch = self.bytes(found.position..found.end()).await?;
-        let chosen = choose(&found.header, &batch, self.link.from, BATCH_DECOMPRESSED_BYTES_MAX);
-        let chosen = chosen.map_err(|_| ReadError::Corrupt {
-            path: self.inner.path_of(&self.link.name).to_string(),
-            position: found.position,
-        })?;
-        Ok(chosen
-            .filter(|chosen| chosen.offset < self.link.to)
-            .map(|chosen| (chosen.offset, chosen.timestamp)))
     }
 }
 

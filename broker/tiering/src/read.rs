@@ -189,7 +189,7 @@ impl ObjectLog {
         self.read.footer.section(SectionKind::Log).length
     }
 
-    fn corrupt(&self, position: u64) -> ReadError {
+    pub(crate) fn corrupt(&self, position: u64) -> ReadError {
         ReadError::Corrupt { path: self.inner.path_of(&self.link.name).to_string(), position }
     }
 

@@ -170,7 +170,10 @@ mod tests {
         let (first, bytes) = rewritten(filter(&header, &bytes, Some(77_000), LIMIT, |_, _| true).unwrap());
         assert!(first.has_delete_horizon());
         assert_eq!((first.base_timestamp, first.max_timestamp), (77_000, 1500));
-        assert_eq!(lookup::max_timestamp(&first, &bytes, 0, LIMIT).unwrap().unwrap().timestamp, 1500);
+        assert_eq!(
+            lookup::max_timestamp(&first, &bytes, &(0..i64::MAX), LIMIT).unwrap().unwrap().timestamp,
+            1500
+        );
         assert_eq!(filter(&first, &bytes, Some(88_000), LIMIT, |_, _| true).unwrap(), Filtered::Unchanged);
         let (second, _) =
             rewritten(filter(&first, &bytes, Some(88_000), LIMIT, |offset, _| offset < 102).unwrap());

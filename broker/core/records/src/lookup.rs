@@ -1,6 +1,7 @@
 //! Finds records in one stored batch by their time: the last step of ListOffsets, after the time index.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::batch::{BatchError, BatchHeader};
 use crate::compression::{self, CompressionError};
@@ -55,16 +56,16 @@ pub fn first_at_or_after(
     })
 }
 
-/// The first record with the greatest timestamp of a batch's records at or after `from_offset`; `None` if there is none
-/// (KIP-734).
+/// Of a batch's records with these offsets the first that has the greatest timestamp of them; `None` if there is none,
+/// since compaction may have left holes (KIP-734).
 pub fn max_timestamp(
     header: &BatchHeader,
     batch: &[u8],
-    from_offset: i64,
+    offsets: &Range<i64>,
     decompressed_bytes_max: usize,
 ) -> Result<Option<TimedOffset>, LookupError> {
     find(header, batch, decompressed_bytes_max, |found, record| {
-        record.offset >= from_offset && found.is_none_or(|found| record.timestamp > found.timestamp)
+        offsets.contains(&record.offset) && found.is_none_or(|found| record.timestamp > found.timestamp)
     })
 }
 
@@ -95,6 +96,7 @@ mod tests {
     use crate::builder::{BatchBuilder, BatchOptions};
 
     const LIMIT: usize = 1 << 20;
+    const ALL: Range<i64> = 0..i64::MAX;
 
     fn batch(options: BatchOptions, timestamps: &[i64]) -> (BatchHeader, bytes::Bytes) {
         let mut builder = BatchBuilder::at_offset(options, 100);
@@ -120,7 +122,15 @@ mod tests {
             assert_eq!(first(11, 102), at(102, 20), "records before the log's start do not count");
             assert_eq!(first(26, 104), None);
             assert_eq!(first(31, 0), None);
-            assert_eq!(max_timestamp(&header, &batch, 0, LIMIT).unwrap(), at(101, 30), "the first of equals");
+            assert_eq!(
+                max_timestamp(&header, &batch, &ALL, LIMIT).unwrap(),
+                at(101, 30),
+                "the first of equals"
+            );
+            let largest = |offsets| max_timestamp(&header, &batch, &offsets, LIMIT).unwrap();
+            assert_eq!(largest(102..105), at(103, 30));
+            assert_eq!(largest(102..103), at(102, 20));
+            assert_eq!(largest(105..200), None);
         }
     }
 
@@ -128,14 +138,14 @@ mod tests {
     fn the_brokers_time_is_that_of_all_records() {
         let options = BatchOptions { log_append_time: true, ..BatchOptions::default() };
         let (header, batch) = batch(options, &[10, 30, 20]);
-        assert_eq!(max_timestamp(&header, &batch, 0, LIMIT).unwrap(), at(100, 30));
+        assert_eq!(max_timestamp(&header, &batch, &ALL, LIMIT).unwrap(), at(100, 30));
         assert_eq!(first_at_or_after(&header, &batch, 30, 102, LIMIT).unwrap(), at(102, 30));
     }
 
     #[test]
     fn a_batch_that_is_not_whole_is_an_error() {
         let (header, batch) = batch(BatchOptions::default(), &[10]);
-        assert!(max_timestamp(&header, &batch[..batch.len() - 1], 0, LIMIT).is_err());
-        assert!(max_timestamp(&header, &[], 0, LIMIT).is_err());
+        assert!(max_timestamp(&header, &batch[..batch.len() - 1], &ALL, LIMIT).is_err());
+        assert!(max_timestamp(&header, &[], &ALL, LIMIT).is_err());
     }
 }

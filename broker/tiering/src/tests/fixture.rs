@@ -70,6 +70,22 @@ impl Segment {
         }
     }
 
+    /// Batches of `records` records that were written at these times; without index entries, as a small one has none.
+    pub fn at_times(base_offset: i64, records: usize, timestamps: &[i64]) -> Self {
+        let mut log = BytesMut::new();
+        let mut next = base_offset;
+        for times in timestamps.chunks(records) {
+            let mut builder = BatchBuilder::at_offset(BatchOptions::default(), next);
+            for timestamp in times {
+                builder.push(*timestamp, Some(b"key"), Some(b"value"), &[]);
+                next += 1;
+            }
+            log.extend_from_slice(&builder.build().unwrap());
+        }
+        let (offset_index, time_index) = (Bytes::new(), Bytes::new());
+        Self { base_offset, last_offset: next - 1, log: log.freeze(), offset_index, time_index }
+    }
+
     pub fn to_upload(&self, leader_epochs: &LeaderEpochs) -> SegmentToUpload {
         SegmentToUpload {
             base_offset: self.base_offset,

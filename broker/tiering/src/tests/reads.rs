@@ -113,13 +113,39 @@ async fn timestamps_lead_to_exact_records() {
         let (_tier, partition, _) = filled(Store::memory(), small(), codec).await;
         for offset in 0..420 {
             for timestamp in [timestamp_of(offset), timestamp_of(offset) - 9] {
-                let found = partition.offset_for_timestamp(timestamp).await.unwrap();
+                let found = partition.offset_for_timestamp(timestamp, 0).await.unwrap();
                 assert_eq!(found, Some((offset, timestamp_of(offset))), "{timestamp}");
             }
         }
-        assert_eq!(partition.offset_for_timestamp(0).await.unwrap(), Some((0, timestamp_of(0))));
-        assert_eq!(partition.offset_for_timestamp(timestamp_of(420)).await.unwrap(), None);
-        assert_eq!(partition.max_timestamp().await.unwrap(), Some((419, timestamp_of(419))));
+        assert_eq!(partition.offset_for_timestamp(0, 0).await.unwrap(), Some((0, timestamp_of(0))));
+        assert_eq!(partition.offset_for_timestamp(timestamp_of(420), 0).await.unwrap(), None);
+        assert_eq!(partition.max_timestamp(0).await.unwrap(), Some((419, timestamp_of(419))));
+    }
+}
+
+/// The youngest record is the first: where it is deleted, or another object serves it, the next youngest counts.
+#[tokio::test]
+async fn the_largest_timestamp_is_one_of_a_record_that_is_served() {
+    for records in [1, 10] {
+        let partition = partition(&Tier::with_store(Store::memory(), small()));
+        let history = epochs(&[(0, 0)]);
+        partition.refresh(view(&history)).await.unwrap();
+        let timestamps: Vec<i64> = (0..10).map(|offset| if offset == 0 { 1_000 } else { 500 }).collect();
+        let upload = Segment::at_times(0, records, &timestamps).to_upload(&history);
+        partition.upload(SegmentToUpload { max_timestamp: 1_000, ..upload }).await.unwrap();
+        assert_eq!(partition.max_timestamp(0).await.unwrap(), Some((0, 1_000)));
+        assert_eq!(
+            partition.max_timestamp(5).await.unwrap(),
+            Some((5, 500)),
+            "the caller knows of a later start"
+        );
+        assert_eq!(partition.offset_for_timestamp(0, 5).await.unwrap(), Some((5, 500)));
+        let trimmed = PartitionView { log_start_offset: 5, ..view(&history) };
+        partition.follow(trimmed);
+        assert_eq!(partition.max_timestamp(0).await.unwrap(), Some((5, 500)));
+        let shorter = PartitionView { log_start_offset: 5, log_end_offset: 8, ..view(&history) };
+        partition.follow(shorter);
+        assert_eq!(partition.max_timestamp(8).await.unwrap(), None);
     }
 }
 
@@ -157,9 +183,7 @@ async fn the_greatest_timestamp_is_of_a_record_that_is_still_there() {
     for (log_start, expected) in
         [(0, (0, 900)), (1, (5, 700)), (5, (5, 700)), (6, (55, 700)), (56, (56, 500)), (99, (99, 500))]
     {
-        let view = PartitionView { log_start_offset: log_start, ..view(&epochs(&[(0, 0)])) };
-        partition.follow(view);
-        assert_eq!(partition.max_timestamp().await.unwrap(), Some(expected), "from {log_start} on");
+        assert_eq!(partition.max_timestamp(log_start).await.unwrap(), Some(expected), "from {log_start} on");
     }
 }
 
