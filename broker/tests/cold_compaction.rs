@@ -13,6 +13,7 @@ use cold_world::{DEADLINE, Ground, TOPIC, World, wait_until};
 use firn_records::batch::{HEADER_LENGTH, batches};
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::record::records;
+use firn_storage::cleaner_limits::CleanerLimits;
 use firn_tiering::faults::FaultPlan;
 use tokio::time::Instant;
 
@@ -257,5 +258,55 @@ async fn a_topic_that_becomes_compacted_is_cleaned_where_it_was_cold_before() {
     history.world.alter(&[("cleanup.policy", "compact")]).await;
     history.settle().await;
     history.check().await;
+    history.world.node.stop().await;
+}
+
+/// Compaction ends in the middle of a segment that was uploaded before, and the topic is compacted no more: the copy in
+/// the store still has a value whose tombstone is gone, and the one on the disk has to take its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_is_clean_in_part_leaves_the_disk_once_the_store_has_it_so() {
+    let configs = [
+        ("retention.ms", "-1"),
+        ("delete.retention.ms", "0"),
+        ("min.cleanable.dirty.ratio", "0"),
+        ("local.retention.bytes", "100000000"),
+    ];
+    let cleaner = "log.cleaner.enable=false\n";
+    let world = World::with_topic(Ground::new(), cleaner, FaultPlan::NONE, &configs).await;
+    let write = async |key: u8, value: Option<&[u8]>| {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.push(1_000, Some(&[key]), value, &[]);
+        world.produce_batch(0, builder.build().unwrap()).await;
+    };
+    let value = vec![7; 6_000];
+    write(0, Some(&value)).await;
+    write(0, None).await;
+    // Some 170 fill a segment; the smallest memory holds some 60 keys.
+    for key in 1..250 {
+        write(key, Some(&value)).await;
+    }
+    let partition = world.node.context.partitions.by_name(TOPIC, 0).unwrap();
+    let tiered_end = || partition.with_log(|log| log.tiered_end_offset()).unwrap();
+    wait_until("the first segment is in the store", || tiered_end() > 120).await;
+    let first_end = tiered_end();
+    world.alter(&[("cleanup.policy", "compact")]).await;
+    wait_until("the topic is compacted", || partition.config().cleanup_policy.compact).await;
+    for pass in 1..=2 {
+        let now_ms = world.node.context.now_ms() + pass * 10_000;
+        partition.compact(now_ms, CleanerLimits::of_memory(0)).unwrap().unwrap();
+    }
+    let cleaned = partition.with_log(|log| log.cleaned_offset()).unwrap();
+    assert!(0 < cleaned && cleaned < first_end, "{cleaned} of {first_end}");
+    world.alter(&[("cleanup.policy", "delete"), ("local.retention.bytes", "1")]).await;
+    for _ in 0..400 {
+        write(255, Some(&value)).await;
+    }
+    wait_until("the first segment has left the disk", || {
+        partition.offsets().unwrap().local_start >= first_end
+    })
+    .await;
+    let history = History { world, random: 0, written: 0, expected: Values::new() };
+    let keys: Vec<u8> = history.read().await.into_iter().map(|row| row.1).filter(|key| *key < 255).collect();
+    assert_eq!(keys, (1..250).collect::<Vec<u8>>(), "a deleted value came back");
     history.world.node.stop().await;
 }

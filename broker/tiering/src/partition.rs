@@ -272,7 +272,7 @@ impl TieredPartition {
         let state = self.inner.state.lock();
         let mut end = from_offset;
         for link in state.selection.chain.iter().filter(|link| link.to > from_offset) {
-            let needed = if link.name.base_offset < cleaned_offset { cleaned_offset } else { -1 };
+            let needed = if link.from < cleaned_offset { cleaned_offset } else { -1 };
             let verified = state.objects.get(&link.name).and_then(|object| object.verified);
             if link.from > end || verified.is_none_or(|compacted_to| compacted_to < needed) {
                 break;
