@@ -5,7 +5,7 @@ use firn_tests::cluster::{Broker, BrokerOptions};
 use firn_tests::librdkafka::Load;
 use firn_tests::segments::{self, Offsets};
 
-use crate::ledger::History;
+use crate::ledger::Past;
 
 const RECORDS: u64 = 200_000;
 
@@ -25,9 +25,9 @@ fn one_idempotent_producer_lives_through_ten_kills() {
     let ledger = load.wait();
     assert!(ledger.failures.is_empty(), "{:?}", ledger.failures);
     assert_eq!(ledger.len() as u64, RECORDS);
-    let mut history = History::default();
-    history.check(&address, "ledger", 3, &ledger);
-    assert_eq!(history.read as u64, RECORDS, "each once");
+    let mut past = Past::default();
+    past.check(&address, "ledger", 3, &ledger);
+    assert_eq!(past.read as u64, RECORDS, "each once");
     broker.stop();
     segments::assert_valid_directory(&broker.data(), Offsets::Dense);
 }

@@ -2,84 +2,99 @@
 
 use std::collections::BTreeMap;
 
+use firn_tests::checker::check;
+use firn_tests::history::{FinalRead, History, Seen, Send, Told, Value};
 use firn_tests::librdkafka::{Dumped, Ledger, dump};
 
 /// A topic's checked past: everything below `next` has been read once and found right.
 #[derive(Debug, Default)]
-pub struct History {
+pub struct Past {
     next: BTreeMap<i32, i64>,
     pub acknowledged: usize,
     pub read: usize,
 }
 
-impl History {
+impl Past {
     /// Reads what is new since the last call, and checks it against what one run of the load was told:
     /// every acknowledged record lies where its acknowledgement said, in the order of sending, none twice, no offset
     /// is missing, and nothing that an earlier call had read has gone.
     pub fn check(&mut self, address: &str, topic: &str, partitions: i32, ledger: &Ledger) {
         let found = dump(address, topic, partitions, &self.next);
+        let mut history = History::default();
         for partition in 0..partitions {
             let next = self.next.entry(partition).or_default();
             let acknowledged = ledger.acknowledged.get(&partition).map(Vec::as_slice).unwrap_or_default();
             let dumped = &found[&partition];
-            if let Err(wrong) = verify(partition, *next, dumped, acknowledged) {
+            if let Err(wrong) = note(&mut history, partition, *next, dumped, acknowledged) {
                 panic!("partition {partition}, read from {next} to {}: {wrong}", dumped.end_offset);
             }
             self.read += dumped.records.len();
             *next = dumped.end_offset;
         }
-        self.acknowledged += ledger.len();
+        let anomalies: Vec<String> = check(&history).iter().map(ToString::to_string).collect();
+        assert!(anomalies.is_empty(), "{}", anomalies.join("\n"));
+        self.acknowledged += history.acknowledged();
     }
 }
 
-/// Whether a partition, read from an offset to its end, is what its producers were told. Says the first thing wrong.
-fn verify(partition: i32, from: i64, dumped: &Dumped, acknowledged: &[(i64, String)]) -> Result<(), String> {
+/// Adds a partition, read from an offset to its end, to the history. Says what of it no history can tell.
+fn note(
+    history: &mut History,
+    partition: i32,
+    from: i64,
+    dumped: &Dumped,
+    acknowledged: &[(i64, String)],
+) -> Result<(), String> {
     if dumped.end_offset < from {
         return Err(format!("it ended at {from} before"));
     }
     if dumped.start_offset != 0 {
         return Err(format!("it starts at {}, and nothing was to be deleted", dumped.start_offset));
     }
-    let records: BTreeMap<i64, &str> =
-        dumped.records.iter().map(|(offset, value)| (*offset, value.as_str())).collect();
-    for (offset, value) in acknowledged {
-        match records.get(offset) {
-            Some(found) if found == value => {}
-            Some(found) => return Err(format!("{value} was acknowledged at {offset}, where now {found} is")),
-            None => return Err(format!("{value} was acknowledged at {offset} and is lost")),
+    let seen = |(offset, value): &(i64, String)| {
+        let value =
+            value_of(partition, value).ok_or_else(|| format!("{value} at {offset} is not of this load"))?;
+        Ok::<Seen, String>(Seen { offset: *offset, value })
+    };
+    let records: Vec<Seen> = dumped.records.iter().map(seen).collect::<Result<_, _>>()?;
+    let acknowledged: Vec<Seen> = acknowledged.iter().map(seen).collect::<Result<_, _>>()?;
+    // The load sends each producer's numbers from 0 on, and tells of those alone whose acknowledgement came.
+    let mut sent: BTreeMap<u32, Vec<Told>> = BTreeMap::new();
+    for Seen { value, .. } in records.iter().chain(&acknowledged) {
+        let told = sent.entry(value.producer).or_default();
+        let count = usize::try_from(value.number).map_err(|error| error.to_string())? + 1;
+        if told.len() < count {
+            told.resize(count, Told::Nothing);
         }
     }
-    if !dumped.records.iter().map(|(offset, _)| *offset).eq(from..dumped.end_offset) {
-        return Err("offsets have a hole or a double".to_owned());
+    for Seen { offset, value } in &acknowledged {
+        sent.entry(value.producer).or_default()[value.number as usize] = Told::Acknowledged(*offset);
     }
-    in_sending_order(partition, dumped)
-}
-
-/// Values are `<run>.<partition>.<number>`: within a run the numbers count up from 0, one by one.
-fn in_sending_order(partition: i32, dumped: &Dumped) -> Result<(), String> {
-    let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
-    for (offset, value) in &dumped.records {
-        let parts: Vec<&str> = value.split('.').collect();
-        let [run, home, number] = parts[..] else {
-            return Err(format!("{value} at {offset} is no record of the load"));
-        };
-        if home != partition.to_string() {
-            return Err(format!("{value} at {offset} is another partition's"));
+    for (producer, told) in sent {
+        let first = records.iter().find(|seen| seen.value.producer == producer);
+        if let Some(first) = first.filter(|first| first.value.number > 0) {
+            return Err(format!("the first of producer {producer} is number {}", first.value.number));
         }
-        let next = expected.entry(run).or_insert(0);
-        if number.parse() != Ok(*next) {
-            return Err(format!(
-                "{value} at {offset} where number {next} was due: out of order, lost or doubled"
-            ));
-        }
-        *next += 1;
+        let send = |(number, told)| Send { partition, value: Value { producer, number }, told };
+        history.sends.extend((0..).zip(told).map(send));
     }
+    let (log_start, log_end) = (from, dumped.end_offset);
+    history.finals.push(FinalRead { partition, log_start, log_end, dense: true, records });
     Ok(())
 }
 
-/// A checker that has never seen a bad history is no checker: each way to go wrong is planted in a good one.
+/// Values are `<run>.<partition>.<number>`.
+fn value_of(partition: i32, value: &str) -> Option<Value> {
+    let [run, home, number] = value.split('.').collect::<Vec<_>>()[..] else { return None };
+    let value = Value { producer: run.parse().ok()?, number: number.parse().ok()? };
+    (home == partition.to_string()).then_some(value)
+}
+
+/// The checker has tests of its own; here it is what comes before it.
 #[cfg(test)]
 mod tests {
+    use firn_tests::checker::Kind;
+
     use super::*;
 
     fn good() -> (Dumped, Vec<(i64, String)>) {
@@ -89,48 +104,35 @@ mod tests {
         (dumped, (0..8).map(record).collect())
     }
 
-    fn wrong_with(spoil: impl FnOnce(&mut Dumped, &mut Vec<(i64, String)>)) -> String {
-        let (mut dumped, mut acknowledged) = good();
-        spoil(&mut dumped, &mut acknowledged);
-        verify(0, 0, &dumped, &acknowledged).expect_err("the anomaly is found")
+    fn noted(from: i64, dumped: &Dumped, acknowledged: &[(i64, String)]) -> Result<Vec<Kind>, String> {
+        let mut history = History::default();
+        note(&mut history, 0, from, dumped, acknowledged)?;
+        Ok(check(&history).iter().map(|anomaly| anomaly.kind).collect())
     }
 
     #[test]
-    fn a_good_history_passes() {
+    fn a_good_history_passes_and_a_lost_record_does_not() {
+        let (mut dumped, acknowledged) = good();
+        assert_eq!(noted(0, &dumped, &acknowledged), Ok(vec![]));
+        dumped.records.truncate(5);
+        dumped.end_offset = 5;
+        assert_eq!(noted(0, &dumped, &acknowledged), Ok(vec![Kind::Unseen; 3]));
+    }
+
+    #[test]
+    fn what_a_history_cannot_tell_is_found() {
         let (dumped, acknowledged) = good();
-        assert_eq!(verify(0, 0, &dumped, &acknowledged), Ok(()));
-    }
-
-    #[test]
-    fn every_anomaly_is_found() {
-        let lost = wrong_with(|dumped, _| {
-            dumped.records.truncate(5);
-            dumped.end_offset = 5;
-        });
-        assert!(lost.contains("is lost"), "{lost}");
-        let replaced = wrong_with(|dumped, _| dumped.records[3].1 = "78.0.0".to_owned());
-        assert!(replaced.contains("where now"), "{replaced}");
-        let doubled = wrong_with(|dumped, acknowledged| {
-            dumped.records[9].1 = "77.0.8".to_owned();
-            acknowledged.clear();
-        });
-        assert!(doubled.contains("doubled"), "{doubled}");
-        let swapped = wrong_with(|dumped, acknowledged| {
-            dumped.records[4].1 = "77.0.5".to_owned();
-            dumped.records[5].1 = "77.0.4".to_owned();
-            acknowledged.clear();
-        });
-        assert!(swapped.contains("out of order"), "{swapped}");
-        let hole = wrong_with(|dumped, acknowledged| {
-            dumped.records.remove(9);
-            acknowledged.clear();
-        });
-        assert!(hole.contains("hole"), "{hole}");
-        let foreign = wrong_with(|dumped, _| dumped.records[9].1 = "77.1.9".to_owned());
-        assert!(foreign.contains("another partition"), "{foreign}");
-        let start = wrong_with(|dumped, _| dumped.start_offset = 1);
+        let wrong = |spoil: fn(&mut Dumped)| {
+            let mut spoiled = dumped.clone();
+            spoil(&mut spoiled);
+            noted(0, &spoiled, &acknowledged).unwrap_err()
+        };
+        let foreign = wrong(|dumped| dumped.records[9].1 = "77.1.9".to_owned());
+        assert!(foreign.contains("not of this load"), "{foreign}");
+        let start = wrong(|dumped| dumped.start_offset = 1);
         assert!(start.contains("starts at 1"), "{start}");
-        let (dumped, _) = good();
-        assert!(verify(0, 11, &dumped, &[]).is_err_and(|wrong| wrong.contains("ended at 11")));
+        let first = wrong(|dumped| drop(dumped.records.remove(0)));
+        assert!(first.contains("is number 1"), "{first}");
+        assert!(noted(11, &dumped, &[]).is_err_and(|wrong| wrong.contains("ended at 11")));
     }
 }

@@ -12,7 +12,7 @@ use firn_tests::process::TempDir;
 use firn_tests::segments::{self, Offsets};
 
 use crate::cold::{cut_logs, object_name, objects};
-use crate::ledger::History;
+use crate::ledger::Past;
 use crate::table::Table;
 
 const CUTS: u64 = 50;
@@ -98,7 +98,7 @@ fn cut_again_and_again(kind: FileSystem, size_mib: u64) {
     apache::create_topic(&address, TOPIC, PARTITIONS, &["flush.messages=1"]);
     create_table(&address);
     sync_what_kafka_does_not(&image);
-    let mut history = History::default();
+    let mut past = Past::default();
     let mut table = Table::of(KEYS);
     for cut in 0..CUTS {
         let keyed = Load::start_keyed(&address, TABLE, 1, KEYS, KEYED_BYTES, 2_000);
@@ -121,11 +121,11 @@ fn cut_again_and_again(kind: FileSystem, size_mib: u64) {
         };
         image.restore_power();
         broker.start_again();
-        history.check(&address, TOPIC, PARTITIONS, &ledgers.0);
+        past.check(&address, TOPIC, PARTITIONS, &ledgers.0);
         table.check(&address, TABLE, 1, &ledgers.1);
     }
-    assert!(history.acknowledged as u64 > CUTS * 100, "the load ran: {} acknowledged", history.acknowledged);
-    eprintln!("{kind:?}: {CUTS} cuts, {} acknowledged, {} read back", history.acknowledged, history.read);
+    assert!(past.acknowledged as u64 > CUTS * 100, "the load ran: {} acknowledged", past.acknowledged);
+    eprintln!("{kind:?}: {CUTS} cuts, {} acknowledged, {} read back", past.acknowledged, past.read);
     assert!(table.acknowledged as u64 > CUTS * 100, "so did the other: {} acknowledged", table.acknowledged);
     eprintln!("{kind:?}: of {KEYS} keys {} records acknowledged", table.acknowledged);
     broker.stop();

@@ -1,8 +1,10 @@
 //! Suites that cross processes: real clients and tools, real stores, real power cuts, benchmarks.
 
 pub mod apache;
+pub mod checker;
 pub mod cluster;
 pub mod faults;
+pub mod history;
 pub mod java;
 pub mod librdkafka;
 pub mod process;

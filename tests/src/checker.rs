@@ -1,0 +1,309 @@
+//! Judges a history: whether a topic kept the promises that Kafka makes to idempotent producers with acks=all, to
+//! consumers and to groups.
+//!
+//! The anomalies are those of Jepsen's Kafka workload, as far as there are no transactions, and what the invariants of
+//! replication forbid besides: reading past the high watermark, a high watermark or a committed offset that goes back. Each
+//! check is one pass over the history, so a million records are judged in seconds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use crate::history::{CommitAction, FinalRead, History, Poll, Seen, Told, Value};
+
+/// A promise that was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Two values were seen at one offset.
+    InconsistentOffset,
+    /// One value was seen at two offsets.
+    Duplicate,
+    /// Acknowledged, below the end of the log, and not there.
+    Lost,
+    /// Acknowledged at or past the end of the log.
+    Unseen,
+    /// A consumer read it, and it is not there any more.
+    Vanished,
+    /// Read, and never sent, or refused.
+    Phantom,
+    /// One producer's records do not lie in the order of sending.
+    Reordered,
+    /// One producer's record lies there, and one that it sent before does not.
+    SequenceGap,
+    /// An offset of a log that has neither transactions nor compaction has no record.
+    Hole,
+    /// A consumer that nobody repositioned went back.
+    NonMonotonicPoll,
+    /// A consumer that nobody repositioned went past a record.
+    PollSkip,
+    /// The same within one poll.
+    NonMonotonicInPoll,
+    SkipInPoll,
+    /// A consumer was given a record at or past the high watermark.
+    AboveHighWatermark,
+    /// A consumer saw a lower high watermark than before.
+    HighWatermarkRegression,
+    /// A group was told another offset than the one that it had committed.
+    CommitRegression,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 16] = [
+        Kind::InconsistentOffset,
+        Kind::Duplicate,
+        Kind::Lost,
+        Kind::Unseen,
+        Kind::Vanished,
+        Kind::Phantom,
+        Kind::Reordered,
+        Kind::SequenceGap,
+        Kind::Hole,
+        Kind::NonMonotonicPoll,
+        Kind::PollSkip,
+        Kind::NonMonotonicInPoll,
+        Kind::SkipInPoll,
+        Kind::AboveHighWatermark,
+        Kind::HighWatermarkRegression,
+        Kind::CommitRegression,
+    ];
+}
+
+/// One broken promise, in words that say where to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anomaly {
+    pub kind: Kind,
+    pub partition: i32,
+    pub what: String,
+}
+
+impl fmt::Display for Anomaly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} in partition {}: {}", self.kind, self.partition, self.what)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.producer, self.number)
+    }
+}
+
+/// Every broken promise of a history; empty if all were kept.
+pub fn check(history: &History) -> Vec<Anomaly> {
+    let mut found = Vec::new();
+    let mut partitions: BTreeMap<i32, Partition<'_>> = BTreeMap::new();
+    for read in &history.finals {
+        partitions.entry(read.partition).or_default().read = Some(read);
+    }
+    for send in &history.sends {
+        let partition = partitions.entry(send.partition).or_default();
+        partition.sent.insert(send.value, send.told);
+        if let Told::Acknowledged(offset) = send.told {
+            partition.acknowledged.push(Seen { offset, value: send.value });
+        }
+    }
+    for poll in &history.polls {
+        partitions.entry(poll.partition).or_default().polls.entry(poll.consumer).or_default().push(poll);
+    }
+    for (index, partition) in &partitions {
+        let mut report = |kind, what| found.push(Anomaly { kind, partition: *index, what });
+        partition.check(&mut report);
+    }
+    check_commits(history, &mut found);
+    found
+}
+
+/// What a history says of one partition.
+#[derive(Default)]
+struct Partition<'a> {
+    sent: HashMap<Value, Told>,
+    acknowledged: Vec<Seen>,
+    /// By consumer.
+    polls: BTreeMap<u32, Vec<&'a Poll>>,
+    read: Option<&'a FinalRead>,
+}
+
+type Report<'a> = dyn FnMut(Kind, String) + 'a;
+
+impl Partition<'_> {
+    fn check(&self, report: &mut Report<'_>) {
+        let log = self.log(report);
+        self.check_contents(&log, report);
+        self.check_order(&log, report);
+        if let Some(read) = self.read {
+            self.check_survival(read, report);
+        }
+        let log_start = self.read.map_or(i64::MIN, |read| read.log_start);
+        for polls in self.polls.values() {
+            check_polls(polls, &log, log_start, report);
+        }
+    }
+
+    fn polled(&self) -> impl Iterator<Item = &Seen> {
+        self.polls.values().flatten().flat_map(|poll| &poll.records)
+    }
+
+    fn read_at_last(&self) -> &[Seen] {
+        self.read.map_or(&[], |read| &read.records)
+    }
+
+    /// What lies where, as far as anybody was told. The last read has the last word.
+    fn log(&self, report: &mut Report<'_>) -> BTreeMap<i64, Value> {
+        let mut log = BTreeMap::new();
+        let mut disputed = BTreeSet::new();
+        for seen in self.read_at_last().iter().chain(&self.acknowledged).chain(self.polled()) {
+            let known = *log.entry(seen.offset).or_insert(seen.value);
+            if known != seen.value && disputed.insert(seen.offset) {
+                let what = format!("{known} and {} were both seen at offset {}", seen.value, seen.offset);
+                report(Kind::InconsistentOffset, what);
+            }
+        }
+        log
+    }
+
+    fn check_contents(&self, log: &BTreeMap<i64, Value>, report: &mut Report<'_>) {
+        let mut first: HashMap<Value, i64> = HashMap::with_capacity(log.len());
+        for (offset, value) in log {
+            if let Some(before) = first.insert(*value, *offset) {
+                report(Kind::Duplicate, format!("{value} lies at {before} and at {offset}"));
+            }
+        }
+        let mut phantoms = BTreeSet::new();
+        for seen in self.read_at_last().iter().chain(self.polled()) {
+            let why = match self.sent.get(&seen.value) {
+                None => "nobody sent it",
+                Some(Told::Refused) => "it was refused",
+                Some(_) => continue,
+            };
+            if phantoms.insert(seen.value) {
+                report(Kind::Phantom, format!("{} was read at {}, and {why}", seen.value, seen.offset));
+            }
+        }
+    }
+
+    /// An idempotent producer's records lie in the order of sending, without one missing in between that was not refused.
+    fn check_order(&self, log: &BTreeMap<i64, Value>, report: &mut Report<'_>) {
+        let log_start = self.read.map_or(i64::MIN, |read| read.log_start);
+        let mut last: HashMap<u32, u64> = HashMap::new();
+        for (offset, value) in log.range(log_start..) {
+            let Some(before) = last.insert(value.producer, value.number) else { continue };
+            if value.number < before {
+                report(Kind::Reordered, format!("{value} lies at {offset}, behind number {before}"));
+                continue;
+            }
+            // Without a last read, what is not known to be there may be there all the same.
+            if self.read.is_none() || !self.sent.contains_key(value) {
+                continue;
+            }
+            let between = (before + 1..value.number).map(|number| Value { number, ..*value });
+            let missing = between.filter(|one| self.sent.get(one).is_some_and(|told| *told != Told::Refused));
+            if let Some(missing) = missing.min() {
+                report(
+                    Kind::SequenceGap,
+                    format!("{value} lies at {offset}, and {missing} does not before it"),
+                );
+            }
+        }
+    }
+
+    /// What was acknowledged, or read, is there at the end, unless retention took it.
+    fn check_survival(&self, read: &FinalRead, report: &mut Report<'_>) {
+        let there: BTreeSet<i64> = read.records.iter().map(|seen| seen.offset).collect();
+        let hole = (read.log_start..read.log_end).find(|offset| !there.contains(offset));
+        if let Some(hole) = hole.filter(|_| read.dense) {
+            report(Kind::Hole, format!("nothing lies at {hole}, of {} to {}", read.log_start, read.log_end));
+        }
+        for Seen { offset, value } in &self.acknowledged {
+            if *offset >= read.log_end {
+                let what =
+                    format!("{value} was acknowledged at {offset}, and the log ends at {}", read.log_end);
+                report(Kind::Unseen, what);
+            } else if *offset >= read.log_start && !there.contains(offset) {
+                report(Kind::Lost, format!("{value} was acknowledged at {offset}"));
+            }
+        }
+        let mut gone = BTreeSet::new();
+        for Seen { offset, value } in self.polled() {
+            if *offset >= read.log_start && !there.contains(offset) && gone.insert(*offset) {
+                report(Kind::Vanished, format!("{value} was read at {offset}"));
+            }
+        }
+    }
+}
+
+/// One consumer's polls of one partition, in their order.
+fn check_polls(polls: &[&Poll], log: &BTreeMap<i64, Value>, log_start: i64, report: &mut Report<'_>) {
+    // The first offset in a range where there is a record; retention may have taken those below the log's start.
+    let passed = |from: i64, to: i64| {
+        let from = from.max(log_start);
+        (from < to).then(|| log.range(from..to).next().map(|(offset, _)| *offset)).flatten()
+    };
+    let mut next: Option<i64> = None;
+    let mut watermark = i64::MIN;
+    for poll in polls {
+        let consumer = poll.consumer;
+        if poll.repositioned {
+            next = None;
+        }
+        for (place, seen) in poll.records.iter().enumerate() {
+            let offset = seen.offset;
+            if let Some(due) = next {
+                let (back, skip) = match place {
+                    0 => (Kind::NonMonotonicPoll, Kind::PollSkip),
+                    _ => (Kind::NonMonotonicInPoll, Kind::SkipInPoll),
+                };
+                if offset < due {
+                    report(back, format!("consumer {consumer} was at {due} and got {offset}"));
+                } else if let Some(missed) = passed(due, offset) {
+                    report(skip, format!("consumer {consumer} was at {due} and got {offset}, past {missed}"));
+                }
+            }
+            next = Some(offset + 1);
+        }
+        let Some(high_watermark) = poll.high_watermark else { continue };
+        if let Some(seen) = poll.records.iter().find(|seen| seen.offset >= high_watermark) {
+            let what =
+                format!("consumer {consumer} got {} and a high watermark of {high_watermark}", seen.offset);
+            report(Kind::AboveHighWatermark, what);
+        }
+        if high_watermark < watermark {
+            let what = format!("consumer {consumer} saw {watermark}, and then {high_watermark}");
+            report(Kind::HighWatermarkRegression, what);
+        }
+        watermark = watermark.max(high_watermark);
+    }
+}
+
+/// What a coordinator may say of a group's offset in one partition.
+#[derive(Default)]
+struct CommittedOffset {
+    /// What it said last.
+    known: Option<i64>,
+    /// Commits without an answer: each may be carried out at any time.
+    attempted: BTreeSet<i64>,
+}
+
+fn check_commits(history: &History, found: &mut Vec<Anomaly>) {
+    let mut offsets: BTreeMap<(u32, i32), CommittedOffset> = BTreeMap::new();
+    for commit in &history.commits {
+        let state = offsets.entry((commit.group, commit.partition)).or_default();
+        match commit.action {
+            CommitAction::Committed(offset) => state.known = Some(offset),
+            CommitAction::Attempted(offset) => drop(state.attempted.insert(offset)),
+            CommitAction::Fetched(offset) => {
+                if offset != state.known && !offset.is_some_and(|offset| state.attempted.contains(&offset)) {
+                    let CommittedOffset { known, attempted } = state;
+                    let what = format!(
+                        "group {} was told {offset:?}; it had committed {known:?}, and perhaps {attempted:?}",
+                        commit.group
+                    );
+                    found.push(Anomaly { kind: Kind::CommitRegression, partition: commit.partition, what });
+                }
+                state.known = offset;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "checker_tests.rs"]
+mod tests;
