@@ -1,6 +1,8 @@
 //! Every call to the store: under a permit, with a deadline, retried within a budget, counted by its name.
 
 use std::ops::Range;
+use std::path::Path as FilePath;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,24 +78,13 @@ impl Bucket {
         F: Future<Output = Result<T, Failure>>,
     {
         let deadline = Instant::now() + self.options.call_deadline;
-        let metrics = self.metrics.operation(operation);
-        metrics.calls.add(1);
+        self.metrics.operation(operation).calls.add(1);
         self.budget.earn();
         let mut attempts = 0;
         let mut last = Failure::Timeout;
         loop {
-            let Ok(permit) = tokio::time::timeout_at(deadline, self.permits(operation).acquire()).await
-            else {
-                break;
-            };
-            let started = Instant::now();
-            let until = deadline.min(started + self.options.attempt_timeout);
+            let Some(outcome) = self.attempt(operation, deadline, pin!(attempt())).await else { break };
             attempts += 1;
-            let outcome = tokio::time::timeout_at(until, attempt()).await;
-            let timed_out = outcome.is_err();
-            let outcome = outcome.unwrap_or(Err(Failure::Timeout));
-            drop(permit);
-            metrics.attempted(started.elapsed(), outcome.is_err(), timed_out);
             last = match outcome {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -113,6 +104,40 @@ impl Bucket {
             tokio::time::sleep_until(resume).await;
         }
         Err(StoreError { operation, path: path.to_string(), attempts, failure: last })
+    }
+
+    /// Makes a call that cannot be repeated, under the same permits, deadline and numbers.
+    pub(crate) async fn call_once<T>(
+        &self,
+        operation: Operation,
+        path: &Path,
+        attempt: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, StoreError> {
+        let deadline = Instant::now() + self.options.call_deadline;
+        self.metrics.operation(operation).calls.add(1);
+        let (attempts, outcome) = match self.attempt(operation, deadline, pin!(attempt)).await {
+            None => (0, Err(Failure::Timeout)),
+            Some(outcome) => (1, outcome),
+        };
+        outcome.map_err(|failure| StoreError { operation, path: path.to_string(), attempts, failure })
+    }
+
+    /// One attempt, counted; `None` if the deadline came before its turn.
+    async fn attempt<T>(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+        attempt: Pin<&mut impl Future<Output = Result<T, Failure>>>,
+    ) -> Option<Result<T, Failure>> {
+        let permit = tokio::time::timeout_at(deadline, self.permits(operation).acquire()).await.ok()?;
+        let started = Instant::now();
+        let until = deadline.min(started + self.options.attempt_timeout);
+        let outcome = tokio::time::timeout_at(until, attempt).await;
+        let timed_out = outcome.is_err();
+        let outcome = outcome.unwrap_or(Err(Failure::Timeout));
+        drop(permit);
+        self.metrics.operation(operation).attempted(started.elapsed(), outcome.is_err(), timed_out);
+        Some(outcome)
     }
 
     /// One ranged GET for a topic; the store must send all bytes of `range`.
@@ -182,9 +207,51 @@ impl Bucket {
 
     /// Deletes an object of a topic. That it is gone already is as good.
     pub(crate) async fn delete(&self, path: &Path, topic: &Traffic) -> Result<(), StoreError> {
+        let delete = || async { Ok(self.objects().delete(path).await?) };
+        self.delete_by(path, topic, delete).await
+    }
+
+    /// Deletes a file of a store that is a directory, which the store itself does not show: its name is no key.
+    pub(crate) async fn delete_file(
+        &self,
+        root: &FilePath,
+        folder: &Path,
+        file_name: &str,
+        topic: &Traffic,
+    ) -> Result<(), StoreError> {
+        let delete = || {
+            let file = root.join(folder.as_ref()).join(file_name);
+            on_disk(move || std::fs::remove_file(file))
+        };
+        self.delete_by(&folder.clone().join(file_name), topic, delete).await
+    }
+
+    /// The names in a folder of a store that is a directory, those included that the store itself does not show.
+    pub(crate) async fn file_names(&self, root: &FilePath, folder: &Path) -> Result<Vec<String>, StoreError> {
+        let read = || {
+            let folder = root.join(folder.as_ref());
+            on_disk(move || std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>())
+        };
+        match self.call(Operation::List, folder, read).await {
+            Ok(entries) => {
+                Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+            }
+            Err(error) if error.failure.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_by<F>(
+        &self,
+        path: &Path,
+        topic: &Traffic,
+        delete: impl FnMut() -> F,
+    ) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), Failure>>,
+    {
         self.metrics.count(topic, |traffic| traffic.delete_requests.add(1));
-        let outcome =
-            self.call(Operation::Delete, path, || async { Ok(self.objects().delete(path).await?) }).await;
+        let outcome = self.call(Operation::Delete, path, delete).await;
         match outcome {
             Err(error) if !error.failure.is_not_found() => {
                 self.metrics.count(topic, |traffic| traffic.delete_errors.add(1));
@@ -222,4 +289,13 @@ impl Bucket {
         })
         .await
     }
+}
+
+/// What the store's own directory says, on a thread that may block.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let done =
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    done.map_err(Failure::of_directory)
 }

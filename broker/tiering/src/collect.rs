@@ -1,7 +1,6 @@
 //! Deletes what nothing needs: below the log start, superseded, of a lost branch, left behind by uploads.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use firn_model::ids::TopicId;
 use firn_tier::names::{Found, ObjectName, classify, is_partition_folder, topic_folder};
@@ -11,8 +10,7 @@ use object_store::path::Path;
 
 use crate::bucket::Bucket;
 use crate::cache::Piece;
-use crate::error::{Failure, TierError};
-use crate::metrics::Operation;
+use crate::error::TierError;
 use crate::partition::{Inner, Listing, PartitionView, TieredPartition};
 use crate::tier::Tier;
 use crate::traffic::Traffic;
@@ -60,7 +58,7 @@ impl TieredPartition {
             let epoch = self.inner.selection().newer.first().map_or(-1, |name| name.leader_epoch);
             return Err(TierError::Deposed { epoch });
         }
-        let left_behind = left_behind_streams(&self.inner.shared.bucket, &self.inner.directory).await;
+        let left_behind = left_behind_streams(&self.inner.shared.bucket, &self.inner.directory).await?;
         let (due, by_file_name) = {
             let mut state = self.inner.state.lock();
             let by_file_name: BTreeMap<String, ObjectName> =
@@ -119,7 +117,7 @@ async fn delete_folder(bucket: &Bucket, folder: &Path, topic: &Traffic) -> Resul
     });
     let objects = delete_objects(bucket, ours.collect(), topic).await?;
     let mut streams = 0;
-    for file_name in left_behind_streams(bucket, folder).await {
+    for file_name in left_behind_streams(bucket, folder).await? {
         delete_leftover(bucket, folder, &file_name, topic).await?;
         streams += 1;
     }
@@ -145,7 +143,7 @@ impl Tier {
         });
         let traffic = self.shared.metrics.topics.topic(topic);
         let mut deleted = delete_objects(bucket, ours.collect(), &traffic).await?;
-        for partition in local_partitions(bucket, &folder).await {
+        for partition in local_partitions(bucket, &folder).await? {
             deleted += delete_folder(bucket, &folder.clone().join(partition), &traffic).await?;
         }
         Ok(deleted)
@@ -188,61 +186,36 @@ async fn delete_leftover(
     file_name: &str,
     topic: &Traffic,
 ) -> Result<(), TierError> {
-    match (&bucket.store.directory, file_name.contains(STREAM_MARK)) {
-        (Some(root), true) => {
-            let file = root.join(folder.as_ref()).join(file_name);
-            let remove = || {
-                let file = file.clone();
-                local(move || match std::fs::remove_file(file) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => Ok(()),
-                })
-            };
-            Ok(bucket.call(Operation::Delete, &folder.clone().join(file_name), remove).await?)
+    match &bucket.store.directory {
+        Some(root) if file_name.contains(STREAM_MARK) => {
+            Ok(bucket.delete_file(root, folder, file_name, topic).await?)
         }
         _ => Ok(bucket.delete(&folder.clone().join(file_name), topic).await?),
     }
 }
 
 /// Streams to a local directory that were cut off: files which the store's listing leaves out.
-async fn left_behind_streams(bucket: &Bucket, folder: &Path) -> Vec<String> {
-    let mut names = local_names(bucket, folder).await;
+async fn left_behind_streams(bucket: &Bucket, folder: &Path) -> Result<Vec<String>, TierError> {
+    let mut names = local_names(bucket, folder).await?;
     names.retain(|name| {
         name.split_once(STREAM_MARK).is_some_and(|(staged, number)| {
             classify(staged) == Found::Staged && number.bytes().all(|b| b.is_ascii_digit())
         })
     });
-    names
+    Ok(names)
 }
 
 /// Folders of partitions below a topic's, in a local directory: even those in which the store lists nothing.
-async fn local_partitions(bucket: &Bucket, folder: &Path) -> Vec<String> {
-    let mut names = local_names(bucket, folder).await;
+async fn local_partitions(bucket: &Bucket, folder: &Path) -> Result<Vec<String>, TierError> {
+    let mut names = local_names(bucket, folder).await?;
     names.retain(|name| is_partition_folder(name));
-    names
+    Ok(names)
 }
 
 /// What a folder of a local directory holds; nothing of any other store.
-async fn local_names(bucket: &Bucket, folder: &Path) -> Vec<String> {
-    let Some(root) = &bucket.store.directory else { return Vec::new() };
-    let directory = root.join(folder.as_ref());
-    let list = || {
-        let directory = directory.clone();
-        local(move || {
-            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>())
-        })
-    };
-    bucket.call(Operation::List, folder, list).await.unwrap_or_default()
-}
-
-/// What only a local directory has, as an attempt of a call: a file system may hang as any store may.
-async fn local<T: Send + 'static>(
-    act: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Failure> {
-    let done = tokio::task::spawn_blocking(act).await;
-    let done = done.map_err(|source| object_store::Error::JoinError { source })?;
-    let failed =
-        |error: io::Error| object_store::Error::Generic { store: "directory", source: Box::new(error) };
-    Ok(done.map_err(failed)?)
+async fn local_names(bucket: &Bucket, folder: &Path) -> Result<Vec<String>, TierError> {
+    match &bucket.store.directory {
+        Some(root) => Ok(bucket.file_names(root, folder).await?),
+        None => Ok(Vec::new()),
+    }
 }

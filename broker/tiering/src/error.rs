@@ -46,6 +46,22 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What a file operation in a store that is a directory came to.
+    pub(crate) fn of_directory(error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+
+        use object_store::Error as E;
+        let (kind, path, source) = (error.kind(), String::new(), Box::new(error));
+        Self::from(match kind {
+            // A file where a folder could be: the folder is not there.
+            ErrorKind::NotFound | ErrorKind::NotADirectory => E::NotFound { path, source },
+            ErrorKind::PermissionDenied => E::PermissionDenied { path, source },
+            _ => E::Generic { store: "directory", source },
+        })
+    }
+}
+
 impl From<object_store::Error> for Failure {
     fn from(error: object_store::Error) -> Self {
         Failure::Store(Arc::new(error))

@@ -237,7 +237,8 @@ impl ObjectStore for FaultyStore {
         let fault = self.before(Some(location)).await?;
         self.refuse_if_read_only()?;
         let inner = self.shared.objects.put_multipart_opts(location, options).await?;
-        let upload: Box<dyn MultipartUpload> = Box::new(FaultyUpload { store: self.clone(), inner });
+        let upload: Box<dyn MultipartUpload> =
+            Box::new(FaultyUpload { store: self.clone(), path: location.clone(), inner });
         self.after(fault, upload).await
     }
 
@@ -396,27 +397,30 @@ impl MultipartStore for FaultyStore {
 #[derive(Debug)]
 struct FaultyUpload {
     store: FaultyStore,
+    path: Path,
     inner: Box<dyn MultipartUpload>,
 }
 
 #[async_trait]
 impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (store, part) = (self.store.clone(), self.inner.put_part(data));
+        let (store, path, part) = (self.store.clone(), self.path.clone(), self.inner.put_part(data));
         Box::pin(async move {
-            let fault = store.before(None).await?;
+            let fault = store.before(Some(&path)).await?;
             part.await?;
             store.after(fault, ()).await
         })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let fault = self.store.before(None).await?;
+        let fault = self.store.before(Some(&self.path)).await?;
         let done = self.inner.complete().await?;
         self.store.after(fault, done).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        let fault = self.store.before(Some(&self.path)).await?;
+        self.inner.abort().await?;
+        self.store.after(fault, ()).await
     }
 }

@@ -263,32 +263,19 @@ impl Inner {
                 let _room = self.shared.parts.acquire().await;
                 let Some(payload) = reader.next_part(bucket.options.part_bytes).await? else { break };
                 bucket.pace_copy(payload.content_length()).await;
-                let mut part = Some(upload.put_part(payload));
-                let put = || {
-                    let part = part.take();
-                    async { part.ok_or(Failure::Timeout)?.await.map_err(Failure::from) }
-                };
-                bucket.call(Operation::PutPart, path, put).await?;
+                let part = upload.put_part(payload);
+                let put = async { part.await.map_err(Failure::from) };
+                bucket.call_once(Operation::PutPart, path, put).await?;
             }
             let complete = async { upload.complete().await.map_err(Failure::from) };
-            let mut complete = Some(Box::pin(complete));
-            let once = || {
-                let complete = complete.take();
-                async { complete.ok_or(Failure::Timeout)?.await }
-            };
-            bucket.call(Operation::CompleteMultipart, path, once).await?;
+            bucket.call_once(Operation::CompleteMultipart, path, complete).await?;
             reader.footer.take().ok_or_else(|| plan.invalid("its log ended early"))
         }
         .await;
         if outcome.is_err() {
-            let abort = async { upload.abort().await.map_err(Failure::from) };
-            let mut abort = Some(Box::pin(abort));
-            let once = || {
-                let abort = abort.take();
-                async { abort.ok_or(Failure::Timeout)?.await }
-            };
             // What it leaves is a staged file, which collection removes.
-            bucket.call(Operation::AbortMultipart, path, once).await.ok();
+            let abort = async { upload.abort().await.map_err(Failure::from) };
+            bucket.call_once(Operation::AbortMultipart, path, abort).await.ok();
         }
         outcome
     }

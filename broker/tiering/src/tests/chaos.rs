@@ -1,16 +1,24 @@
 //! Tens of thousands of calls, one in ten of which goes wrong: no wrong byte, no upload that cannot be read back.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use firn_records::batch::{Codec, batches};
 
-use super::fixture::{Segment, epochs, partition, small, view};
+use super::fixture::{Segment, TOPIC_ID, epochs, partition, small, view};
+use super::reads::TempDirectory;
 use crate::error::{Failure, ReadError, TierError};
 use crate::faults::{FaultPlan, FaultyStore};
-use crate::metrics::Operation;
+use crate::metrics::{Operation, OperationSnapshot};
 use crate::options::TierOptions;
+use crate::segment::{SegmentSource, SegmentToUpload};
 use crate::store::Store;
 use crate::tier::Tier;
+
+/// The name of an upload under way.
+const STAGED: &str = "00000000000000000100-00000000000000000149-0-1-77.seg.0123456789abcdef.part";
 
 const TEN_PERCENT: FaultPlan =
     FaultPlan { faults: 0.1, latency_max: Duration::from_millis(20), ..FaultPlan::NONE };
@@ -163,6 +171,85 @@ async fn a_store_that_hangs_is_given_up_by_the_deadline_and_named() {
     assert!(matches!(error.failure, Failure::Timeout), "{error}");
     let timeouts: u64 = tier.metrics().operations.iter().map(|operation| operation.timeouts).sum();
     assert!(timeouts > 1);
+}
+
+/// A local segment that cannot be read, just when the store stops answering.
+#[derive(Debug)]
+struct Unreadable(FaultyStore);
+
+impl SegmentSource for Unreadable {
+    fn length(&self) -> io::Result<u64> {
+        Ok(1 << 20)
+    }
+
+    fn read_at(&self, _position: u64, _length: usize) -> io::Result<Bytes> {
+        self.0.set_plan(FaultPlan { hung: Some(".seg"), ..FaultPlan::NONE });
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn impatient() -> TierOptions {
+    TierOptions {
+        attempt_timeout: Duration::from_millis(20),
+        call_deadline: Duration::from_millis(50),
+        ..small()
+    }
+}
+
+/// What waits for ever would keep the partition from being cooled for ever.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), work).await.expect("it has a deadline")
+}
+
+fn numbers(tier: &Tier, operation: Operation) -> OperationSnapshot {
+    let all = tier.metrics().operations;
+    all.into_iter().find(|numbers| numbers.operation == operation).unwrap()
+}
+
+#[tokio::test]
+async fn giving_up_an_upload_has_a_deadline_too() {
+    let directory = TempDirectory::new();
+    let store = Store::directory(&directory.0).unwrap();
+    let (faulty, store) = FaultyStore::wrap(store, 5, FaultPlan::NONE);
+    let tier = Tier::with_store(store, impatient());
+    let upload = Segment::of(0, 40, 5, 150, Codec::None).to_upload(&epochs(&[(0, 0)]));
+    let upload = SegmentToUpload { log: Arc::new(Unreadable(faulty)), ..upload };
+    let error = Box::pin(in_time(partition(&tier).upload(upload))).await.unwrap_err();
+    assert!(matches!(error, TierError::LocalRead(_)), "{error}");
+    let aborts = numbers(&tier, Operation::AbortMultipart);
+    assert_eq!((aborts.calls, aborts.attempts, aborts.timeouts), (1, 1, 1));
+}
+
+/// The store's own directory is looked at past the store: here, too, a mount that hangs is given up.
+#[test]
+fn files_that_the_store_does_not_show_are_looked_for_with_a_deadline() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let (go_on, hung) = std::sync::mpsc::channel::<()>();
+    let directory = TempDirectory::new();
+    let topic = directory.0.join("cluster/topics/cold.topic.AAAAAAAAAAAAAAAAAAAAAA");
+    let left_behind = topic.join("3").join(format!("{STAGED}#1"));
+    std::fs::create_dir_all(topic.join("3")).unwrap();
+    std::fs::write(&left_behind, b"cut off").unwrap();
+    runtime.block_on(async {
+        // The only thread for files waits for a disk that does not answer.
+        let waiting = tokio::task::spawn_blocking(move || hung.recv());
+        let store = Store { directory: Some(directory.0.clone()), ..Store::memory() };
+        let tier = Tier::with_store(store, impatient());
+        let history = epochs(&[(0, 0)]);
+        let collected = Box::pin(in_time(partition(&tier).collect_garbage(view(&history), 0, 0))).await;
+        assert!(matches!(collected.unwrap_err(), TierError::Store(_)));
+        let deleted = in_time(tier.delete_topic("cluster", "cold.topic", TOPIC_ID)).await;
+        assert!(matches!(deleted.unwrap_err(), TierError::Store(_)));
+        assert!(numbers(&tier, Operation::List).timeouts > 1);
+        assert!(left_behind.exists());
+        drop(go_on);
+        assert!(waiting.await.unwrap().is_err());
+        assert_eq!(tier.delete_topic("cluster", "cold.topic", TOPIC_ID).await.unwrap(), 1);
+        let deletes = numbers(&tier, Operation::Delete);
+        assert_eq!((deletes.calls, deletes.errors), (1, 0));
+        assert!(!left_behind.exists());
+    });
 }
 
 #[tokio::test(start_paused = true)]
