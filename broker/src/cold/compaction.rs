@@ -49,7 +49,7 @@ impl Cold {
             blocking::run(begin).await?.map_err(PartitionError::from)?
         };
         let Some(pass) = begun else { return Ok(()) };
-        let (pass, rewritten) = rewrite_cold(partition, tiered, &chain, pass).await?;
+        let (pass, rewritten) = Box::pin(rewrite_cold(partition, tiered, &chain, pass)).await?;
         let stats = {
             let partition = partition.clone();
             let finish = move || {

@@ -14,6 +14,7 @@ use firn_storage::disk::DiskFile;
 use firn_storage::error::StorageError;
 use firn_storage::tier_handover::SealedSegment;
 use firn_tier::retention::{Retention, retained_start};
+use firn_tier::select::Link;
 use firn_tiering::partition::TieredPartition;
 use firn_tiering::segment::{SegmentSource, SegmentToUpload};
 use firn_tiering::tier::Tier;
@@ -161,7 +162,13 @@ impl Cold {
             blocking::run(find).await?.map_err(PartitionError::from)?
         };
         for metadata in sealed {
-            self.check_room(metadata.bytes)?;
+            // What is there already is only read back, and leaves the disk the sooner.
+            let is_there = |link: &Link| {
+                (link.name.base_offset, link.name.last_offset) == (metadata.base_offset, metadata.last_offset)
+            };
+            if !tiered.chain().iter().any(is_there) {
+                self.check_room(metadata.bytes)?;
+            }
             let (segment, cleaned_offset) = {
                 let partition = partition.clone();
                 let open = move || {

@@ -25,7 +25,7 @@ use crate::open_files::OpenFiles;
 pub struct LogDirOptions {
     /// Segment files held open at most. Files with unsynced writes may exceed it for a while.
     pub open_files_max: usize,
-    /// Bytes of the file system that compaction leaves free.
+    /// Bytes of the file system that clients leave free, and of which compaction takes half at most.
     pub reserve_bytes: u64,
 }
 
@@ -97,11 +97,12 @@ impl Directory {
         }
     }
 
-    /// Refuses bytes that compaction would write into the reserve: retention, deletion and checkpoints, which make
-    /// room, need some themselves.
+    /// Refuses bytes of compaction that would leave less than half of the reserve: retention, deletion and checkpoints,
+    /// which make room, need some themselves. The other half is compaction's: it makes room, too, where clients have filled
+    /// the disk as far as they may.
     pub(crate) fn check_room(&self, path: &Path, bytes: usize) -> Result<(), StorageError> {
         match self.disk.space(&self.path) {
-            Ok(space) if space.free < self.reserve_bytes.saturating_add(bytes as u64) => {
+            Ok(space) if space.free < (self.reserve_bytes / 2).saturating_add(bytes as u64) => {
                 Err(StorageError::DiskFull { action: "write", path: path.to_owned() })
             }
             // Who cannot be asked will say so when it is written to.
