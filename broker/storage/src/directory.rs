@@ -145,7 +145,12 @@ impl Directory {
         if self.checkpoints.lock().log_starts.contains_key(partition) {
             return Ok(());
         }
-        self.raise_log_start(partition, offset)
+        // What could not be written has not been said: the next call has to try again.
+        let noted = self.raise_log_start(partition, offset);
+        if noted.is_err() {
+            self.checkpoints.lock().log_starts.remove(partition);
+        }
+        noted
     }
 
     /// The end of what was compacted, 0 if nothing was.

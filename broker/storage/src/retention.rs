@@ -104,17 +104,18 @@ impl PartitionLog {
         self.generation += 1;
         let delete_at = now_ms.saturating_add(self.config.file_delete_delay_ms.max(0));
         self.sync_producers_before(count)?;
+        let tiered = self.is_tiered();
         let dropped: Vec<_> = self.segments.drain(..count).collect();
         for segment in dropped {
             segment.files.close();
             self.doom_files(segment.base_offset, delete_at)?;
             self.snapshots.remove(&segment.base_offset);
-            if self.is_tiered() {
+            if tiered {
                 // One by one: of names that are synced together a crash may take any, and leave a hole in the log.
                 self.sync_names()?;
             }
         }
-        self.sync_names()
+        if tiered { Ok(()) } else { self.sync_names() }
     }
 
     /// Without the first segments, what their producers sent last is known only by the snapshot behind them.

@@ -23,7 +23,7 @@ use firn_storage::error::{ReadError, StorageError};
 use firn_storage::log_dir::LogDir;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
-use firn_storage::simulated::{PowerCut, SimulatedDisk};
+use firn_storage::simulated::{Faults, PowerCut, SimulatedDisk};
 
 use model::{header_of, open_dir, partition, topic_id};
 
@@ -197,6 +197,37 @@ fn a_log_that_is_not_tiered_any_more_still_begins_in_the_store() {
         let log = open_dir(&disk).open_log(&partition(), topic_id(1), Arc::new(plain), 0).unwrap();
         assert_eq!((log.log_start_offset(), log.local_start_offset()), (0, 4), "clean: {clean}");
     }
+}
+
+/// Where the log begins could not be noted, for want of room: then nothing leaves the disk until it is.
+#[test]
+fn nothing_leaves_for_the_tier_before_it_is_noted_where_the_log_begins() {
+    let tiered = TopicConfig {
+        remote_storage_enable: true,
+        local_retention_ms: 0,
+        retention_ms: -1,
+        ..TopicConfig::default()
+    };
+    let plain = TopicConfig { remote_storage_enable: false, ..tiered.clone() };
+    let mut refused = 0;
+    for operation in 1..12 {
+        let disk = SimulatedDisk::new();
+        let dir = open_dir(&disk);
+        let mut log = ten_segments(&dir, &tiered);
+        log.set_tiered_end_offset(4);
+        let full_at = Some(disk.operations() + operation);
+        disk.set_faults(Faults { full_at, ..Faults::default() });
+        let first = log.retain(99_000, 10);
+        disk.set_faults(Faults::default());
+        refused += usize::from(first.is_err());
+        let second = log.retain(99_000, 10).unwrap().segments;
+        assert_eq!(first.map_or(0, |retained| retained.segments) + second, 4, "full at {operation}");
+        drop(dir);
+        let disk = disk.after_power_cut(PowerCut::DropUnsynced);
+        let log = open_dir(&disk).open_log(&partition(), topic_id(1), Arc::new(plain.clone()), 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.local_start_offset()), (0, 4), "full at {operation}");
+    }
+    assert!(refused > 0, "the disk was never full in time");
 }
 
 #[test]
