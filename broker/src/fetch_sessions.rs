@@ -118,7 +118,11 @@ impl FetchSessions {
                     self.close(id);
                     return Err(SessionError::NotFound);
                 }
-                let all = session.partitions.values().map(|(wanted, _)| wanted.clone()).collect();
+                let all: Vec<_> = session.partitions.values().map(|(wanted, _)| wanted.clone()).collect();
+                if all.is_empty() {
+                    self.close(id);
+                    return Ok((SessionUse::None, all));
+                }
                 Ok((SessionUse::Session { id, new: false }, all))
             }
         }

@@ -15,6 +15,7 @@ use firn_protocol::library::messages::describe_log_dirs_response::{
 use firn_protocol::library::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
 use firn_protocol::library::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -68,6 +69,17 @@ pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> 
     let version = request.header.api_version;
     let (asks_of_cluster, asks_of_topics) =
         (asked.include_cluster_authorized_operations, asked.include_topic_authorized_operations);
+    // Topics have ids from version 10 on, and are asked for by them from version 12 on (KIP-516).
+    let by_id = |topic: &MetadataRequestTopic| topic.name.is_none() || !topic.topic_id.is_nil();
+    if version < 12 && asked.topics.iter().flatten().any(by_id) {
+        let refused = asked.topics.into_iter().flatten().map(|topic| {
+            MetadataResponseTopic::default()
+                .with_error_code(ResponseError::InvalidRequest.code())
+                .with_name(Some(topic.name.unwrap_or_default()))
+        });
+        let body = MetadataResponse::default().with_topics(refused.collect());
+        return reply(ApiKey::Metadata, &request.header, &body);
+    }
     let mut image = context.controller.image();
     // Version 0 has no null: there, no topics means all of them.
     let all = asked.topics.as_ref().is_none_or(|topics| version == 0 && topics.is_empty());
@@ -95,7 +107,7 @@ pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> 
                     Some(topic) => described(topic, version),
                     None => MetadataResponseTopic::default()
                         .with_error_code(ResponseError::UnknownTopicId.code())
-                        .with_name((version < 12).then(TopicName::default))
+                        .with_name(None)
                         .with_topic_id(asked.topic_id),
                 },
             })
@@ -151,12 +163,15 @@ fn described(topic: &Topic, version: i16) -> MetadataResponseTopic {
 }
 
 fn unknown_name(name: TopicName) -> MetadataResponseTopic {
-    let code = if validate_topic_name(&name).is_err() {
-        ResponseError::InvalidTopicException
-    } else {
-        ResponseError::UnknownTopicOrPartition
-    };
-    MetadataResponseTopic::default().with_error_code(code.code()).with_name(Some(name))
+    MetadataResponseTopic::default().with_error_code(missing(&name).code()).with_name(Some(name))
+}
+
+/// Why there is no topic of this name: there may be one some day, or never.
+pub fn missing(name: &str) -> ResponseError {
+    match validate_topic_name(name) {
+        Ok(_) => ResponseError::UnknownTopicOrPartition,
+        Err(_) => ResponseError::InvalidTopicException,
+    }
 }
 
 /// Creates topics that a client asked about, as `auto.create.topics.enable` promises. What cannot be created is answered
@@ -235,7 +250,18 @@ pub fn describe_topic_partitions(context: &Arc<Context>, request: Request) -> Re
     let limit = asked.response_partition_limit.min(context.config().network.max_request_partition_size_limit);
     let mut left = usize::try_from(limit).unwrap_or(0).max(1);
     let (from_topic, from_partition) = match &asked.cursor {
-        Some(cursor) => (cursor.topic_name.to_string(), usize::try_from(cursor.partition_index).unwrap_or(0)),
+        Some(cursor) => match usize::try_from(cursor.partition_index) {
+            Ok(index) => (cursor.topic_name.to_string(), index),
+            Err(_) => {
+                let refused = asked.topics.into_iter().map(|topic| {
+                    DescribeTopicPartitionsResponseTopic::default()
+                        .with_error_code(ResponseError::InvalidRequest.code())
+                        .with_name(Some(topic.name))
+                });
+                let body = DescribeTopicPartitionsResponse::default().with_topics(refused.collect());
+                return reply(ApiKey::DescribeTopicPartitions, &request.header, &body);
+            }
+        },
         None => (String::new(), 0),
     };
     let mut topics = Vec::new();
@@ -247,10 +273,9 @@ pub fn describe_topic_partitions(context: &Arc<Context>, request: Request) -> Re
             break;
         }
         let Some(topic) = image.topic(&name) else {
-            let name = TopicName(StrBytes::from_string(name));
-            let missing = DescribeTopicPartitionsResponseTopic::default()
-                .with_error_code(ResponseError::UnknownTopicOrPartition.code());
-            topics.push(missing.with_name(Some(name)));
+            let missing =
+                DescribeTopicPartitionsResponseTopic::default().with_error_code(missing(&name).code());
+            topics.push(missing.with_name(Some(TopicName(StrBytes::from_string(name)))));
             continue;
         };
         let taken = left.min(topic.partitions.len().saturating_sub(first));
@@ -356,6 +381,14 @@ pub async fn init_producer_id(context: &Arc<Context>, request: Request) -> Resul
             format!(
                 "transactional.id '{}': transactions are not served yet, idempotent producers are",
                 id.as_str()
+            ),
+        )),
+        // An id that is kept comes with its epoch (KIP-360). Before version 3 there is neither, which is -1 and -1.
+        None if (asked.producer_id.0 == -1) != (asked.producer_epoch == -1) => Err(Failure::new(
+            ResponseError::InvalidRequest,
+            format!(
+                "producer id {} and epoch {} do not go together: both are -1, or neither",
+                asked.producer_id.0, asked.producer_epoch
             ),
         )),
         None => context.producer_ids.next(&context.controller, context.node_id).await.map_err(Failure::from),

@@ -22,6 +22,7 @@ use firn_protocol::library::messages::{
 };
 use firn_protocol::library::protocol::StrBytes;
 
+use crate::api::cluster::missing;
 use crate::api::distinct::distinct;
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError, reply};
@@ -61,7 +62,7 @@ fn entries(context: &Context, resource: &DescribeConfigsResource) -> Result<Vec<
             let image = context.controller.image();
             if image.topic(name).is_none() {
                 let message = format!("There is no topic '{name}'");
-                return Err(Failure::new(ResponseError::UnknownTopicOrPartition, message));
+                return Err(Failure::new(missing(name), message));
             }
             Ok(describe_topic(image.topic_overrides(name), &config))
         }

@@ -51,6 +51,7 @@ impl From<InvalidRecords> for Failure {
             InvalidKind::TooLarge => ResponseError::MessageTooLarge,
             InvalidKind::Timestamp => ResponseError::InvalidTimestamp,
             InvalidKind::Record => ResponseError::InvalidRecord,
+            InvalidKind::ProducerEpoch => ResponseError::InvalidProducerEpoch,
             InvalidKind::Compression => ResponseError::UnsupportedCompressionType,
         };
         Self { code, message: error.message, record_errors: error.record_errors }

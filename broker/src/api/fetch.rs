@@ -65,6 +65,11 @@ pub struct Seen {
 enum Found {
     Local(LogSlice),
     Bytes(Bytes),
+    /// None: the client follows another history than this log's, and learns where they part (KIP-595).
+    Diverged {
+        epoch: i32,
+        end_offset: i64,
+    },
 }
 
 impl Found {
@@ -72,6 +77,7 @@ impl Found {
         match self {
             Found::Local(slice) => slice.len,
             Found::Bytes(bytes) => bytes.len(),
+            Found::Diverged { .. } => 0,
         }
     }
 
@@ -81,6 +87,7 @@ impl Found {
                 Failure::new(ResponseError::KafkaStorageError, format!("cannot read the log: {error}"))
             }),
             Found::Bytes(bytes) => Ok(bytes.clone()),
+            Found::Diverged { .. } => Ok(Bytes::new()),
         }
     }
 
@@ -88,6 +95,7 @@ impl Found {
         match self {
             Found::Local(slice) => Chunk::Log(slice),
             Found::Bytes(bytes) => Chunk::Records(bytes),
+            Found::Diverged { .. } => Chunk::Records(Bytes::new()),
         }
     }
 }
@@ -282,7 +290,7 @@ fn reply(
                 last_stable: part.last_stable_offset,
                 log_start: part.log_start_offset,
             };
-            let always = part.error_code != 0 || part.records_length > 0;
+            let always = part.error_code != 0 || part.records_length > 0 || part.diverging_epoch.is_some();
             if !sessions.is_news(id, &wanted.key(), seen, always) && !new {
                 continue;
             }
@@ -309,6 +317,10 @@ fn part(wanted: &Wanted, fetched: Fetched, bounds: Bounds) -> (FetchedPartition,
         Err(failure) => (failure.code.code(), None, None),
     };
     let offset = |of: fn(Offsets) -> i64| offsets.map_or(-1, of);
+    let diverging_epoch = match &records {
+        Some(Found::Diverged { epoch, end_offset }) => Some((*epoch, *end_offset)),
+        _ => None,
+    };
     let part = FetchedPartition {
         index: wanted.partition,
         error_code,
@@ -317,7 +329,7 @@ fn part(wanted: &Wanted, fetched: Fetched, bounds: Bounds) -> (FetchedPartition,
         log_start_offset: offset(|offsets| offsets.log_start),
         aborted_transactions: (bounds.isolation == Isolation::ReadCommitted).then(Vec::new),
         records_length: records.as_ref().map_or(0, Found::len),
-        diverging_epoch: None,
+        diverging_epoch,
         current_leader: None,
     };
     (part, records)
@@ -335,9 +347,15 @@ fn chunks(pieces: Vec<Piece>, mut found: Vec<Option<Found>>) -> Vec<Chunk> {
 async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Duration) -> Vec<Fetched> {
     let deadline = Instant::now() + wait;
     let partitions: Vec<_> = wanted.iter().map(|wanted| locate(context, wanted, bounds.version)).collect();
-    let fetched = wait_for_enough(context, wanted, &partitions, bounds, deadline).await;
-    for (partition, fetched) in partitions.iter().zip(&fetched) {
+    let mut fetched = wait_for_enough(context, wanted, &partitions, bounds, deadline).await;
+    for ((partition, fetched), wanted) in partitions.iter().zip(&mut fetched).zip(wanted) {
         let Ok(partition) = partition else { continue };
+        if let Err(failure) = fetched
+            && let Err(gone) = locate(context, wanted, bounds.version)
+        {
+            // Its topic was deleted while records of it were waited for.
+            *failure = Failure { code: ResponseError::UnknownTopicOrPartition, ..gone };
+        }
         partition.traffic.fetch_requests.inc();
         match fetched {
             Ok((_, found)) => partition.traffic.bytes_out.inc_by(found.len() as u64),
@@ -362,8 +380,9 @@ async fn wait_for_enough(
         // A partition that is not here may be named by every fetch until the client has new metadata: it is no reason
         // to answer at once. A read that failed is, and so is a request that names nothing which can be waited for.
         let failed = partitions.iter().zip(&fetched).any(|(found, read)| found.is_ok() && read.is_err());
+        let diverged = fetched.iter().flatten().any(|(_, found)| matches!(found, Found::Diverged { .. }));
         let nothing_to_wait_for = partitions.iter().all(Result::is_err);
-        let answer = failed || nothing_to_wait_for || size >= bounds.min_bytes;
+        let answer = failed || diverged || nothing_to_wait_for || size >= bounds.min_bytes;
         // What is on its way from the store has been waited for: the client asks again and finds it there.
         if answer || some_on_their_way || Instant::now() >= deadline {
             return fetched;

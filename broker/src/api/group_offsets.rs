@@ -34,6 +34,9 @@ use crate::milliseconds::milliseconds;
 /// The first version of OffsetFetch that asks for several groups.
 const SEVERAL_GROUPS_SINCE: i16 = 8;
 
+/// The first version of OffsetCommit whose client knows that a group may not be there.
+const GROUP_NOT_FOUND_SINCE: i16 = 9;
+
 fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
@@ -104,6 +107,13 @@ pub async fn commit(context: &Arc<Context>, request: Request) -> Result<Answer, 
             };
             offsets.into_iter().map(outcome).collect()
         }
+    };
+    let code = |error: Option<GroupError>| match error {
+        // To a client from before KIP-848 a group that has gone is a generation that has.
+        Some(GroupError::GroupIdNotFound) if request.header.api_version < GROUP_NOT_FOUND_SINCE => {
+            GroupError::IllegalGeneration.code()
+        }
+        error => code(error),
     };
     rows.extend(outcomes.into_iter().map(|one| (one.topic, (one.partition, code(one.error)))));
     rows.sort();
@@ -240,15 +250,23 @@ fn single_group(
 
 pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let asked: OffsetDeleteRequest = request.decode(ApiKey::OffsetDelete)?;
-    let partitions = asked.topics.iter().flat_map(|topic| {
+    let named = asked.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
     });
-    let delete =
-        DeleteOffsetsRequest { group_id: asked.group_id.to_string(), partitions: partitions.collect() };
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        named.partition(|(topic, index)| context.partitions.by_name(topic, *index).is_ok());
+    let unknown = unknown.into_iter().map(|(topic, partition)| PartitionOutcome {
+        topic,
+        partition,
+        error: Some(GroupError::UnknownTopicOrPartition),
+    });
+    let delete = DeleteOffsetsRequest { group_id: asked.group_id.to_string(), partitions: known };
     let shard = shard_of(context, &delete.group_id);
     let deleted = context.groups.ask(shard, |group, _, token| group.delete_offsets(delete, token)).await;
     let body = match deleted {
         Ok(Reply::DeleteOffsets(Ok(outcomes))) => {
+            let mut outcomes: Vec<PartitionOutcome> = outcomes.into_iter().chain(unknown).collect();
+            outcomes.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
             let rows = by_topic(outcomes.into_iter().map(|one| (one.topic.clone(), one)));
             let topics = rows.into_iter().map(|(topic, outcomes)| {
                 let partitions = outcomes.into_iter().map(|one| {

@@ -214,6 +214,15 @@ fn unexpected(reply: Result<Reply, GroupError>) -> GroupError {
 
 pub async fn sync(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let asked: SyncGroupRequest = request.decode(ApiKey::SyncGroup)?;
+    // From version 5 on a member says what it thinks was agreed on (KIP-559).
+    if request.header.api_version >= 5 && (asked.protocol_type.is_none() || asked.protocol_name.is_none()) {
+        let refused = GroupError::InconsistentGroupProtocol.code();
+        return reply(
+            ApiKey::SyncGroup,
+            &request.header,
+            &SyncGroupResponse::default().with_error_code(refused),
+        );
+    }
     let sync = SyncRequest {
         member: MemberOfGroup {
             group_id: asked.group_id.to_string(),

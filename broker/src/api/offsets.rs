@@ -21,6 +21,7 @@ use firn_protocol::library::messages::{
 use firn_protocol::response;
 use tokio::time::Instant;
 
+use crate::api::distinct::repeated;
 use crate::api::errors::Failure;
 use crate::api::fetch::check_leader_epoch;
 use crate::api::{Answer, ApiError, reply};
@@ -52,11 +53,19 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
     let list: ListOffsetsRequest = request.decode(ApiKey::ListOffsets)?;
     let read_committed = list.isolation_level == 1;
     let deadline = Instant::now() + patience(context, &list, request.header.api_version);
+    let named = list.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(move |asked| (topic.name.clone(), asked.partition_index))
+    });
+    let twice = repeated(named);
     let mut topics = Vec::with_capacity(list.topics.len());
     for topic in list.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let found = match context.partitions.by_name(&topic.name, asked.partition_index) {
+                _ if twice.contains(&(topic.name.clone(), asked.partition_index)) => Err(Failure::new(
+                    ResponseError::InvalidRequest,
+                    format!("{}-{} is in the request more than once", &*topic.name, asked.partition_index),
+                )),
                 Ok(partition) => match check_leader_epoch(&partition, asked.current_leader_epoch) {
                     Ok(()) if is_known(asked.timestamp, request.header.api_version) => {
                         locate(context, partition, asked.timestamp, read_committed, deadline).await

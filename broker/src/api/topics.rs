@@ -66,7 +66,6 @@ pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, 
     Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
 }
 
-/// Creates topics; also those that the broker itself wants.
 /// Refuses new partitions while every directory is at its reserve: that is for what deletes and for what goes on.
 fn room_for_logs(context: &Context) -> Result<(), Failure> {
     let mut last = Ok(());
@@ -79,6 +78,7 @@ fn room_for_logs(context: &Context) -> Result<(), Failure> {
     last
 }
 
+/// Creates topics; also those that the broker itself wants.
 pub async fn create_topics(
     context: &Context,
     topics: &[NewTopic],

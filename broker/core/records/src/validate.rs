@@ -82,6 +82,7 @@ pub enum InvalidKind {
     TooLarge,
     Timestamp,
     Record,
+    ProducerEpoch,
     Compression,
 }
 
@@ -234,11 +235,12 @@ fn check_header(header: &BatchHeader, policy: &ProducePolicy) -> Result<(), Inva
             header.record_count, header.last_offset_delta
         ));
     }
-    if header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
-        return refuse(format!(
-            "producer {} sent epoch {} and sequence {}",
-            header.producer_id, header.producer_epoch, header.base_sequence
-        ));
+    if header.has_producer_id() && header.producer_epoch < 0 {
+        let message = format!("producer {} sent epoch {}", header.producer_id, header.producer_epoch);
+        return Err(InvalidRecords::new(InvalidKind::ProducerEpoch, message));
+    }
+    if header.has_producer_id() && header.base_sequence < 0 {
+        return refuse(format!("producer {} sent sequence {}", header.producer_id, header.base_sequence));
     }
     if header.is_transactional() && !header.has_producer_id() {
         return refuse("a transactional batch needs a producer id".to_owned());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_protocol::library::error::ResponseError;
 use firn_storage::error::ReadError;
 use tokio::time::Instant;
 
@@ -106,6 +107,9 @@ fn begin(
     if let Err(failure) = check_leader_epoch(partition, wanted.current_leader_epoch) {
         return Part::Here(Err(failure));
     }
+    if let Some(diverged) = divergence(partition, wanted) {
+        return Part::Here(diverged);
+    }
     let read = partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one);
     match read {
         Ok((offsets, slice)) => Part::Here(Ok((offsets, Found::Local(slice)))),
@@ -117,6 +121,30 @@ fn begin(
             begun.unwrap_or_else(|failure| Part::Here(Err(failure)))
         }
         Err(error) => Part::Here(Err(error.into())),
+    }
+}
+
+/// Where this log and the one that the client follows part, if they do: the client says of which epoch it has a record
+/// before the offset that it asks for (KIP-595).
+fn divergence(partition: &Partition, wanted: &Wanted) -> Option<Fetched> {
+    let last_epoch = wanted.last_fetched_epoch;
+    if last_epoch < 0 {
+        return None;
+    }
+    let end = match partition.with_log(|log| log.epoch_end_offset(last_epoch)) {
+        Ok(end) => end,
+        Err(closed) => return Some(Err(closed.into())),
+    };
+    match end {
+        Some((epoch, end_offset)) if epoch < last_epoch || end_offset < wanted.fetch_offset => {
+            let offsets = partition.offsets().map_err(Failure::from);
+            Some(offsets.map(|offsets| (offsets, Found::Diverged { epoch, end_offset })))
+        }
+        Some(_) => None,
+        None => Some(Err(Failure::new(
+            ResponseError::OffsetOutOfRange,
+            format!("{}: nothing is known of leader epoch {last_epoch}", partition.name),
+        ))),
     }
 }
 

@@ -65,7 +65,7 @@ impl GroupShard {
             return Some(error);
         }
         let Some(group) = self.groups.get(&member.group_id) else {
-            return (member.generation >= 0).then_some(GroupError::IllegalGeneration);
+            return (member.generation >= 0).then_some(GroupError::GroupIdNotFound);
         };
         if group.state == GroupState::Dead {
             return Some(GroupError::CoordinatorNotAvailable);
@@ -114,6 +114,9 @@ impl GroupShard {
     /// Deletes offsets of topics that the group does not consume (KIP-496).
     pub fn delete_offsets(&mut self, request: DeleteOffsetsRequest, token: u64) -> Vec<Effect> {
         let name = request.group_id;
+        if let Some(error) = self.group_id_error(&name, false) {
+            return self.done(token, Reply::DeleteOffsets(Err(error)));
+        }
         let Some(group) = self.groups.get(&name).filter(|group| group.state != GroupState::Dead) else {
             return self.done(token, Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound)));
         };

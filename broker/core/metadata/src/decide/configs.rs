@@ -160,7 +160,7 @@ fn find(image: &Image, kind: i8, name: &str) -> Result<ConfigResource, DecisionE
         resource_type::BROKER if name.is_empty() => Ok(ConfigResource::cluster_default()),
         resource_type::BROKER => match name.parse::<i32>() {
             Ok(id) if image.broker(id).is_some() => Ok(ConfigResource::broker(id)),
-            Ok(id) => Err(DecisionError::BrokerIdNotRegistered(format!("Broker {id} is not registered"))),
+            Ok(id) => refuse(format!("Broker {id} is not registered")),
             Err(_) => refuse(format!(
                 "A broker is named by its number, or by nothing for all of them, not by '{name}'"
             )),
@@ -214,10 +214,8 @@ fn alter(
 ) -> Result<(), DecisionError> {
     let name = &change.name;
     if change.operation == AlterOperation::Delete {
-        // A name that is not known may still be there, from a newer version: it can go.
-        if overrides.remove(name).is_none() {
-            definition(resource, name)?;
-        }
+        // What is not there has gone already. A name that is not known may be there, from a newer version: it can go.
+        overrides.remove(name);
         return Ok(());
     }
     let definition = definition(resource, name)?;

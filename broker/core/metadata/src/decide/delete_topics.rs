@@ -1,6 +1,6 @@
 //! DeleteTopics: by name, or by id.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, TopicName, is_internal_topic};
@@ -10,7 +10,7 @@ use crate::image::{Image, Topic};
 use crate::record::{MetadataRecord, RemoteDeleteState, RemoveTopicRecord};
 
 /// Which topic a request means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TopicSelector {
     Name(String),
     Id(TopicId),
@@ -30,17 +30,22 @@ pub struct Deletion {
     pub outcome: Result<(TopicName, TopicId), DecisionError>,
 }
 
-/// Decides on a DeleteTopics request, topic by topic, in its order.
+/// Decides on a DeleteTopics request, topic by topic, in its order. A topic that is named twice stays: what the request
+/// means is not clear. It is answered once for each way in which it is named, as in Kafka.
 pub fn delete_topics(
     image: &Image,
     topics: &[TopicSelector],
     broker: &BrokerConfig,
 ) -> Decision<Vec<Deletion>> {
     let mut decision = Decision { records: Vec::new(), reply: Vec::with_capacity(topics.len()) };
-    let mut deleted = BTreeSet::new();
-    for selector in topics {
+    let mut times: BTreeMap<TopicId, usize> = BTreeMap::new();
+    for topic in topics.iter().filter_map(|selector| find(image, selector).ok()) {
+        *times.entry(topic.id).or_default() += 1;
+    }
+    let mut answered = BTreeSet::new();
+    for selector in topics.iter().filter(|selector| answered.insert(*selector)) {
         let outcome = find(image, selector).and_then(|topic| check(topic, broker)).and_then(|topic| {
-            if !deleted.insert(topic.id) {
+            if times.get(&topic.id).is_some_and(|times| *times > 1) {
                 let twice = format!("Topic '{}' is in the request more than once", topic.name);
                 return Err(DecisionError::InvalidRequest(twice));
             }

@@ -21,11 +21,14 @@ fn topics_go_by_name_and_by_id() {
 
 #[test]
 fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
-    let image = image_with(&[("a", 1), ("__consumer_offsets", 1)]);
-    let id = image.topic("a").unwrap().id;
+    let image = image_with(&[("a", 1), ("b", 1), ("c", 1), ("__consumer_offsets", 1)]);
+    let (id, b) = (image.topic("a").unwrap().id, image.topic("b").unwrap().id);
     let wishes = [
         named("a"),
-        TopicSelector::Id(id),
+        named("b"),
+        TopicSelector::Id(b),
+        named("c"),
+        named("c"),
         named("nobody"),
         TopicSelector::Id(TopicId::ZERO),
         named("__consumer_offsets"),
@@ -36,8 +39,22 @@ fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
     let codes: Vec<_> =
         decision.reply.iter().map(|d| d.outcome.as_ref().err().map(code).unwrap_or_default()).collect();
     let invalid = "InvalidRequest";
-    assert_eq!(codes, ["", invalid, "UnknownTopicOrPartition", "UnknownTopicId", invalid, invalid, invalid]);
-    assert_eq!(decision.records.len(), 1);
+    // Of the same topic by name and id each is answered, of the same name twice there is one answer.
+    assert_eq!(
+        codes,
+        [
+            "",
+            invalid,
+            invalid,
+            invalid,
+            "UnknownTopicOrPartition",
+            "UnknownTopicId",
+            invalid,
+            invalid,
+            invalid
+        ]
+    );
+    assert_eq!(decision.records.len(), 1, "what is named twice stays");
     let off = config(&[("delete.topic.enable", "false")]);
     let refused = delete_topics(&image, &[named("a")], &off);
     assert_eq!(code(refused.reply[0].outcome.as_ref().unwrap_err()), "TopicDeletionDisabled");
