@@ -181,11 +181,20 @@ fn split(addresses: &str) -> Vec<String> {
     addresses.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
-/// Parses `key=value`.
-pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => Err("expected KEY=VALUE, for example retention.ms=60000".to_owned()),
+/// What the tests of several commands need.
+#[cfg(test)]
+pub(crate) mod testing {
+    use clap::{Args, Parser};
+
+    /// The arguments of a line that somebody types, or what they are told is wrong with it.
+    pub(crate) fn typed<A: Args>(line: &str) -> Result<A, String> {
+        #[derive(Debug, Parser)]
+        struct Line<A: Args> {
+            #[command(flatten)]
+            arguments: A,
+        }
+        let words = std::iter::once("tool").chain(line.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.arguments).map_err(|error| error.to_string())
     }
 }
 
@@ -198,12 +207,6 @@ mod tests {
         let ended = |kind: io::ErrorKind| format!("{:?}", finish(Err(kind.into())));
         assert_eq!(ended(io::ErrorKind::BrokenPipe), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(ended(io::ErrorKind::StorageFull), format!("{:?}", ExitCode::FAILURE));
-    }
-
-    #[test]
-    fn configs_are_keys_with_values() {
-        assert_eq!(key_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-        assert!(key_value("=b").is_err() && key_value("a").is_err());
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 use clap::{ArgGroup, Args, Subcommand};
 use firn_client::configs::{self, Config, Resource};
 
-use crate::command::{Failure, To, connect, key_value};
+use crate::command::{Failure, To, connect};
 use crate::output::{Output, json, table};
+use crate::values::key_value;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -57,11 +58,11 @@ struct Whose {
 }
 
 impl Whose {
-    fn resource(self) -> Resource {
-        match self.topic {
-            Some(topic) => Resource::Topic(topic),
+    fn resource(&self) -> Resource {
+        match &self.topic {
+            Some(topic) => Resource::Topic(topic.clone()),
             // Kafka's name for the default of all brokers is no name.
-            None => Resource::Broker(self.broker.unwrap_or_default()),
+            None => Resource::Broker(self.broker.clone().unwrap_or_default()),
         }
     }
 }
@@ -77,7 +78,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
         Action::Set { whose, configs } => {
             (whose, configs.into_iter().map(|(key, value)| (key, Some(value))).collect())
         }
-        Action::Delete { whose, keys } => (whose, keys.into_iter().map(|key| (key, None)).collect()),
+        Action::Delete { whose, keys } => {
+            // A broker takes what is not there for deleted, and a slip of the pen would go unseen.
+            let known = configs::describe(&connection, &whose.resource()).await?;
+            if let Some(key) = keys.iter().find(|key| known.iter().all(|config| config.name != **key)) {
+                let title = whose.resource().title();
+                return Err(format!("{title} has no config '{key}': --all shows those that there are").into());
+            }
+            (whose, keys.into_iter().map(|key| (key, None)).collect())
+        }
     };
     configs::alter(&connection, &whose.resource(), &changes).await?;
     let keys: Vec<String> = changes.into_iter().map(|(key, _)| key).collect();
@@ -95,6 +104,7 @@ fn described(output: Output, configs: &[Config]) -> Result<String, Failure> {
                 serde_json::json!({
                     "name": config.name, "value": config.value, "source": config.source,
                     "sensitive": config.sensitive, "read_only": config.read_only,
+                    "documentation": config.documentation,
                 })
             })
             .collect();
@@ -123,6 +133,7 @@ mod tests {
             source: "DYNAMIC_TOPIC_CONFIG",
             sensitive,
             read_only: false,
+            documentation: None,
             synonyms: Vec::new(),
         };
         let configs = [config("retention.ms", Some("5"), false), config("secret", None, true)];

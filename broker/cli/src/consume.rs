@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::command::{Failure, To, TopicName, cluster, cluster_with};
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::values::{offset, time};
 
 pub use console::ConsoleArguments;
 use layout::Layout;
@@ -45,11 +46,13 @@ pub struct Arguments {
     /// Begin with the oldest record instead of the next one; in a group, where nothing is committed yet.
     #[arg(long)]
     from_beginning: bool,
-    /// Begin with this offset in each partition; not with --group, which begins where it has committed.
-    #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
-    offset: Option<i64>,
-    /// Begin with the first record at or after this time, in milliseconds since 1970; not with --group.
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(i64).range(0..))]
+    /// Begin with this offset in each partition, or at its earliest or latest; not with --group, which begins where it
+    /// has committed.
+    #[arg(long, value_parser = offset)]
+    offset: Option<Start>,
+    /// Begin with the first record at or after this time, as 2026-01-31T12:00:00Z or in milliseconds since 1970; not
+    /// with --group.
+    #[arg(long, value_name = "TIME", value_parser = time)]
     timestamp: Option<i64>,
     /// Read this partition alone; may be repeated, and not with --group, which shares the partitions.
     #[arg(long = "partition", value_parser = clap::value_parser!(i32).range(0..))]
@@ -101,7 +104,7 @@ enum End {
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let start = match (arguments.from_beginning, arguments.offset, arguments.timestamp) {
         (true, ..) => Start::Earliest,
-        (_, Some(offset), _) => Start::Offset(offset),
+        (_, Some(start), _) => start,
         (.., Some(timestamp)) => Start::Timestamp(timestamp),
         _ => Start::Latest,
     };

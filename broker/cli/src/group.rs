@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::command::{Failure, To, cluster};
 use crate::output::{Output, json, table, warn};
+use crate::values::time;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -50,8 +51,8 @@ enum Action {
         /// This offset.
         #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
         to_offset: Option<i64>,
-        /// The first record at or after this time, in milliseconds since 1970.
-        #[arg(long, value_name = "MS", value_parser = clap::value_parser!(i64).range(0..))]
+        /// The first record at or after this time, as 2026-01-31T12:00:00Z or in milliseconds since 1970.
+        #[arg(long, value_name = "TIME", value_parser = time)]
         to_timestamp: Option<i64>,
         /// Only show the new offsets.
         #[arg(long)]

@@ -10,3 +10,4 @@ mod output;
 pub mod produce;
 mod progress;
 pub mod topic;
+mod values;

@@ -16,9 +16,10 @@ use firn_records::batch::Codec;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::command::{Failure, To, TopicName, cluster, cluster_with, key_value};
+use crate::command::{Failure, To, TopicName, cluster, cluster_with};
 use crate::output::{Output, json};
 use crate::progress::Progress;
+use crate::values::header;
 
 pub use console::ConsoleArguments;
 
@@ -40,7 +41,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT")]
     key_separator: Option<String>,
     /// A header for every record; may be repeated.
-    #[arg(long = "header", value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long = "header", value_name = "KEY=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// Who must have written a record: all in-sync replicas, the leader (1), or nobody (0).
     #[arg(long, value_enum, default_value = "all", allow_hyphen_values = true)]

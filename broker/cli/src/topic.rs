@@ -9,9 +9,10 @@ use firn_client::error::Error;
 use firn_client::topics::{self, NewTopic, Topic};
 use serde::Serialize;
 
-use crate::command::{Failure, Partly, To, TopicName, cluster, key_value};
+use crate::command::{Failure, Partly, To, TopicName, cluster};
 use crate::output::{Output, ids, json, table};
 use crate::progress::Progress;
+use crate::values::key_value;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {

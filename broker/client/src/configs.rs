@@ -35,7 +35,8 @@ impl Resource {
         }
     }
 
-    fn title(&self) -> String {
+    /// As it is called in errors.
+    pub fn title(&self) -> String {
         match self {
             Self::Topic(name) => format!("topic {name}"),
             Self::Broker(id) if id.is_empty() => "all brokers".to_owned(),
@@ -53,6 +54,8 @@ pub struct Config {
     pub source: &'static str,
     pub sensitive: bool,
     pub read_only: bool,
+    /// What it does, in the broker's words; none where it has none.
+    pub documentation: Option<String>,
     /// Where the value may come from, what counts first.
     pub synonyms: Vec<Synonym>,
 }
@@ -98,8 +101,10 @@ pub async fn describe_all(
             .with_resource_name(text(name))
             .with_configuration_keys(None)
     });
-    let request =
-        DescribeConfigsRequest::default().with_resources(wanted.collect()).with_include_synonyms(true);
+    let request = DescribeConfigsRequest::default()
+        .with_resources(wanted.collect())
+        .with_include_synonyms(true)
+        .with_include_documentation(true);
     let reply = connection.call(&request).await?;
     let mut described = Vec::new();
     for resource in resources {
@@ -131,6 +136,7 @@ fn config(found: &DescribeConfigsResourceResult) -> Config {
         source: source(found.config_source),
         sensitive: found.is_sensitive,
         read_only: found.read_only,
+        documentation: found.documentation.as_ref().map(ToString::to_string),
         synonyms: synonyms.collect(),
     }
 }

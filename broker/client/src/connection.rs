@@ -92,6 +92,7 @@ impl Connection {
 
     /// Connects over TCP and learns which versions the broker speaks.
     pub async fn connect(address: &str, options: ConnectionOptions) -> Result<Self, Error> {
+        check_address(address)?;
         let failed = |reason: String| Error::Connect { address: address.to_owned(), reason };
         let stream = timeout(options.deadline, TcpStream::connect(address))
             .await
@@ -229,6 +230,22 @@ impl Connection {
     }
 }
 
+/// What people write in place of `host:port`, told in words rather than by a resolver that fails.
+fn check_address(address: &str) -> Result<(), Error> {
+    let refuse = |reason| Err(Error::Address { address: address.to_owned(), reason });
+    if let Some((scheme, rest)) = address.split_once("://") {
+        return refuse(format!("leave '{scheme}://' away, it is HOST:PORT alone, for example {rest}"));
+    }
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+        Some((_, port)) if !port.chars().all(|letter| letter.is_ascii_digit()) || port.is_empty() => {
+            refuse(format!("'{port}' is no port: it is HOST:PORT, for example 127.0.0.1:9092"))
+        }
+        Some(_) => refuse("it is HOST:PORT, for example 127.0.0.1:9092, with a port up to 65535".to_owned()),
+        None => refuse(format!("it has no port, for example {address}:9092")),
+    }
+}
+
 /// The version as which the library spells `version`.
 fn spelled(key: i16, version: i16) -> i16 {
     ApiKey::try_from(key).map_or(version, |api| versions::spelled_as(api, version))
@@ -293,6 +310,9 @@ async fn read_replies<R: AsyncRead>(reader: R, state: &Mutex<State>, frame_bytes
             Ok(size) => size,
             Err(error) => return error.to_string(),
         };
+        if size.to_be_bytes() == *b"HTTP" {
+            return "it speaks HTTP, not Kafka: that may be the port of its metrics".to_owned();
+        }
         let Some(length) = usize::try_from(size).ok().filter(|length| (4..=frame_bytes_max).contains(length))
         else {
             return format!("a reply of {size} bytes is outside 4 to {frame_bytes_max}");

@@ -4,6 +4,9 @@ pub use firn_protocol::library::error::ResponseError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What was given is no address of a broker.
+    #[error("'{address}' is no address of a broker: {reason}")]
+    Address { address: String, reason: String },
     /// No connection was made; trying again later, or another address, may help.
     #[error("cannot connect to {address}: {reason}; check the address and that the broker runs")]
     Connect { address: String, reason: String },
@@ -35,7 +38,9 @@ impl Error {
             Self::Refused { code, .. } => {
                 ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable())
             }
-            Self::Unsupported { .. } | Self::Malformed { .. } | Self::Records(_) => false,
+            Self::Address { .. } | Self::Unsupported { .. } | Self::Malformed { .. } | Self::Records(_) => {
+                false
+            }
         }
     }
 

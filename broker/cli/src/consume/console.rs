@@ -11,9 +11,10 @@ use firn_client::membership::MemberOptions;
 
 use super::layout::{Console, Layout, property};
 use super::{Job, Source};
-use crate::command::{Failure, key_value};
+use crate::command::Failure;
 use crate::kafka::client_properties::{self, class, is_of_connections, milliseconds};
 use crate::output::warn;
+use crate::values::{key_value, offset};
 
 /// Kafka's own tool for consuming, with its flags.
 #[derive(Debug, Clone, Args)]
@@ -90,17 +91,6 @@ enum IsolationLevel {
 
 fn several(_: &str) -> Result<String, String> {
     Err("one topic is read at a time; name it by --topic".to_owned())
-}
-
-fn offset(text: &str) -> Result<Start, String> {
-    match text {
-        "earliest" => Ok(Start::Earliest),
-        "latest" => Ok(Start::Latest),
-        number => match number.parse() {
-            Ok(offset) if offset >= 0 => Ok(Start::Offset(offset)),
-            _ => Err("expected an offset, earliest or latest".to_owned()),
-        },
-    }
 }
 
 /// The consumer properties that are obeyed.
@@ -224,22 +214,9 @@ impl ConsoleArguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
 
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        arguments: ConsoleArguments,
-    }
-
-    #[test]
-    fn offsets_are_numbers_or_names() {
-        assert_eq!(offset("earliest"), Ok(Start::Earliest));
-        assert_eq!(offset("7"), Ok(Start::Offset(7)));
-        assert!(offset("-1").is_err());
-    }
+    use crate::command::testing::typed;
 
     fn member(
         properties: &[(&str, &str)],
@@ -268,9 +245,8 @@ mod tests {
     }
 
     fn job(line: &str) -> Result<(Job, ConnectionOptions), String> {
-        let line = format!("kafka-console-consumer --bootstrap-server h:1 --topic t {line}");
-        let line = Line::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-        line.arguments.job().map_err(|failure| failure.to_string())
+        let arguments: ConsoleArguments = typed(&format!("--bootstrap-server h:1 --topic t {line}"))?;
+        arguments.job().map_err(|failure| failure.to_string())
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! How a record is printed: by a format of the caller's, as JSON, or as Kafka's console consumer prints it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use firn_client::consumer::Incoming;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// How a record is printed.
 #[derive(Debug)]
@@ -89,24 +91,37 @@ impl Layout {
     }
 }
 
-/// Bytes that are no UTF-8 lose what cannot be shown.
+/// Bytes that are no UTF-8 lose as text what cannot be shown, and stand next to it in base64.
 fn json_line(topic: &str, record: &Incoming) -> Vec<u8> {
-    let text = |bytes: &Option<bytes::Bytes>| bytes.as_deref().map(String::from_utf8_lossy).map(String::from);
     let headers: Vec<_> = record
         .headers
         .iter()
-        .map(|(name, value)| json!({ "name": String::from_utf8_lossy(name), "value": text(value) }))
+        .map(|(name, value)| {
+            let mut header = Map::new();
+            put_bytes(&mut header, "name", Some(name));
+            put_bytes(&mut header, "value", value.as_deref());
+            header
+        })
         .collect();
-    let line = json!({
-        "topic": topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp": record.timestamp,
-        "key": text(&record.key),
-        "value": text(&record.value),
-        "headers": headers,
-    });
-    format!("{line}\n").into_bytes()
+    let mut line = Map::new();
+    line.insert("topic".to_owned(), topic.into());
+    line.insert("partition".to_owned(), record.partition.into());
+    line.insert("offset".to_owned(), record.offset.into());
+    line.insert("timestamp".to_owned(), record.timestamp.into());
+    put_bytes(&mut line, "key", record.key.as_deref());
+    put_bytes(&mut line, "value", record.value.as_deref());
+    line.insert("headers".to_owned(), json!(headers));
+    format!("{}\n", Value::Object(line)).into_bytes()
+}
+
+/// Text under this name; what is no text in base64, too, under the name with `_base64` behind it.
+fn put_bytes(line: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+    if let Some(bytes) = bytes
+        && std::str::from_utf8(bytes).is_err()
+    {
+        line.insert(format!("{name}_base64"), STANDARD.encode(bytes).into());
+    }
+    line.insert(name.to_owned(), bytes.map(String::from_utf8_lossy).into());
 }
 
 fn formatted(format: &str, topic: &str, record: &Incoming) -> Vec<u8> {
@@ -183,6 +198,21 @@ mod tests {
         });
         let line: serde_json::Value = serde_json::from_str(&printed(&Layout::Json)).unwrap();
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn json_loses_no_byte() {
+        let noise = Incoming {
+            key: Some(vec![0xff, 0x00].into()),
+            value: Some("sn\u{f6}".into()),
+            headers: vec![("h".into(), Some(vec![0xc3].into()))],
+            ..record()
+        };
+        let line: Value = serde_json::from_slice(&Layout::Json.print("orders", &noise)).unwrap();
+        assert_eq!((&line["key"], &line["key_base64"]), (&json!("\u{fffd}\0"), &json!("/wA=")));
+        assert_eq!((&line["value"], line.get("value_base64")), (&json!("sn\u{f6}"), None));
+        let header = json!({ "name": "h", "value": "\u{fffd}", "value_base64": "ww==" });
+        assert_eq!(line["headers"], json!([header]));
     }
 
     #[test]

@@ -240,6 +240,7 @@ mod tests {
             source,
             sensitive: value.is_none(),
             read_only: false,
+            documentation: None,
             synonyms: vec![synonym(source, name), synonym("DEFAULT_CONFIG", "log.a")],
         };
         let configs = [config("a", "DYNAMIC_TOPIC_CONFIG", Some("5")), config("b", "DEFAULT_CONFIG", None)];

@@ -12,8 +12,9 @@ use firn_client::topics::{self, NewTopic, Partition, Topic};
 use super::client_properties::CommandConfig;
 use super::exceptions::{TOPIC_EXISTS, message};
 use super::patterns::TopicPattern;
-use crate::command::{Failure, ToldOnOutput, cluster_with, key_value};
+use crate::command::{Failure, ToldOnOutput, cluster_with};
 use crate::output::ids;
+use crate::values::key_value;
 
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("action").required(true).args(["create", "list", "describe", "delete", "alter"]))]
@@ -275,19 +276,11 @@ fn line(topic: &str, partition: &Partition) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
+    use crate::command::testing::typed;
 
     fn arguments(line: &str) -> Arguments {
-        let line = format!("kafka-topics --bootstrap-server h:1 {line}");
-        Line::try_parse_from(line.split(' ')).unwrap().arguments
+        typed(&format!("--bootstrap-server h:1 {line}")).unwrap()
     }
 
     fn topic() -> Topic {
@@ -309,7 +302,8 @@ mod tests {
 
     fn config(name: &str, value: &str, source: &'static str) -> Config {
         let (name, value) = (name.to_owned(), Some(value.to_owned()));
-        Config { name, value, source, sensitive: false, read_only: false, synonyms: Vec::new() }
+        let (sensitive, read_only) = (false, false);
+        Config { name, value, source, sensitive, read_only, documentation: None, synonyms: Vec::new() }
     }
 
     #[test]

@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use firn_client::connection::ConnectionOptions;
 
 use super::{Acks, Compression, Job, LINGER, options};
-use crate::command::{Failure, key_value};
+use crate::command::Failure;
 use crate::kafka::client_properties::{self, Given, class, is_of_connections, milliseconds};
 use crate::output::warn;
+use crate::values::key_value;
 
 /// Kafka's own tool for producing, with its flags.
 #[derive(Debug, Clone, Args)]
@@ -199,21 +200,14 @@ impl ConsoleArguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use firn_records::batch::Codec;
 
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        arguments: ConsoleArguments,
-    }
+    use crate::command::testing::typed;
 
     fn job(line: &str) -> Result<(Job, ConnectionOptions), String> {
-        let line = format!("kafka-console-producer --bootstrap-server h:1 --topic t {line}");
-        let line = Line::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-        line.arguments.job().map_err(|failure| failure.to_string())
+        let arguments: ConsoleArguments = typed(&format!("--bootstrap-server h:1 --topic t {line}"))?;
+        arguments.job().map_err(|failure| failure.to_string())
     }
 
     #[test]

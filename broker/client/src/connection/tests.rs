@@ -88,6 +88,7 @@ async fn lengths_out_of_bounds_and_cut_replies_end_the_connection() {
         (&1025_i32.to_be_bytes()[..], "a reply of 1025 bytes is outside 4 to 1024"),
         (&(-1_i32).to_be_bytes()[..], "a reply of -1 bytes"),
         (&[0, 0, 0, 9, 0, 0][..], "after 2 of 9 bytes"),
+        (&b"HTTP/1.1 400 Bad Request\r\n"[..], "it speaks HTTP, not Kafka"),
     ] {
         let (connection, mut peer) = connected().await;
         let ask = MetadataRequest::default();
@@ -137,4 +138,22 @@ async fn a_broker_that_lies_about_a_count_is_refused_before_there_is_room_for_it
         broker
     );
     assert!(lie.contains("54266880 elements"), "{lie}");
+}
+
+#[tokio::test]
+async fn what_is_no_address_of_a_broker_is_told_without_looking_it_up() {
+    for (address, told) in [
+        ("http://h:9092", "leave 'http://' away, it is HOST:PORT alone, for example h:9092"),
+        ("SASL_SSL://h:9092", "leave 'SASL_SSL://' away"),
+        ("h", "it has no port, for example h:9092"),
+        ("h:port", "'port' is no port"),
+        ("h:", "'' is no port"),
+        ("h:99999", "a port up to 65535"),
+        (":9092", "it is HOST:PORT"),
+    ] {
+        let refused = Connection::connect(address, options()).await.unwrap_err();
+        assert!(!refused.is_retriable());
+        assert!(refused.to_string().contains(told), "{address}: {refused}");
+    }
+    assert!(check_address("[::1]:9092").is_ok() && check_address("h:1").is_ok());
 }

@@ -42,7 +42,9 @@ pub(crate) fn passes(error: &Error) -> bool {
         ]
         .into_iter()
         .any(|passing| error.is(passing)),
-        Error::Unsupported { .. } | Error::Malformed { .. } | Error::Records(_) => false,
+        Error::Address { .. } | Error::Unsupported { .. } | Error::Malformed { .. } | Error::Records(_) => {
+            false
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub enum GroupError {
     InvalidRequest,
     #[error("the group still has members; stop them first")]
     NonEmptyGroup,
-    #[error("no such group")]
+    #[error("no such group; firn group list shows those that there are")]
     GroupIdNotFound,
     #[error("join again with the member id that was given")]
     MemberIdRequired,

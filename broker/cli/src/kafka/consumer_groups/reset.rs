@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::DateTime;
 use clap::Args;
 use firn_client::cluster::Cluster;
 use firn_client::consumer::{self, Start};
@@ -16,6 +15,7 @@ use super::describe::layout;
 use super::{NAME, by_topic, remark};
 use crate::command::Failure;
 use crate::kafka::exceptions::GROUP_NOT_FOUND;
+use crate::values::datetime;
 
 const DAY_MS: f64 = 86_400_000.0;
 
@@ -56,20 +56,6 @@ pub(super) struct Move {
     /// Print the new offsets as CSV.
     #[arg(long, requires = "reset_offsets")]
     export: bool,
-}
-
-/// Milliseconds since 1970.
-fn datetime(text: &str) -> Result<i64, String> {
-    let time = text.split_once('T').map_or("", |(_, time)| time);
-    let zoned = match time.strip_suffix('Z') {
-        Some(_) => text.trim_end_matches('Z').to_owned() + "+0000",
-        None if time.contains(['+', '-']) => text.to_owned(),
-        None => format!("{text}+0000"),
-    };
-    let parsed = DateTime::parse_from_str(&zoned, "%Y-%m-%dT%H:%M:%S%.f%#z");
-    parsed
-        .map(|time| time.timestamp_millis())
-        .map_err(|_| "expected YYYY-MM-DDThh:mm:ss.sss, for example 2026-01-31T12:00:00.000".to_owned())
 }
 
 /// Milliseconds of `PnDTnHnMnS`.
@@ -281,15 +267,6 @@ fn from_csv(text: &str, group: &str) -> Result<Offsets, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_of_utc_unless_they_have_a_zone() {
-        assert_eq!(datetime("1970-01-01T00:00:01.500"), Ok(1500));
-        assert_eq!(datetime("1970-01-01T00:00:01.500Z"), Ok(1500));
-        assert_eq!(datetime("1970-01-01T01:00:00.000+01:00"), Ok(0));
-        assert_eq!(datetime("1970-01-01T01:00:00.000+0100"), Ok(0));
-        assert!(datetime("1970-01-01").is_err() && datetime("yesterday").is_err());
-    }
 
     #[test]
     fn durations_are_of_days_hours_minutes_and_seconds() {
