@@ -68,7 +68,12 @@ fn bad_batches_are_refused_each_with_its_kind() {
         ("control", altered(&good, 21, &0x20i16.to_be_bytes()), InvalidKind::Record),
         ("more records than offsets", altered(&good, 57, &3i32.to_be_bytes()), InvalidKind::Record),
         ("no records", altered(&good, 57, &0i32.to_be_bytes()), InvalidKind::Record),
-        ("producer without sequence", altered(&good, 43, &9i64.to_be_bytes()), InvalidKind::Record),
+        ("producer without epoch", altered(&good, 43, &9i64.to_be_bytes()), InvalidKind::ProducerEpoch),
+        (
+            "producer without sequence",
+            altered(&good, 43, &[&9i64.to_be_bytes()[..], &[0, 0]].concat()),
+            InvalidKind::Record,
+        ),
         ("offset delta 0 twice", altered(&good, good.len() - 13, &[0]), InvalidKind::Record),
         ("too new", batch_of(Codec::None, &[(NOW + 3_600_001, None)]), InvalidKind::Timestamp),
         ("too new, compressed", batch_of(Codec::Lz4, &[(NOW + 3_600_001, None)]), InvalidKind::Timestamp),

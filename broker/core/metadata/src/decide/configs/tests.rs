@@ -130,7 +130,7 @@ fn what_cannot_be_is_refused_whole() {
             "InvalidConfig",
             "do not fit",
         ),
-        (changes(BROKER, "9", &[]), "BrokerIdNotRegistered", "9"),
+        (changes(BROKER, "9", &[]), "InvalidRequest", "9 is not registered"),
         (changes(BROKER, "x", &[]), "InvalidRequest", "number"),
         (changes(BROKER, "0", &[("num.partitions", Set, Some("2"))]), "InvalidRequest", "restart"),
         (changes(BROKER, "0", &[("nonsense", Set, Some("2"))]), "InvalidRequest", "nonsense"),
