@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use firn_model::ids::{TopicId, TopicPartition};
@@ -13,6 +14,7 @@ use firn_records::control::{EndTransactionMarker, TransactionResult};
 use firn_records::validate::{Compression, ProducePolicy, ValidatedBatches, validate};
 use firn_storage::cleaner_limits::CleanerLimits;
 use firn_storage::directory::LogDirOptions;
+use firn_storage::error::StorageError;
 use firn_storage::identity::Identity;
 use firn_storage::log_dir::LogDir;
 use firn_storage::partition_log::PartitionLog;
@@ -117,8 +119,14 @@ impl Scribe {
     pub fn open(&mut self) {
         let identity =
             Identity { cluster_id: "cluster".to_owned(), node_id: 1, directory_id: "directory".to_owned() };
-        let disk = Arc::new(RealDisk);
-        let dir = LogDir::open(disk, self.path(), &identity, LogDirOptions::default()).expect("a directory");
+        // A process that another test starts has the lock's file, too, until it has become the program that it is to be.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let dir = loop {
+            match LogDir::open(Arc::new(RealDisk), self.path(), &identity, LogDirOptions::default()) {
+                Err(StorageError::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+                opened => break opened.expect("a directory"),
+            }
+        };
         let id = TopicId::from_bytes(TOPIC_ID);
         let log = dir.open_log(&topic_partition(), id, Arc::clone(&self.config), self.now_ms);
         self.log = Some(log.expect("the log opens"));
