@@ -82,6 +82,8 @@ pub trait DiskFile: Send + Sync + Debug {
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Makes the data, and the length, durable.
     fn sync_data(&self) -> io::Result<()>;
+    /// Forgets what of the file lies in memory and is not waiting to be written: the next read asks the disk.
+    fn drop_cache(&self) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     fn is_empty(&self) -> io::Result<bool> {

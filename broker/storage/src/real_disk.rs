@@ -126,6 +126,11 @@ impl DiskFile for RealFile {
         self.0.sync_data()
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        // A length of none is the whole file.
+        Ok(rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }

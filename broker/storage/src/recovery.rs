@@ -17,10 +17,12 @@ use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 
 use crate::directory::Directory;
-use crate::disk::DirEntry;
+use crate::disk::{DirEntry, Disk, OpenMode};
 use crate::epochs::EpochCache;
-use crate::error::{StorageError, failed_to};
-use crate::file_names::{INDEX, LEADER_EPOCHS, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file};
+use crate::error::{StorageError, failed_to, failed_to_sync};
+use crate::file_names::{
+    INDEX, LEADER_EPOCHS, LOG, PARTITION_METADATA, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file,
+};
 use crate::index::OffsetEntry;
 use crate::leftovers;
 use crate::open_files::{Part, read_file};
@@ -113,7 +115,11 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         return Ok(log);
     }
     let disk = opening.directory.disk.as_ref();
-    let entries = leftovers::resolve(disk, opening.path)?;
+    let mut entries = leftovers::resolve(disk, opening.path)?;
+    if !opening.clean {
+        ask_the_disk(disk, opening.path, &entries, recovery_point.unwrap_or(0))?;
+        entries = disk.read_dir(opening.path).map_err(failed_to("list", opening.path))?;
+    }
     let found = Found::of(&entries);
     log.remove_orphans(&found)?;
     log.snapshots = found.snapshots.clone();
@@ -140,6 +146,33 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         segment.files.close();
     }
     Ok(log)
+}
+
+/// Sees to it that what is read of a log from here on is what the disk has. A sync that failed, before this process began,
+/// has left pages in memory that are nowhere else, and that no later sync writes: Linux takes them for written. Records
+/// read from there would be served, and found to be duplicates of what is sent again, and gone with the next power cut.
+fn ask_the_disk(
+    disk: &dyn Disk,
+    directory: &Path,
+    entries: &[DirEntry],
+    recovery_point: i64,
+) -> Result<(), StorageError> {
+    let base_of = |entry: &DirEntry| match parse_segment_file(&entry.name) {
+        Some((base, LOG)) => Some(base),
+        _ => None,
+    };
+    let first = entries.iter().filter_map(base_of).filter(|base| *base <= recovery_point).max().unwrap_or(0);
+    let unsure = |entry: &&DirEntry| {
+        entry.name == PARTITION_METADATA || base_of(entry).is_some_and(|base| base >= first)
+    };
+    for entry in entries.iter().filter(unsure) {
+        let path = directory.join(&entry.name);
+        let file = disk.open(&path, OpenMode::ReadWrite).map_err(failed_to("open", &path))?;
+        // What a process that was killed left to be written is written first.
+        file.sync_data().map_err(failed_to_sync(&path))?;
+        file.drop_cache().map_err(failed_to("read anew", &path))?;
+    }
+    Ok(())
 }
 
 impl PartitionLog {

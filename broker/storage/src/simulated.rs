@@ -481,6 +481,11 @@ impl DiskFile for SimulatedFile {
         Ok(())
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        self.disk.state.lock().file_of(self.inode)?.drop_cache();
+        Ok(())
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.begin(Operation::SetLen, &self.path)?;
         self.disk.state.lock().file_of(self.inode)?.set_len(len);

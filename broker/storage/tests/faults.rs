@@ -23,7 +23,11 @@ use firn_storage::error::StorageError;
 use firn_storage::simulated::{Faults, Operation, PowerCut, SimulatedDisk};
 use parking_lot::Mutex;
 
-use model::Model;
+use firn_model::topic_config::TopicConfig;
+use firn_storage::log_dir::LogDir;
+use firn_storage::partition_log::PartitionLog;
+use firn_storage::producers::AppendOrigin;
+use model::{Model, header_of, open_dir, partition, read_all, topic_id};
 use workload::{Shape, Shared, Workload};
 
 const STEPS: usize = 45;
@@ -132,4 +136,48 @@ fn an_io_error_acknowledges_nothing_and_a_failed_sync_is_for_ever() {
             check(&disk, &model, &what);
         }
     }
+}
+
+fn open(dir: &LogDir) -> PartitionLog {
+    dir.open_log(&partition(), topic_id(1), Arc::new(TopicConfig::default()), 0).unwrap()
+}
+
+/// Appends one record and flushes it.
+fn write(log: &mut PartitionLog) -> Result<(), StorageError> {
+    let bytes = workload::batch_of(&[(b"key".to_vec(), Some(b"value".to_vec()))], 1, None, false);
+    log.append(&bytes, &header_of(&bytes), 0, AppendOrigin::Client, 0).unwrap();
+    let done = log.flush_task()?.unwrap().run()?;
+    log.flushed(done);
+    Ok(())
+}
+
+/// The pages of a failed sync stay in memory, and to the system they are written: who starts again on the same machine
+/// would serve records, and acknowledge them when they are sent again, that the next power cut takes.
+#[test]
+fn what_a_failed_sync_has_lost_is_not_there_after_a_restart() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = open(&dir);
+    write(&mut log).unwrap();
+    write(&mut log).unwrap();
+    let failing = disk.clone();
+    disk.set_probe(Some(Arc::new(move |_: &SimulatedDisk, number, operation, path: &Path| {
+        if operation == Operation::SyncData && path.extension().is_some_and(|suffix| suffix == "log") {
+            failing.set_faults(Faults { io_error_at: Some(number), ..Faults::default() });
+        }
+    })));
+    assert!(write(&mut log).is_err());
+    drop((log, dir));
+    disk.set_probe(None);
+    disk.set_faults(Faults::default());
+
+    let offsets = |log: &PartitionLog| -> Vec<i64> {
+        read_all(log).unwrap().iter().map(|(header, _)| header.base_offset).collect()
+    };
+    let dir = open_dir(&disk);
+    let mut log = open(&dir);
+    assert_eq!(offsets(&log), [0, 1], "the third is nowhere but in memory");
+    write(&mut log).unwrap();
+    let after = disk.after_power_cut(PowerCut::DropUnsynced);
+    assert_eq!(offsets(&open(&open_dir(&after))), [0, 1, 2]);
 }

@@ -139,6 +139,9 @@ impl DiskFile for HeldFile {
         self.gate.pass(|held| matches!(held, Held::ReadsIn(name) if self.is_in(name)));
         self.file.read_at(buffer, offset)
     }
+    fn drop_cache(&self) -> io::Result<()> {
+        self.file.drop_cache()
+    }
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.file.write_vectored_at(buffers, offset)
     }

@@ -52,6 +52,11 @@ impl FileData {
         self.pending.clear();
     }
 
+    /// What is still to be written stays; all else is as the disk has it.
+    pub(crate) fn drop_cache(&mut self) {
+        self.current = self.applied(self.pending.len());
+    }
+
     pub(crate) fn flip_bit(&mut self, byte: u64, bit: u8) -> bool {
         let at = usize::try_from(byte).unwrap_or(usize::MAX);
         let mut flipped = false;
