@@ -17,8 +17,7 @@ pub fn measure(plan: &Plan, report: &mut Report) {
     let mut create = [Vec::new(), Vec::new()];
     let mut restart = [Vec::new(), Vec::new()];
     let mut weight = Vec::new();
-    // Kafka takes minutes for each: three runs are what a bench can afford.
-    for _ in 0..plan.runs.min(3) {
+    for _ in 0..plan.runs {
         for (at, system) in [System::Firn, System::Kafka].into_iter().enumerate() {
             let mut broker = pair::broker(system, SECTION);
             let empty = broker.process().rss_bytes();

@@ -1,5 +1,6 @@
 //! What topics and brokers are configured with: DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use firn_metadata::decide::DecisionError;
@@ -39,11 +40,10 @@ pub fn describe(context: &Arc<Context>, request: Request) -> Result<Answer, ApiE
             .with_resource_name(resource.resource_name.clone());
         match entries(context, resource) {
             Ok(entries) => {
-                let wanted = |entry: &&ConfigEntry| match &resource.configuration_keys {
-                    Some(keys) if !keys.is_empty() => keys.iter().any(|key| **key == *entry.name),
-                    // To Kafka no keys are all of them, too.
-                    _ => true,
-                };
+                let keys: HashSet<&str> =
+                    resource.configuration_keys.iter().flatten().map(|key| key.as_str()).collect();
+                // To Kafka no keys are all of them, too.
+                let wanted = |entry: &&ConfigEntry| keys.is_empty() || keys.contains(entry.name);
                 let configs = entries.iter().filter(wanted).map(|entry| described(entry, &describe));
                 result.with_configs(configs.collect())
             }

@@ -21,6 +21,15 @@ const DECODED_BYTES_MIN: usize = 1 << 20;
 /// Most tagged fields of one struct (KIP-482). Clients send a handful; each costs a map entry.
 const TAGGED_FIELDS_MAX: u32 = 32;
 
+/// Longest string, as in Kafka: before KIP-482 no length could say more.
+const STRING_BYTES_MAX: usize = i16::MAX as usize;
+/// Longest name that anything has (a topic, `Topic.MAX_NAME_LENGTH`).
+const NAME_BYTES_MAX: usize = 249;
+/// Most elements that all arrays of a request have together: what is made of each (a row of the reply, an error, the
+/// tagged fields of a struct) takes a few hundred bytes, and some elements no more than four on the wire. Kafka's largest
+/// clusters have fewer partitions.
+const REQUEST_ELEMENTS_MAX: usize = 1 << 18;
+
 /// Why a message is not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BoundsError {
@@ -30,6 +39,14 @@ pub enum BoundsError {
     Length { length: i64, at: usize },
     #[error("{count} elements at byte {at} would take more memory than a message of {frame} bytes may")]
     TooMany { count: usize, at: usize, frame: usize },
+    #[error(
+        "element {REQUEST_ELEMENTS_MAX} at byte {at} is the last that a request may have: name fewer partitions at a time"
+    )]
+    TooManyInAll { at: usize },
+    #[error(
+        "a name of {length} bytes at byte {at} stands for too many elements: no topic has one longer than {NAME_BYTES_MAX}"
+    )]
+    LongName { length: usize, at: usize },
     #[error("{count} tagged fields at byte {at}: {TAGGED_FIELDS_MAX} are allowed")]
     TooManyTags { count: u32, at: usize },
     #[error("tagged field {tag} at byte {at} is out of order or not of its type's size")]
@@ -112,16 +129,30 @@ pub const fn between(first: i16, last: i16) -> Versions {
 
 /// Walks `body`, a request of `api` at `version`, to its end.
 pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), BoundsError> {
-    walk(schemas::of(api), version, body, GROWTH_MAX)
+    let bounds = Bounds { growth: GROWTH_MAX, elements: REQUEST_ELEMENTS_MAX, name: NAME_BYTES_MAX };
+    walk(schemas::of(api), version, body, bounds)
 }
 
 /// Walks `body`, a response of `api` at `version`, to its end: clients do not trust brokers with lengths, either.
 pub fn check_response(api: ApiKey, version: i16, body: &[u8]) -> Result<(), BoundsError> {
-    walk(schemas::responses::of(api), version, body, RESPONSE_GROWTH_MAX)
+    // A reply is as long as what was asked for, and there is one at a time.
+    let bounds = Bounds { growth: RESPONSE_GROWTH_MAX, elements: usize::MAX, name: STRING_BYTES_MAX };
+    walk(schemas::responses::of(api), version, body, bounds)
 }
 
-fn walk(schema: Option<&Schema>, version: i16, body: &[u8], growth_max: usize) -> Result<(), BoundsError> {
-    let mut walk = Walk { body, at: 0, version, growth_max };
+/// What a message may take.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Of one array, decoded, to the frame.
+    growth: usize,
+    /// Of all arrays together.
+    elements: usize,
+    /// Bytes of a string that may stand for any number of elements.
+    name: usize,
+}
+
+fn walk(schema: Option<&Schema>, version: i16, body: &[u8], bounds: Bounds) -> Result<(), BoundsError> {
+    let mut walk = Walk { body, at: 0, version, bounds, elements: 0, depth: 0, long_name: 0, named: 0 };
     if let Some(schema) = schema {
         walk.schema(schema)?;
     }
@@ -135,7 +166,15 @@ struct Walk<'a> {
     body: &'a [u8],
     at: usize,
     version: i16,
-    growth_max: usize,
+    bounds: Bounds,
+    /// Elements so far.
+    elements: usize,
+    /// Arrays that are being read.
+    depth: usize,
+    /// Bytes of a name, too long for one, in the element of an array that is being read; 0 where there is none.
+    long_name: usize,
+    /// What such names would take if each of their elements had a copy.
+    named: usize,
 }
 
 impl Walk<'_> {
@@ -154,6 +193,12 @@ impl Walk<'_> {
             Kind::Fixed(size) => self.skip(*size),
             Kind::String => {
                 let length = if flexible { self.compact_length()? } else { self.short_length()? };
+                if length > STRING_BYTES_MAX {
+                    return Err(BoundsError::Length { length: length as i64, at: self.at });
+                }
+                if self.depth > 0 && length > self.bounds.name {
+                    self.long_name = self.long_name.max(length);
+                }
                 self.skip(length)
             }
             Kind::Bytes => {
@@ -173,14 +218,28 @@ impl Walk<'_> {
         let at = self.at;
         let count = if flexible { self.compact_length()? } else { self.long_length()? };
         let frame = self.body.len();
-        let allowed = frame.saturating_mul(self.growth_max).max(DECODED_BYTES_MIN);
+        let allowed = frame.saturating_mul(self.bounds.growth).max(DECODED_BYTES_MIN);
         // No element takes less than a byte on the wire.
         if count > frame - self.at || count.saturating_mul(array.size) > allowed {
             return Err(BoundsError::TooMany { count, at, frame });
         }
+        self.elements += count;
+        if self.elements > self.bounds.elements {
+            return Err(BoundsError::TooManyInAll { at });
+        }
+        // A handler may name what it works on once for each partition of a topic.
+        self.named = self.named.saturating_add(count.saturating_mul(self.long_name));
+        if self.named > allowed {
+            return Err(BoundsError::LongName { length: self.long_name, at });
+        }
+        let outside = std::mem::take(&mut self.long_name);
+        self.depth += 1;
         for _ in 0..count {
             self.kind(&array.element, flexible)?;
+            self.long_name = 0;
         }
+        self.depth -= 1;
+        self.long_name = outside;
         Ok(())
     }
 

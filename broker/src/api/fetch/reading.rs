@@ -128,7 +128,8 @@ fn begin(
 /// before the offset that it asks for (KIP-595).
 fn divergence(partition: &Partition, wanted: &Wanted) -> Option<Fetched> {
     let last_epoch = wanted.last_fetched_epoch;
-    if last_epoch < 0 {
+    // Below the log's start there is no history to compare: the read says that the offset is out of range.
+    if last_epoch < 0 || partition.offsets().is_ok_and(|offsets| wanted.fetch_offset < offsets.log_start) {
         return None;
     }
     let end = match partition.with_log(|log| log.epoch_end_offset(last_epoch)) {

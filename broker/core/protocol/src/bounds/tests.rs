@@ -256,6 +256,26 @@ fn lengths_that_lie_are_refused() {
     assert!(matches!(check(ApiKey::Metadata, 0, &names), Err(BoundsError::TooMany { count: 1_000_000, .. })));
 }
 
+/// OffsetFetch takes four bytes for a partition, and whoever answers may need the topic's name for each.
+#[test]
+fn a_request_names_no_more_than_can_be_worked_on() {
+    let asked = |name: usize, partitions: i32, topics: usize| {
+        let topic = offset_fetch_request::OffsetFetchRequestTopic::default()
+            .with_name(TopicName(StrBytes::from_string("t".repeat(name))))
+            .with_partition_indexes((0..partitions).collect());
+        let request = OffsetFetchRequest::default().with_topics(Some(vec![topic; topics]));
+        let mut body = BytesMut::new();
+        request.encode(&mut body, 7).unwrap();
+        check(ApiKey::OffsetFetch, 7, &body)
+    };
+    assert_eq!(asked(249, 100_000, 1), Ok(()), "as many as a large cluster has");
+    assert_eq!(asked(30_000, 30, 1), Ok(()), "a name that no topic has is for the handler to refuse");
+    assert!(matches!(asked(30_000, 12_500, 1), Err(BoundsError::LongName { length: 30_000, .. })));
+    assert!(matches!(asked(30_000, 30, 100), Err(BoundsError::LongName { .. })), "all topics together");
+    assert!(matches!(asked(32_768, 1, 1), Err(BoundsError::Length { length: 32_768, .. })));
+    assert!(matches!(asked(4, 100_000, 3), Err(BoundsError::TooManyInAll { .. })));
+}
+
 #[test]
 fn tags_are_bounded_and_sized_by_their_type() {
     // Heartbeat 4: group, generation, member, instance; then tags.
