@@ -8,6 +8,8 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::blocking;
+
 /// How nice the threads are, of 19: where processors are short they get about a tenth of what hot traffic gets, so that
 /// cooling still keeps up with the disk.
 const NICENESS: i32 = 10;
@@ -16,12 +18,15 @@ const NICENESS: i32 = 10;
 #[derive(Debug)]
 pub struct Background {
     handle: Handle,
-    /// Until it is dropped.
+    /// Until it is dropped; none where there are no threads to have.
     runtime: Option<Runtime>,
 }
 
 impl Background {
     pub fn start() -> io::Result<Background> {
+        if blocking::is_in_place() {
+            return Ok(Background { handle: Handle::current(), runtime: None });
+        }
         let runtime = Builder::new_multi_thread()
             .worker_threads(available_parallelism().map_or(1, usize::from))
             .thread_name("firn-background")

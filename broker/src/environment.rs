@@ -1,7 +1,6 @@
 //! The seams: whatever is not the same twice comes into the broker through here.
 //!
-//! Time, randomness and the disk are handed in as one [`Environment`]; the network is `net.rs` and the object store is
-//! the tier's own. Production uses [`Environment::system`]; a simulation hands in its own and owns every outcome.
+//! Time, randomness, the disk and the network are handed in as one [`Environment`]; the object store is the tier's own. Production uses [`Environment::system`]; a simulation hands in its own and owns every outcome.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use firn_storage::disk::Disk;
 use firn_storage::real_disk::RealDisk;
 
+use crate::net::{Network, SystemNetwork};
 use crate::open_files;
 
 /// Wall-clock time. Deadlines use tokio's monotonic clock, which a simulation owns already.
@@ -23,23 +23,25 @@ pub trait Random: Send + Sync + Debug {
     fn bits(&self) -> u128;
 }
 
-/// Everything outside the process that a broker depends on, but for the network and the object store.
+/// Everything outside the process that a broker depends on, but for the object store.
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub disk: Arc<dyn Disk>,
+    pub network: Arc<dyn Network>,
     /// Files and connections that the process may have open at a time.
     pub open_files_max: usize,
 }
 
 impl Environment {
-    /// The machine's own clock, randomness and disk.
+    /// The machine's own clock, randomness, disk and network.
     pub fn system() -> Self {
         Self {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             disk: Arc::new(RealDisk),
+            network: Arc::new(SystemNetwork),
             open_files_max: open_files::limit(),
         }
     }

@@ -1,9 +1,12 @@
 //! The network seam: the only file of the broker that names sockets.
 
+use std::fmt::Debug;
 use std::fs::File;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,6 +15,11 @@ use firn_storage::disk::DiskFile;
 use firn_storage::read::LogSlice;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+mod byte_stream;
+
+pub use byte_stream::ByteStream;
+use byte_stream::Halves;
 
 /// A part of a reply: bytes that the broker made, or batches that lie in a log's file.
 #[derive(Debug)]
@@ -50,11 +58,17 @@ impl SocketOptions {
     }
 }
 
-#[derive(Debug)]
-pub struct Listener(TcpListener);
+/// Where brokers listen.
+pub trait Network: Send + Sync + Debug {
+    fn bind(&self, address: SocketAddr, options: SocketOptions) -> io::Result<Listener>;
+}
 
-impl Listener {
-    pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<Self> {
+/// The machine's own network.
+#[derive(Debug)]
+pub struct SystemNetwork;
+
+impl Network for SystemNetwork {
+    fn bind(&self, address: SocketAddr, options: SocketOptions) -> io::Result<Listener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restart must not wait until the connections of before are forgotten.
         socket.set_reuseaddr(true)?;
@@ -67,32 +81,68 @@ impl Listener {
             socket.set_recv_buffer_size(bytes)?;
         }
         socket.bind(address)?;
-        Ok(Self(socket.listen(options.backlog)?))
+        Ok(Listener::Sockets(socket.listen(options.backlog)?))
     }
+}
 
+/// The next connection, and who made it.
+pub type Accepting<'a> =
+    Pin<Box<dyn Future<Output = io::Result<(Box<dyn ByteStream>, SocketAddr)>> + Send + 'a>>;
+
+/// Takes connections from another network than the machine's.
+pub trait Accept: Send + Sync + Debug {
+    fn local_address(&self) -> io::Result<SocketAddr>;
+    fn accept(&self) -> Accepting<'_>;
+}
+
+#[derive(Debug)]
+pub enum Listener {
+    Sockets(TcpListener),
+    Streams(Box<dyn Accept>),
+}
+
+impl Listener {
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        match self {
+            Listener::Sockets(listener) => listener.local_addr(),
+            Listener::Streams(listener) => listener.local_address(),
+        }
     }
 
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
-        // Replies leave at once: a client that waits for one must not wait for Nagle's timer as well.
-        stream.set_nodelay(true)?;
-        Ok((Stream::new(stream), peer))
+        match self {
+            Listener::Sockets(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                // Replies leave at once: a client that waits for one must not wait for Nagle's timer as well.
+                socket.set_nodelay(true)?;
+                Ok((Stream::new(Transport::Socket(socket)), peer))
+            }
+            Listener::Streams(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Stream::new(Transport::Halves(Halves::new(stream))), peer))
+            }
+        }
     }
+}
+
+/// What carries a connection's bytes.
+#[derive(Debug)]
+enum Transport {
+    Socket(TcpStream),
+    Halves(Halves),
 }
 
 /// One client's connection.
 #[derive(Debug)]
 pub struct Stream {
-    socket: TcpStream,
+    transport: Transport,
     /// Bytes that the socket has taken, in all.
     written: AtomicU64,
 }
 
 impl Stream {
-    fn new(socket: TcpStream) -> Self {
-        Self { socket, written: AtomicU64::new(0) }
+    fn new(transport: Transport) -> Self {
+        Self { transport, written: AtomicU64::new(0) }
     }
 
     /// Bytes that the socket has taken, in all: what tells a slow reader from one that has stopped.
@@ -102,13 +152,19 @@ impl Stream {
 
     /// Waits until bytes are there to read (or the peer is gone). Holds no buffer while it waits.
     pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        match &self.transport {
+            Transport::Socket(socket) => socket.readable().await,
+            Transport::Halves(halves) => halves.readable().await,
+        }
     }
 
     /// Reads what is there, at most `limit` bytes, behind what `buffer` holds. Returns 0 when the peer will send no
     /// more, and `WouldBlock` when nothing is there yet.
     pub fn try_read(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<usize> {
-        self.socket.try_read_buf(&mut bytes::BufMut::limit(buffer, limit))
+        match &self.transport {
+            Transport::Socket(socket) => socket.try_read_buf(&mut bytes::BufMut::limit(buffer, limit)),
+            Transport::Halves(halves) => halves.try_read(buffer, limit),
+        }
     }
 
     /// Writes all of `chunks`, in order. Bytes and small batches leave together; large ones go from the page cache to
@@ -124,8 +180,10 @@ impl Stream {
                         self.write_bytes(&mut waiting).await?;
                         copied = 0;
                     }
-                    match slice.file.as_deref().and_then(DiskFile::file) {
-                        Some(file) if slice.len > COPIED_BYTES_MAX => self.send_file(file, &slice).await?,
+                    match (&self.transport, slice.file.as_deref().and_then(DiskFile::file)) {
+                        (Transport::Socket(socket), Some(file)) if slice.len > COPIED_BYTES_MAX => {
+                            self.send_file(socket, file, &slice).await?;
+                        }
                         _ => {
                             copied += slice.len;
                             waiting.push(slice.read()?);
@@ -138,22 +196,31 @@ impl Stream {
     }
 
     async fn write_bytes(&self, waiting: &mut Vec<Bytes>) -> io::Result<()> {
+        let socket = match &self.transport {
+            Transport::Socket(socket) => socket,
+            Transport::Halves(halves) => {
+                for bytes in waiting.drain(..) {
+                    halves.write(bytes, |count| self.count(count)).await?;
+                }
+                return Ok(());
+            }
+        };
         let mut first = 0;
         while first < waiting.len() {
             let slices: Vec<io::IoSlice<'_>> =
                 waiting[first..].iter().take(64).map(|bytes| io::IoSlice::new(bytes)).collect();
-            let mut written = match self.socket.try_write_vectored(&slices) {
+            let mut written = match socket.try_write_vectored(&slices) {
                 Ok(0) if slices.iter().any(|slice| !slice.is_empty()) => {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.writable().await?;
+                    socket.writable().await?;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            self.written.fetch_add(written as u64, Ordering::Relaxed);
+            self.count(written);
             while first < waiting.len() && written >= waiting[first].len() {
                 written -= waiting[first].len();
                 first += 1;
@@ -166,19 +233,22 @@ impl Stream {
         Ok(())
     }
 
-    async fn send_file(&self, file: &File, slice: &LogSlice) -> io::Result<()> {
+    fn count(&self, written: usize) {
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
+    }
+
+    async fn send_file(&self, socket: &TcpStream, file: &File, slice: &LogSlice) -> io::Result<()> {
         let mut offset = slice.position;
         let end = offset + slice.len as u64;
         while offset < end {
             let count = ((end - offset) as usize).min(SENDFILE_BYTES_MAX);
-            let sent = self
-                .socket
+            let sent = socket
                 .async_io(Interest::WRITABLE, || {
-                    rustix::fs::sendfile(self.socket.as_fd(), file, Some(&mut offset), count)
+                    rustix::fs::sendfile(socket.as_fd(), file, Some(&mut offset), count)
                         .map_err(io::Error::from)
                 })
                 .await?;
-            self.written.fetch_add(sent as u64, Ordering::Relaxed);
+            self.count(sent);
             if sent == 0 {
                 // The frame's length has been sent already: only closing the connection tells the client the truth.
                 return Err(io::Error::new(
@@ -201,10 +271,12 @@ mod tests {
 
     /// Sizes of an accepted connection's buffers (send, receive), as the kernel tells them: twice what was asked for.
     async fn sizes(options: SocketOptions) -> (usize, usize) {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        let listener = SystemNetwork.bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
         let client = TcpStream::connect(listener.local_address().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
-        let (Stream { socket: stream, .. }, _) = accepted.unwrap();
+        let (Stream { transport: Transport::Socket(stream), .. }, _) = accepted.unwrap() else {
+            panic!("no socket")
+        };
         drop(client.unwrap());
         (
             rustix::net::sockopt::socket_send_buffer_size(&stream).unwrap(),
@@ -246,7 +318,7 @@ mod tests {
             position += len as u64;
         }
         let options = SocketOptions { backlog: 1, send_buffer_bytes: None, receive_buffer_bytes: None };
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        let listener = SystemNetwork.bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
         let client = TcpStream::connect(listener.local_address().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
         let (mut client, (stream, _)) = (client.unwrap(), accepted.unwrap());

@@ -49,7 +49,7 @@ use crate::housekeeping;
 use crate::log_dirs::{DataDir, LogDirs, Opening, cluster_id_of};
 use crate::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
 use crate::milliseconds::period;
-use crate::net::{Listener, SocketOptions};
+use crate::net::{Listener, Network, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::open_files;
 use crate::partition::Partition;
@@ -115,7 +115,7 @@ impl Node {
     /// Starts a broker. It serves clients when this returns.
     pub async fn start(config: BrokerConfig, environment: Environment) -> Result<Node, StartError> {
         // First, so that a port that is taken is said at once, however slow the store.
-        let sockets = Sockets::bind(&config).await?;
+        let sockets = Sockets::bind(&config, environment.network.as_ref()).await?;
         let background = Background::start().map_err(StartError::Threads)?;
         let settings = config.tier.clone();
         // There, so that the connections to the store are driven by its threads.
@@ -130,7 +130,7 @@ impl Node {
         environment: Environment,
         tier: Option<Tier>,
     ) -> Result<Node, StartError> {
-        let sockets = Sockets::bind(&config).await?;
+        let sockets = Sockets::bind(&config, environment.network.as_ref()).await?;
         let background = Background::start().map_err(StartError::Threads)?;
         Self::serve(config, environment, sockets, tier, background).await
     }
@@ -258,17 +258,21 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(config: &BrokerConfig) -> Result<Self, StartError> {
-        let listeners = bind(&config.listeners, SocketOptions::of(&config.network))?;
+    async fn bind(config: &BrokerConfig, network: &dyn Network) -> Result<Self, StartError> {
+        let listeners = bind(&config.listeners, network, SocketOptions::of(&config.network))?;
         Ok(Self { listeners, doors: bind_doors(config.http.as_ref()).await? })
     }
 }
 
-fn bind(configured: &[ListenerConfig], options: SocketOptions) -> Result<Vec<Listener>, StartError> {
+fn bind(
+    configured: &[ListenerConfig],
+    network: &dyn Network,
+    options: SocketOptions,
+) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::with_capacity(configured.len());
     for listener in configured {
         let address = resolve(&listener.host, listener.port)?;
-        let bound = Listener::bind(address, options);
+        let bound = network.bind(address, options);
         listeners.push(bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?);
     }
     Ok(listeners)

@@ -131,6 +131,10 @@ impl SimulatedDisk {
         self.state.lock().operations
     }
 
+    pub fn faults(&self) -> Faults {
+        self.state.lock().faults.clone()
+    }
+
     pub fn set_faults(&self, faults: Faults) {
         self.state.lock().faults = faults;
     }
