@@ -12,10 +12,13 @@ PORT ?= 9092
 DATA ?= ./firn-data
 SECTIONS ?= all
 SECONDS_EACH ?= 60
+SEED ?= 1
+FROM ?= 1
+SIM_SECONDS ?= 120
 # Crate that a fuzz target belongs to, and the target.
 FUZZ := core/protocol:frame_decoder core/records:batch_validator core/tier:object_footer storage:segment_recovery
 
-.PHONY: help run build test test-crates test-suites bench bench-quick fuzz verify fix install-build install-verify install-fuzz install-tests
+.PHONY: help run build test test-crates test-suites bench bench-quick sim soak fuzz verify fix install-build install-verify install-fuzz install-tests
 
 help: ## What there is to say
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +46,12 @@ bench: install-tests ## Firn against Apache Kafka, as a table and a plot in targ
 bench-quick: install-tests ## The same with short runs: to see that it works, not to quote
 	$(CARGO) build --release --locked --package firn
 	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --bench performance --locked -- --quick --sections $(SECTIONS)
+
+sim: install-build ## One seed of the simulation, every event of it (SEED=7, SIM_SECONDS=120)
+	$(CARGO) run --quiet --package firn-tests --bin firn-sim --locked -- run --seed $(SEED) --seconds $(SIM_SECONDS) --print
+
+soak: install-build ## Seeds of the simulation until one breaks a promise, or you stop it (FROM=1, SIM_SECONDS=120)
+	$(CARGO) run --quiet --package firn-tests --bin firn-sim --locked -- soak --from $(FROM) --seconds $(SIM_SECONDS)
 
 fuzz: install-build install-fuzz ## Let cargo-fuzz look for new inputs, SECONDS_EACH=60 for each target; `make test` replays the corpora
 	@# The pinned compiler, told to take the flags of a nightly one. What is found lies outside the corpora that are kept.

@@ -1,0 +1,147 @@
+//! The broker of a run: a whole one, with its disk, which outlives its crashes.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use firn::node::Node;
+use firn_model::broker_config::BrokerConfig;
+use firn_model::properties;
+use firn_storage::simulated::{Faults as DiskFaults, PowerCut, SimulatedDisk};
+use tokio::sync::Notify;
+use turmoil::Sim;
+
+use crate::clients::Shared;
+use crate::environment::{VirtualClock, environment};
+use crate::trace::Trace;
+
+pub const HOST: &str = "broker";
+pub const PORT: u16 = 9092;
+
+/// Small segments, so that logs roll; chores that come round several times in a run.
+const PROPERTIES: &str = "\
+    node.id=1\n\
+    listeners=PLAINTEXT://0.0.0.0:9092\n\
+    log.dirs=/data\n\
+    firn.http.port=-1\n\
+    firn.disk.reserve.bytes=0\n\
+    auto.create.topics.enable=false\n\
+    offsets.topic.num.partitions=2\n\
+    offsets.topic.replication.factor=1\n\
+    log.flush.offset.checkpoint.interval.ms=3000\n\
+    log.cleaner.backoff.ms=4000\n\
+    log.cleaner.threads=1\n\
+    num.recovery.threads.per.data.dir=1\n";
+
+pub struct Broker {
+    pub clock: VirtualClock,
+    shared: Rc<Shared>,
+    trace: Trace,
+    disk: RefCell<SimulatedDisk>,
+    lying_disk: bool,
+    starts: Cell<u64>,
+    seed: u64,
+    running: Cell<bool>,
+    /// Of the broker that runs now.
+    stop: RefCell<Rc<Notify>>,
+}
+
+impl Broker {
+    pub fn new(seed: u64, lying_disk: bool, shared: Rc<Shared>, trace: Trace) -> Rc<Self> {
+        let broker = Self {
+            clock: VirtualClock::default(),
+            shared,
+            trace,
+            disk: RefCell::new(SimulatedDisk::new()),
+            lying_disk,
+            starts: Cell::new(0),
+            seed,
+            running: Cell::new(false),
+            stop: RefCell::default(),
+        };
+        broker.watch_disk();
+        Rc::new(broker)
+    }
+
+    pub fn host(&self) -> &'static str {
+        HOST
+    }
+
+    pub fn disk(&self) -> SimulatedDisk {
+        self.disk.borrow().clone()
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
+    /// From a start to a stop, or to wherever a crash cuts it off.
+    pub async fn life(self: Rc<Self>) -> turmoil::Result {
+        self.running.set(true);
+        let stop = Rc::new(Notify::new());
+        self.stop.replace(stop.clone());
+        let start = self.starts.replace(self.starts.get() + 1);
+        let address = turmoil::lookup(HOST);
+        let text = format!("{PROPERTIES}advertised.listeners=PLAINTEXT://{address}:{PORT}\n");
+        let parsed = BrokerConfig::from_properties(&properties::parse(&text)?)?;
+        assert_eq!(parsed.warnings, Vec::<String>::new());
+        let seed = self.seed ^ (start << 32);
+        let started =
+            Node::start_with_tier(parsed.config, environment(self.disk(), self.clock.clone(), seed), None);
+        match started.await {
+            Ok(node) => {
+                self.trace.note(HOST, format_args!("serves since start {start}"));
+                let disk = self.disk();
+                disk.set_faults(DiskFaults { sync_lies: self.lying_disk, ..disk.faults() });
+                stop.notified().await;
+                self.trace.note(HOST, format_args!("stopped: {:?}", node.stop().await));
+            }
+            // A disk that is full or fails may keep a broker from starting; nothing else may.
+            Err(error) => {
+                self.trace.note(HOST, format_args!("does not start: {error}"));
+                if !self.disk_is_faulty() {
+                    self.shared.broke(format!("the broker does not start: {error}"));
+                }
+            }
+        }
+        self.running.set(false);
+        Ok(())
+    }
+
+    fn disk_is_faulty(&self) -> bool {
+        self.disk().faults() != DiskFaults::default()
+    }
+
+    pub fn ask_to_stop(&self) {
+        self.stop.borrow().notify_one();
+    }
+
+    /// Starts the broker, if it does not run.
+    pub fn start(&self, sim: &mut Sim<'_>) {
+        if !self.is_running() {
+            // Until it has been given a turn, it does not say so itself.
+            self.running.set(true);
+            sim.bounce(HOST);
+        }
+    }
+
+    /// The power goes. What the next start finds is what the cut leaves.
+    pub fn crash(&self, sim: &mut Sim<'_>, cut: PowerCut) {
+        sim.crash(HOST);
+        self.running.set(false);
+        let after = self.disk().after_power_cut(cut);
+        self.disk.replace(after);
+        self.watch_disk();
+    }
+
+    /// Every change of the disk is part of the trace: two runs that differ in one write differ in their hashes.
+    fn watch_disk(&self) {
+        let disk = self.disk.borrow();
+        let trace = self.trace.clone();
+        disk.set_probe(Some(Arc::new(
+            move |_: &SimulatedDisk, number, operation, path: &std::path::Path| {
+                trace.note("disk", format_args!("{number} {operation:?} {}", path.display()));
+            },
+        )));
+    }
+}

@@ -1,0 +1,41 @@
+//! A budget of seeds, and that the simulation can fail.
+
+use std::process::{Command, Output};
+
+fn firn_sim(arguments: &str) -> (Output, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_firn-sim")).args(arguments.split_whitespace()).output();
+    let output = output.expect("firn-sim runs");
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output, said)
+}
+
+#[test]
+fn a_budget_of_seeds_breaks_no_promise() {
+    let (output, said) = firn_sim("soak --from 1 --seeds 40 --seconds 60");
+    println!("{said}");
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn a_seed_leaves_the_same_trace_each_time() {
+    for seed in 1..=20 {
+        let run = || firn_sim(&format!("run --seed {seed} --seconds 20")).1;
+        let first = run();
+        assert!(first.contains(" trace "), "{first}");
+        assert_eq!(first, run());
+    }
+    let other = |seed| firn_sim(&format!("run --seed {seed} --seconds 5")).1;
+    let trace = |said: String| said.split(" trace ").nth(1).map(str::to_owned);
+    assert_ne!(trace(other(1)), trace(other(2)));
+}
+
+/// A disk that lies loses what was acknowledged, and the simulation has to find it.
+#[test]
+fn records_that_a_disk_did_not_keep_are_missed() {
+    let found = (1..=20).find(|seed| {
+        let (output, said) = firn_sim(&format!("run --seed {seed} --seconds 30 --lying-disk"));
+        !output.status.success() && ["Lost", "Unseen", "Vanished"].iter().any(|kind| said.contains(kind))
+    });
+    assert!(found.is_some(), "20 seeds, and nothing was missed");
+}

@@ -1,0 +1,81 @@
+//! A whole broker and its clients on one thread, in virtual time, with faults from a seed: `firn-sim run --seed 7`.
+//!
+//! A run that breaks a promise prints its seed and what it broke; the same seed does the same again, with every event by
+//! `--print`. Each seed has a process of its own, so that nothing of another is in it.
+
+#![allow(clippy::print_stdout, reason = "this is a command")]
+
+mod broker;
+mod clients;
+mod environment;
+mod faults;
+mod randomness;
+mod run;
+mod soak;
+mod trace;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use run::{Settings, run};
+
+/// Simulates a broker, its clients and its misfortunes.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run one seed.
+    Run {
+        #[arg(long)]
+        seed: u64,
+        /// Virtual seconds of work and faults.
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+        /// Print every event.
+        #[arg(long)]
+        print: bool,
+        /// The disk says that it has synced files, and has not: what a run must notice.
+        #[arg(long)]
+        lying_disk: bool,
+    },
+    /// Run one seed after another, on every processor, until there were enough of them or one breaks a promise.
+    Soak {
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many seeds; without end if none is said.
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// Virtual seconds of work and faults of each.
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().action {
+        Action::Run { seed, seconds, print, lying_disk } => {
+            let lasts = Duration::from_secs(seconds);
+            let outcome = run(&Settings { seed, lasts, lying_disk, print });
+            println!(
+                "seed {seed}: {} broken promises, {} records acknowledged in {:.1} virtual seconds, trace {:016x} of {} events",
+                outcome.broken.len(),
+                outcome.acknowledged,
+                outcome.virtual_time.as_secs_f64(),
+                outcome.trace,
+                outcome.events
+            );
+            for broken in &outcome.broken {
+                println!("  {broken}");
+            }
+            if outcome.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Action::Soak { from, seeds, seconds } => soak::soak(from, seeds, seconds),
+    }
+}

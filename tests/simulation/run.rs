@@ -1,0 +1,128 @@
+//! One run: a broker, its clients and what befalls them, from a seed.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use firn::blocking;
+use firn_tests::checker;
+
+use crate::broker::{Broker, HOST, PORT};
+use crate::clients::{self, PARTITIONS, Shared};
+use crate::faults::Faults;
+use crate::randomness;
+use crate::trace::Trace;
+
+/// How long a message takes at most while nothing is wrong.
+pub const LATENCY_MAX: Duration = Duration::from_millis(5);
+/// How finely time passes.
+const TICK: Duration = Duration::from_millis(2);
+/// How long the judge may take, after the last fault.
+const JUDGING_MAX: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub seed: u64,
+    /// How long there is work and faults, in virtual time.
+    pub lasts: Duration,
+    /// The disk says that it has synced files, and has not: to see that it is found.
+    pub lying_disk: bool,
+    /// Print the trace.
+    pub print: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Two runs of a seed have the same.
+    pub trace: u64,
+    pub events: u64,
+    pub virtual_time: Duration,
+    pub acknowledged: usize,
+    /// Promises that were broken, in words.
+    pub broken: Vec<String>,
+}
+
+/// Runs a seed. A thread runs one at most.
+pub fn run(settings: &Settings) -> Outcome {
+    randomness::follow(settings.seed);
+    let mut random = fastrand::Rng::with_seed(settings.seed);
+    let mut disk_latency = random.fork();
+    blocking::do_in_place(move || Duration::from_micros(disk_latency.u64(..4_000)));
+    let trace = Trace::new(settings.print);
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(random.u64(..))
+        .tick_duration(TICK)
+        .min_message_latency(Duration::from_micros(100))
+        .max_message_latency(LATENCY_MAX)
+        .simulation_duration(settings.lasts + JUDGING_MAX)
+        .enable_random_order()
+        .build();
+    let address = format!("{}:{PORT}", sim.lookup(HOST));
+    let shared = Shared::new(address, trace.clone());
+    let broker = Broker::new(random.u64(..), settings.lying_disk, shared.clone(), trace.clone());
+    let life = broker.clone();
+    sim.host(HOST, move || life.clone().life());
+    let names = add_clients(&mut sim, &shared, &mut random);
+    let mut faults = Faults::new(random.fork(), trace.clone(), names);
+    let mut failed = Vec::new();
+    loop {
+        match sim.step() {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => {
+                failed.push(error.to_string());
+                break;
+            }
+        }
+        if sim.elapsed() < settings.lasts {
+            faults.step(&mut sim, &broker);
+        } else if !shared.over.get() || faults.is_pending() {
+            faults.end(&mut sim, &broker);
+            shared.over.set(true);
+        }
+    }
+    let history = shared.history.borrow();
+    failed.extend(shared.broken.borrow().iter().cloned());
+    failed.extend(checker::check(&history).iter().map(ToString::to_string));
+    let (hash, events) = trace.end();
+    Outcome {
+        trace: hash,
+        events,
+        virtual_time: sim.elapsed(),
+        acknowledged: history.acknowledged(),
+        broken: failed,
+    }
+}
+
+/// Two producers and two consumers of each partition, on a host of their own, and who begins and ends the run. The names
+/// of the hosts.
+fn add_clients(sim: &mut turmoil::Sim<'_>, shared: &Rc<Shared>, random: &mut fastrand::Rng) -> Vec<String> {
+    let of_setting_up = shared.clone();
+    sim.client("set-up", async move {
+        clients::set_up(of_setting_up).await;
+        Ok(())
+    });
+    let mut names = Vec::new();
+    for partition in 0..PARTITIONS {
+        let name = format!("clients-{partition}");
+        let shared = shared.clone();
+        let (one, other) = (random.fork(), random.fork());
+        let (third, fourth) = (random.fork(), random.fork());
+        sim.client(name.as_str(), async move {
+            let number = partition as u32 * 2;
+            tokio::join!(
+                clients::produce(shared.clone(), partition, one),
+                clients::produce(shared.clone(), partition, other),
+                clients::consume(shared.clone(), number, partition, third),
+                clients::consume(shared.clone(), number + 1, partition, fourth),
+            );
+            Ok(())
+        });
+        names.push(name);
+    }
+    let of_judging = shared.clone();
+    sim.client("judge", async move {
+        clients::judge(of_judging).await;
+        Ok(())
+    });
+    names
+}
