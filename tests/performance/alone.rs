@@ -23,9 +23,13 @@ pub fn measure(plan: &Plan, report: &mut Report) {
         bytes: plan.amount(2_000_000_000),
     };
     let (mut produced, mut plain, mut share, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut broker_cpu, mut client_cpu) = (Vec::new(), Vec::new());
     for _ in 0..plan.runs {
         let before = broker.metric(FLUSHES).unwrap_or_default();
-        let speed = pair::produce(&broker, &load).mb_per_second;
+        let outcome = pair::produce(&broker, &load);
+        let speed = outcome.mb_per_second;
+        broker_cpu.push(outcome.broker_cpu_per_gb);
+        client_cpu.push(outcome.client_cpu_per_gb);
         let flushes = broker.metric(FLUSHES).unwrap_or_default() - before;
         let write_bytes = if flushes > 0.0 { (load.bytes as f64 / flushes) as usize } else { 1 << 20 };
         let writer = plain_writer(load.bytes, write_bytes);
@@ -36,6 +40,8 @@ pub fn measure(plan: &Plan, report: &mut Report) {
     }
     let rows = [
         ("produce, 1 KiB, 1 partition, fsync before ack", "MB/s", produced, Goal::NONE),
+        ("its broker CPU", "s/GB", broker_cpu, Goal::NONE),
+        ("its client CPU", "s/GB", client_cpu, Goal::NONE),
         ("written for each fsync", "KiB", sizes, Goal::NONE),
         ("a plain writer that fsyncs as often", "MB/s", plain, Goal::NONE),
         ("Firn's share of the plain writer", "of 1", share, Goal::at_least(0.8)),

@@ -8,45 +8,56 @@ const SECTION: &str = "consume";
 
 pub fn measure(plan: &Plan, report: &mut Report) {
     let pair = Pair::start(SECTION);
+    let flush = Flush::KafkasDefault;
+    let first = Load { size: 1024, codec: "none", partitions: 6, flush, bytes: plan.amount(2_000_000_000) };
+    consume(&pair, 1, first, "as started, 1 KiB, none, 6 partitions", report);
     pair.warm_up(plan);
-    for (size, partitions) in [(1024, 1), (1024, 13), (100, 1), (100, 13)] {
-        let full = if size == 1024 { 3_000_000_000 } else { 600_000_000 };
-        let bytes = plan.amount(full);
-        let load = Load { size, codec: "none", partitions, flush: Flush::KafkasDefault, bytes };
-        let topics = pair.alternate(1, |broker| {
-            let topic = pair::create(broker, &load);
-            pair::produce_into(broker, &topic, &load);
-            topic
-        });
-        let topic_of = |broker: &firn_tests::cluster::Broker| {
-            if std::ptr::eq(broker, &raw const pair.firn) { &topics.0[0] } else { &topics.1[0] }
-        };
-        let (firn, kafka) = pair.alternate(plan.runs, |broker| {
-            pair::consume_from(broker, topic_of(broker), partitions, bytes / size)
-        });
-        let plural = if partitions == 1 { "" } else { "s" };
-        let name = format!("{size} B, {partitions} partition{plural}");
-        let pick = |outcomes: &[Outcome], field: fn(&Outcome) -> f64| {
-            outcomes.iter().map(field).collect::<Vec<f64>>()
-        };
-        let goal = |limit: Goal| if size == 1024 { limit } else { Goal::NONE };
-        type Field = fn(&Outcome) -> f64;
-        let rows: [(&str, &'static str, Field, Goal); 3] = [
-            ("", "MB/s", |outcome| outcome.mb_per_second, goal(Goal::ratio_at_least(1.2))),
-            (": broker CPU", "s/GB", |outcome| outcome.broker_cpu_per_gb, goal(Goal::ratio_at_most(0.7))),
-            (": client CPU", "s/GB", |outcome| outcome.client_cpu_per_gb, Goal::NONE),
-        ];
-        for (what, unit, field, goal) in rows {
-            report.add(Figure {
-                section: SECTION,
-                name: format!("{name}{what}"),
-                unit,
-                firn: pick(&firn, field),
-                kafka: pick(&kafka, field),
-                goal,
-            });
+    for size in [1024, 100] {
+        let bytes = plan.amount(if size == 1024 { 3_000_000_000 } else { 600_000_000 });
+        for codec in ["none", "lz4"] {
+            for partitions in [1, 13] {
+                let plural = if partitions == 1 { "" } else { "s" };
+                let name = format!("{size} B, {codec}, {partitions} partition{plural}");
+                let load = Load { size, codec, partitions, flush, bytes };
+                consume(&pair, plan.runs, load, &name, report);
+            }
         }
-        pair::delete(&pair.firn, &topics.0[0]);
-        pair::delete(&pair.kafka, &topics.1[0]);
     }
+}
+
+/// Reads what was written before, `runs` times from each.
+fn consume(pair: &Pair, runs: usize, load: Load, name: &str, report: &mut Report) {
+    let topics = pair.alternate(1, |broker| {
+        let topic = pair::create(broker, &load);
+        pair::produce_into(broker, &topic, &load);
+        topic
+    });
+    let topic_of = |broker: &firn_tests::cluster::Broker| {
+        if std::ptr::eq(broker, &raw const pair.firn) { &topics.0[0] } else { &topics.1[0] }
+    };
+    let (firn, kafka) = pair.alternate(runs, |broker| {
+        pair::consume_from(broker, topic_of(broker), load.partitions, load.bytes / load.size)
+    });
+    let pick =
+        |outcomes: &[Outcome], field: fn(&Outcome) -> f64| outcomes.iter().map(field).collect::<Vec<f64>>();
+    let counts = load.size == 1024 && load.codec == "none" && runs > 1;
+    let goal = |limit: Goal| if counts { limit } else { Goal::NONE };
+    type Field = fn(&Outcome) -> f64;
+    let rows: [(&str, &'static str, Field, Goal); 3] = [
+        ("", "MB/s", |outcome| outcome.mb_per_second, goal(Goal::ratio_at_least(1.2))),
+        (": broker CPU", "s/GB", |outcome| outcome.broker_cpu_per_gb, goal(Goal::ratio_at_most(0.7))),
+        (": client CPU", "s/GB", |outcome| outcome.client_cpu_per_gb, Goal::NONE),
+    ];
+    for (what, unit, field, goal) in rows {
+        report.add(Figure {
+            section: SECTION,
+            name: format!("{name}{what}"),
+            unit,
+            firn: pick(&firn, field),
+            kafka: pick(&kafka, field),
+            goal,
+        });
+    }
+    pair::delete(&pair.firn, &topics.0[0]);
+    pair::delete(&pair.kafka, &topics.1[0]);
 }

@@ -16,6 +16,7 @@ pub struct Paced {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub broker_cores: f64,
+    pub client_cores: f64,
 }
 
 /// A paced run against one topic of one broker.
@@ -36,28 +37,30 @@ pub fn paced(broker: &Broker, topic: &str, rate: u64, seconds: u64, linger_ms: u
         p50_ms: number("p50_ms"),
         p99_ms: number("p99_ms"),
         broker_cores: cpu / (number("seconds") + 2.0),
+        client_cores: number("client_cpu_seconds") / (number("seconds") + 2.0),
     }
 }
 
 pub fn measure(plan: &Plan, report: &mut Report) {
     let pair = Pair::start(SECTION);
-    pair.warm_up(plan);
     let seconds = if plan.quick { 5 } else { 12 };
+    let run = |runs, flush, rate, linger_ms| {
+        let load = Load { size: 100, codec: "none", partitions: 1, flush, bytes: 0 };
+        pair.alternate(runs, |broker| {
+            let topic = pair::create(broker, &load);
+            let paced = paced(broker, &topic, rate, seconds, linger_ms);
+            pair::delete(broker, &topic);
+            paced
+        })
+    };
+    let (firn, kafka) = run(1, Flush::KafkasDefault, 1_000, 0);
+    add(report, "as started, 1000 a second, linger 0, page cache", (&firn, &kafka), [Goal::NONE; 3]);
+    pair.warm_up(plan);
     for flush in Flush::BOTH {
         for (rate, linger_ms) in [(1_000, 0), (10_000, 0), (10_000, 5)] {
-            let load = Load { size: 100, codec: "none", partitions: 1, flush, bytes: 0 };
-            let (firn, kafka) = pair.alternate(plan.runs, |broker| {
-                let topic = pair::create(broker, &load);
-                let paced = paced(broker, &topic, rate, seconds, linger_ms);
-                pair::delete(broker, &topic);
-                paced
-            });
-            add(
-                report,
-                &format!("{rate} a second, linger {linger_ms}, {}", flush.name()),
-                (&firn, &kafka),
-                goals(flush, rate, linger_ms),
-            );
+            let (firn, kafka) = run(plan.runs, flush, rate, linger_ms);
+            let name = format!("{rate} a second, linger {linger_ms}, {}", flush.name());
+            add(report, &name, (&firn, &kafka), goals(flush, rate, linger_ms));
         }
     }
 }
@@ -75,12 +78,13 @@ fn goals(flush: Flush, rate: u64, linger_ms: u64) -> [Goal; 3] {
 
 fn add(report: &mut Report, name: &str, (firn, kafka): (&[Paced], &[Paced]), goals: [Goal; 3]) {
     type Field = fn(&Paced) -> f64;
-    let rows: [(&str, &'static str, Field); 3] = [
+    let rows: [(&str, &'static str, Field); 4] = [
         ("p50", "ms", |run| run.p50_ms),
         ("p99", "ms", |run| run.p99_ms),
         ("broker CPU", "cores", |run| run.broker_cores),
+        ("client CPU", "cores", |run| run.client_cores),
     ];
-    for ((what, unit, field), goal) in rows.into_iter().zip(goals) {
+    for ((what, unit, field), goal) in rows.into_iter().zip(goals.into_iter().chain([Goal::NONE])) {
         report.add(Figure {
             section: SECTION,
             name: format!("{name}: {what}"),
