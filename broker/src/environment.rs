@@ -1,6 +1,7 @@
 //! The seams: whatever is not the same twice comes into the broker through here.
 //!
-//! Time, randomness, the disk and the network are handed in as one [`Environment`]; the object store is the tier's own. Production uses [`Environment::system`]; a simulation hands in its own and owns every outcome.
+//! Time, randomness, the disk and the network are handed in as one [`Environment`]; the object store is the tier's own.
+//! Production uses [`Environment::system`]; a simulation hands in its own and owns every outcome.
 
 use std::fmt::Debug;
 use std::sync::Arc;

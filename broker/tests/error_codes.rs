@@ -8,12 +8,12 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_client::connection::{Connection, ConnectionOptions};
+use firn_client::connection::Connection;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::describe_configs_request::DescribeConfigsResource;
 use firn_protocol::library::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
-use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use firn_protocol::library::messages::fetch_request::{FetchPartition, ForgottenTopic};
 use firn_protocol::library::messages::fetch_response::PartitionData;
 use firn_protocol::library::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use firn_protocol::library::messages::offset_commit_request::{
@@ -41,21 +41,9 @@ fn topic(name: &'static str) -> TopicName {
     TopicName(text(name))
 }
 
-async fn another_connection(world: &World) -> Connection {
-    let address = world.node.addresses[0].to_string();
-    Connection::connect(&address, ConnectionOptions::default()).await.unwrap()
-}
-
+/// Waits long enough for what may happen meanwhile.
 fn fetch_of(world: &World, partition: FetchPartition) -> FetchRequest {
-    let partition = partition.with_partition_max_bytes(1 << 20);
-    let topic = FetchTopic::default().with_topic_id(world.topic_id).with_partitions(vec![partition]);
-    FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(10_000)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_session_epoch(-1)
-        .with_topics(vec![topic])
+    world.fetch_request(vec![partition], Duration::from_secs(10))
 }
 
 async fn fetched(client: &Connection, request: &FetchRequest) -> PartitionData {
@@ -221,7 +209,7 @@ async fn of_a_history_that_is_not_the_logs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_topic_that_is_deleted_while_its_records_are_waited_for() {
     let world = World::start().await;
-    let (reader, other) = (another_connection(&world).await, another_connection(&world).await);
+    let (reader, other) = (world.connect().await, world.connect().await);
     let request = fetch_of(&world, FetchPartition::default().with_current_leader_epoch(-1));
     let partition = world.node.context.partitions.by_name(TOPIC, 0).unwrap();
     let unread = Arc::strong_count(&partition);

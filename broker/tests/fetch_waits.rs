@@ -7,11 +7,9 @@ mod world;
 
 use std::time::Duration;
 
-use firn_client::connection::{Connection, ConnectionOptions};
 use firn_protocol::library::error::ResponseError;
-use firn_protocol::library::messages::FetchRequest;
 use firn_protocol::library::messages::FetchResponse;
-use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
+use firn_protocol::library::messages::fetch_request::FetchPartition;
 use firn_records::builder::Producer;
 use tokio::time::Instant;
 
@@ -29,16 +27,11 @@ async fn fetch(world: &World, from: &[(i32, i64)], wait: Duration) -> (FetchResp
             .with_partition(*index)
             .with_fetch_offset(*offset)
             .with_current_leader_epoch(-1)
-            .with_partition_max_bytes(1 << 20)
     };
-    let partitions: Vec<_> = from.iter().map(partition).collect();
-    let topic = FetchTopic::default().with_topic_id(world.topic_id).with_partitions(partitions);
-    let request = FetchRequest::default()
-        .with_max_wait_ms(wait.as_millis() as i32)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_session_epoch(-1)
-        .with_topics(if from.is_empty() { Vec::new() } else { vec![topic] });
+    let mut request = world.fetch_request(from.iter().map(partition).collect(), wait);
+    if from.is_empty() {
+        request.topics.clear();
+    }
     let began = Instant::now();
     let response = world.client.call(&request).await.unwrap();
     (response, began.elapsed())
@@ -58,9 +51,7 @@ async fn a_partition_that_is_not_here_does_not_end_the_wait_for_one_that_is() {
     assert!(took >= SHORT, "answered after {took:?}");
 
     let waiting = fetch(&world, &[(0, 0), (9, 0)], WAIT);
-    // By a connection of its own: what a connection asks is answered in order.
-    let address = world.node.addresses[0].to_string();
-    let producer = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
+    let producer = world.connect().await;
     let producing = produce_to(&producer, world.topic_id, &[0], batch_of(Producer::NONE, &["snow"]));
     let ((response, took), produced) = tokio::join!(waiting, producing);
     assert_eq!((codes(&response), produced), (vec![0, unknown], vec![0]));

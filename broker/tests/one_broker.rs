@@ -159,8 +159,7 @@ async fn a_waiting_fetch_wakes_for_what_is_committed() {
     let world = World::start().await;
     let began = tokio::time::Instant::now();
     let (fetched, done) = tokio::join!(world.fetch(0, (0, -1), Duration::from_secs(20)), async {
-        let address = world.node.addresses[0].to_string();
-        let other = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
+        let other = world.connect().await;
         let data = PartitionProduceData::default().with_records(Some(batch_of(Producer::NONE, &["news"])));
         let topic = TopicProduceData::default().with_topic_id(world.topic_id).with_partition_data(vec![data]);
         let request =
@@ -233,8 +232,7 @@ async fn a_topic_that_is_deleted_under_load_takes_nothing_else_with_it() {
         let delete = DeleteTopicsRequest::default()
             .with_topics(vec![DeleteTopicState::default().with_name(Some(name()))]);
         let (produced, deleted) = tokio::join!(world.client.call(&produce), async {
-            let address = world.node.addresses[0].to_string();
-            let other = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
+            let other = world.connect().await;
             other.call(&delete).await.unwrap()
         });
         assert!(produced.is_ok(), "it gets an answer, whichever came first");

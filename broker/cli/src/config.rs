@@ -58,37 +58,38 @@ struct Whose {
 }
 
 impl Whose {
-    fn resource(&self) -> Resource {
-        match &self.topic {
-            Some(topic) => Resource::Topic(topic.clone()),
+    fn resource(self) -> Resource {
+        match self.topic {
+            Some(topic) => Resource::Topic(topic),
             // Kafka's name for the default of all brokers is no name.
-            None => Resource::Broker(self.broker.clone().unwrap_or_default()),
+            None => Resource::Broker(self.broker.unwrap_or_default()),
         }
     }
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let connection = connect(&arguments.to.bootstrap).await?;
-    let (whose, changes): (_, Vec<(String, Option<String>)>) = match arguments.action {
+    let (resource, changes): (_, Vec<(String, Option<String>)>) = match arguments.action {
         Action::Describe { whose, all } => {
             let mut found = configs::describe(&connection, &whose.resource()).await?;
             found.retain(|config| all || config.source.starts_with("DYNAMIC"));
             return described(arguments.to.output, &found);
         }
         Action::Set { whose, configs } => {
-            (whose, configs.into_iter().map(|(key, value)| (key, Some(value))).collect())
+            (whose.resource(), configs.into_iter().map(|(key, value)| (key, Some(value))).collect())
         }
         Action::Delete { whose, keys } => {
             // A broker takes what is not there for deleted, and a slip of the pen would go unseen.
-            let known = configs::describe(&connection, &whose.resource()).await?;
+            let resource = whose.resource();
+            let known = configs::describe(&connection, &resource).await?;
             if let Some(key) = keys.iter().find(|key| known.iter().all(|config| config.name != **key)) {
-                let title = whose.resource().title();
+                let title = resource.title();
                 return Err(format!("{title} has no config '{key}': --all shows those that there are").into());
             }
-            (whose, keys.into_iter().map(|key| (key, None)).collect())
+            (resource, keys.into_iter().map(|key| (key, None)).collect())
         }
     };
-    configs::alter(&connection, &whose.resource(), &changes).await?;
+    configs::alter(&connection, &resource, &changes).await?;
     let keys: Vec<String> = changes.into_iter().map(|(key, _)| key).collect();
     Ok(match arguments.to.output {
         Output::Table => format!("Changed {}.\n", keys.join(", ")),

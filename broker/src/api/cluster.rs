@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use firn_metadata::decide::create_topics::{BROKER_DEFAULT, NewTopic};
 use firn_metadata::image::{Broker, Image, NO_LEADER, Topic};
-use firn_model::ids::{TopicId, is_internal_topic, validate_topic_name};
+use firn_model::ids::{TopicId, is_internal_topic};
 use firn_protocol::frame::Request;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::describe_cluster_response::DescribeClusterBroker;
@@ -30,7 +30,7 @@ use firn_protocol::{response, versions};
 
 use crate::api::authorized::{Resource, operations};
 use crate::api::distinct::distinct;
-use crate::api::errors::Failure;
+use crate::api::errors::{Failure, missing};
 use crate::api::topics::create_topics;
 use crate::api::{Answer, ApiError, reply};
 use crate::connection::Peer;
@@ -164,14 +164,6 @@ fn described(topic: &Topic, version: i16) -> MetadataResponseTopic {
 
 fn unknown_name(name: TopicName) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_error_code(missing(&name).code()).with_name(Some(name))
-}
-
-/// Why there is no topic of this name: there may be one some day, or never.
-pub fn missing(name: &str) -> ResponseError {
-    match validate_topic_name(name) {
-        Ok(_) => ResponseError::UnknownTopicOrPartition,
-        Err(_) => ResponseError::InvalidTopicException,
-    }
 }
 
 /// Creates topics that a client asked about, as `auto.create.topics.enable` promises. What cannot be created is answered

@@ -23,9 +23,8 @@ use firn_protocol::library::messages::{
 };
 use firn_protocol::library::protocol::StrBytes;
 
-use crate::api::cluster::missing;
 use crate::api::distinct::distinct;
-use crate::api::errors::Failure;
+use crate::api::errors::{Failure, missing};
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
 use crate::controller::ProposeError;

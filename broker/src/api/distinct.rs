@@ -8,9 +8,3 @@ pub fn distinct<T, K: Eq + Hash>(items: impl IntoIterator<Item = T>, key: impl F
     let mut seen = HashSet::new();
     items.into_iter().filter(|item| seen.insert(key(item))).collect()
 }
-
-/// What is there more than once.
-pub fn repeated<K: Eq + Hash>(keys: impl IntoIterator<Item = K>) -> HashSet<K> {
-    let mut seen = HashSet::new();
-    keys.into_iter().filter_map(|key| seen.replace(key)).collect()
-}

@@ -1,6 +1,7 @@
 //! Kafka's error codes: every error of the crates below is given its code here, and nowhere else.
 
 use firn_metadata::decide::DecisionError;
+use firn_model::ids::validate_topic_name;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::legacy::LegacyError;
@@ -29,6 +30,14 @@ impl Failure {
     /// The message as replies carry it.
     pub fn text(&self) -> Option<StrBytes> {
         Some(StrBytes::from_string(self.message.clone()))
+    }
+}
+
+/// Why there is no topic of this name: there may be one some day, or never.
+pub fn missing(name: &str) -> ResponseError {
+    match validate_topic_name(name) {
+        Ok(()) => ResponseError::UnknownTopicOrPartition,
+        Err(_) => ResponseError::InvalidTopicException,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_model::repeated::repeated;
 use firn_protocol::frame::Request;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::delete_records_response::{
@@ -21,7 +22,6 @@ use firn_protocol::library::messages::{
 use firn_protocol::response;
 use tokio::time::Instant;
 
-use crate::api::distinct::repeated;
 use crate::api::errors::Failure;
 use crate::api::fetch::check_leader_epoch;
 use crate::api::{Answer, ApiError, reply};

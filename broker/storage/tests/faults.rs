@@ -19,14 +19,14 @@ mod workload;
 use std::path::Path;
 use std::sync::Arc;
 
-use firn_storage::error::StorageError;
-use firn_storage::simulated::{Faults, Operation, PowerCut, SimulatedDisk};
-use parking_lot::Mutex;
-
 use firn_model::topic_config::TopicConfig;
+use firn_storage::error::StorageError;
 use firn_storage::log_dir::LogDir;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::producers::AppendOrigin;
+use firn_storage::simulated::{Faults, Operation, PowerCut, SimulatedDisk};
+use parking_lot::Mutex;
+
 use model::{Model, header_of, open_dir, partition, read_all, topic_id};
 use workload::{Shape, Shared, Workload};
 

@@ -62,9 +62,13 @@ pub async fn start_on(disk: SimulatedDisk) -> (Node, Connection) {
 }
 
 pub async fn met(node: Node) -> (Node, Connection) {
-    let address = node.addresses[0].to_string();
-    let client = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
+    let client = connect(&node).await;
     (node, client)
+}
+
+async fn connect(node: &Node) -> Connection {
+    let address = node.addresses[0].to_string();
+    Connection::connect(&address, ConnectionOptions::default()).await.unwrap()
 }
 
 impl World {
@@ -77,6 +81,24 @@ impl World {
         let (node, client) = met(try_start_with(more, "/data", disk.clone()).await.unwrap()).await;
         let topic_id = create(&client, TOPIC).await;
         World { disk, node, client, topic_id }
+    }
+
+    /// Another client: what one connection asks is answered in order.
+    pub async fn connect(&self) -> Connection {
+        connect(&self.node).await
+    }
+
+    /// A fetch of these partitions of the one topic, outside any session.
+    pub fn fetch_request(&self, partitions: Vec<FetchPartition>, wait: Duration) -> FetchRequest {
+        let bounded = |partition: FetchPartition| partition.with_partition_max_bytes(1 << 20);
+        let partitions = partitions.into_iter().map(bounded).collect();
+        let topic = FetchTopic::default().with_topic_id(self.topic_id).with_partitions(partitions);
+        FetchRequest::default()
+            .with_max_wait_ms(wait.as_millis() as i32)
+            .with_min_bytes(1)
+            .with_max_bytes(1 << 20)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic])
     }
 
     /// The power goes and comes back; what was not synced may be gone.
@@ -96,19 +118,14 @@ impl World {
     }
 
     pub async fn fetch(&self, from: i64, session: (i32, i32), wait: Duration) -> FetchResponse {
-        let partition = FetchPartition::default()
-            .with_partition(0)
-            .with_fetch_offset(from)
-            .with_current_leader_epoch(-1)
-            .with_partition_max_bytes(1 << 20);
-        let topic = FetchTopic::default().with_topic_id(self.topic_id).with_partitions(vec![partition]);
-        let request = FetchRequest::default()
-            .with_max_wait_ms(wait.as_millis() as i32)
-            .with_min_bytes(1)
-            .with_max_bytes(1 << 20)
+        let partition = FetchPartition::default().with_fetch_offset(from).with_current_leader_epoch(-1);
+        let mut request = self
+            .fetch_request(vec![partition], wait)
             .with_session_id(session.0)
-            .with_session_epoch(session.1)
-            .with_topics(if session.1 > 0 { Vec::new() } else { vec![topic] });
+            .with_session_epoch(session.1);
+        if session.1 > 0 {
+            request.topics.clear();
+        }
         self.client.call(&request).await.unwrap()
     }
 

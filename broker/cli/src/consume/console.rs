@@ -214,7 +214,6 @@ impl ConsoleArguments {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::command::testing::typed;
 

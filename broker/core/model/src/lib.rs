@@ -6,4 +6,5 @@ pub mod config_entry;
 pub mod ids;
 pub mod pace;
 pub mod properties;
+pub mod repeated;
 pub mod topic_config;

@@ -2,11 +2,12 @@
 //!
 //! A resource's changes are taken together or not at all: what the resource would then have is checked as a whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use firn_model::broker_config::{BrokerConfig, definitions as broker_configs, not_obeyed};
 use firn_model::config_definition::{ConfigDefinition, ConfigType, split_list};
 use firn_model::config_entry::describe_topic;
+use firn_model::repeated::repeated;
 use firn_model::topic_config::{TopicConfig, definitions as topic_configs};
 
 use super::{Decision, DecisionError};
@@ -121,13 +122,10 @@ fn decide<'a>(
     broker: &BrokerConfig,
     next: impl Fn(usize, &ConfigResource, &Overrides) -> Result<Overrides, DecisionError>,
 ) -> Decision<Outcomes> {
-    let mut times: BTreeMap<(i8, &str), usize> = BTreeMap::new();
-    for key in keys.clone() {
-        *times.entry(key).or_default() += 1;
-    }
+    let twice = repeated(keys.clone());
     let mut decision = Decision { records: Vec::new(), reply: Vec::new() };
     for (index, key) in keys.enumerate() {
-        let outcome = if times.get(&key).is_some_and(|count| *count > 1) {
+        let outcome = if twice.contains(&key) {
             Err(DecisionError::InvalidRequest(format!(
                 "Resource '{}' is in the request more than once",
                 key.1

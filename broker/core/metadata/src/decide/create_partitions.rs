@@ -1,9 +1,10 @@
 //! CreatePartitions: a topic gets more partitions; it never gets fewer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::is_internal_topic;
+use firn_model::repeated::repeated;
 
 use super::create_topics::{check_assignment, count_of, new_partition, shift_of};
 use super::placement::{place, seats};
@@ -28,15 +29,12 @@ pub fn create_partitions(
     validate_only: bool,
     broker: &BrokerConfig,
 ) -> Decision<Vec<(String, Result<(), DecisionError>)>> {
-    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    for topic in topics {
-        *names.entry(topic.name.as_str()).or_default() += 1;
-    }
+    let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
     let mut budget = PartitionBudget::new(broker.topics.partitions_per_request_max);
-    let mut decision = Decision { records: Vec::new(), reply: Vec::with_capacity(names.len()) };
+    let mut decision = Decision { records: Vec::new(), reply: Vec::with_capacity(topics.len()) };
     let mut answered = BTreeSet::new();
     for topic in topics {
-        let outcome = if names.get(topic.name.as_str()).is_some_and(|count| *count > 1) {
+        let outcome = if twice.contains(topic.name.as_str()) {
             if !answered.insert(topic.name.as_str()) {
                 continue;
             }

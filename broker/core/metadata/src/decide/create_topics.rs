@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, collision_key, validate_topic_name};
+use firn_model::repeated::repeated;
 use firn_model::topic_config::TopicConfig;
 
 use super::placement::{place, seats};
@@ -51,10 +52,7 @@ pub fn create_topics(
     broker: &BrokerConfig,
     new_topic_id: &mut dyn FnMut() -> TopicId,
 ) -> Decision<CreatedTopics> {
-    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    for topic in topics {
-        *names.entry(topic.name.as_str()).or_default() += 1;
-    }
+    let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
     let mut creation = Creation {
         image,
         broker,
@@ -62,13 +60,13 @@ pub fn create_topics(
         collision_keys: BTreeMap::new(),
         records: Vec::new(),
     };
-    let mut reply = Vec::with_capacity(names.len());
+    let mut reply = Vec::with_capacity(topics.len());
     let mut answered = BTreeSet::new();
     for topic in topics {
-        if names.get(topic.name.as_str()).is_some_and(|count| *count > 1) {
+        if twice.contains(topic.name.as_str()) {
             if answered.insert(topic.name.as_str()) {
-                let twice = format!("Topic '{}' is in the request more than once", topic.name);
-                reply.push((topic.name.clone(), Err(DecisionError::InvalidRequest(twice))));
+                let reason = format!("Topic '{}' is in the request more than once", topic.name);
+                reply.push((topic.name.clone(), Err(DecisionError::InvalidRequest(reason))));
             }
             continue;
         }

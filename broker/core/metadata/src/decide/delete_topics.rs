@@ -1,9 +1,10 @@
 //! DeleteTopics: by name, or by id.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, TopicName, is_internal_topic};
+use firn_model::repeated::repeated;
 
 use super::{Decision, DecisionError};
 use crate::image::{Image, Topic};
@@ -38,16 +39,14 @@ pub fn delete_topics(
     broker: &BrokerConfig,
 ) -> Decision<Vec<Deletion>> {
     let mut decision = Decision { records: Vec::new(), reply: Vec::with_capacity(topics.len()) };
-    let mut times: BTreeMap<TopicId, usize> = BTreeMap::new();
-    for topic in topics.iter().filter_map(|selector| find(image, selector).ok()) {
-        *times.entry(topic.id).or_default() += 1;
-    }
+    let named = topics.iter().filter_map(|selector| find(image, selector).ok());
+    let twice = repeated(named.map(|topic| topic.id));
     let mut answered = BTreeSet::new();
     for selector in topics.iter().filter(|selector| answered.insert(*selector)) {
         let outcome = find(image, selector).and_then(|topic| check(topic, broker)).and_then(|topic| {
-            if times.get(&topic.id).is_some_and(|times| *times > 1) {
-                let twice = format!("Topic '{}' is in the request more than once", topic.name);
-                return Err(DecisionError::InvalidRequest(twice));
+            if twice.contains(&topic.id) {
+                let reason = format!("Topic '{}' is in the request more than once", topic.name);
+                return Err(DecisionError::InvalidRequest(reason));
             }
             decision.records.push(MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: topic.id }));
             if may_have_objects(image, topic, broker) {
