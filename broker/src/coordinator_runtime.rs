@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct CoordinatorRuntime {
     codec: Codec,
     partitions: Arc<Partitions>,
     environment: Environment,
+    members_bytes_max: usize,
+    /// What members of all shards take of the memory.
+    members_bytes: AtomicUsize,
     shards: Mutex<HashMap<i32, Slot>>,
     /// Something came to be due sooner than the timers' task knows.
     rescheduled: Notify,
@@ -65,6 +69,8 @@ impl fmt::Debug for CoordinatorRuntime {
 struct Shard {
     partition: Arc<Partition>,
     group: GroupShard,
+    /// What of `members_bytes` is this shard's.
+    members_bytes: usize,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
     next_token: u64,
     /// Appends under way, in order. Not more than there are requests that wait for them.
@@ -82,11 +88,27 @@ type Slot = Arc<AsyncMutex<Option<Shard>>>;
 impl CoordinatorRuntime {
     pub fn new(
         config: GroupConfig,
+        members_bytes_max: usize,
         codec: Codec,
         partitions: Arc<Partitions>,
         environment: Environment,
     ) -> Self {
-        Self { config, codec, partitions, environment, shards: Mutex::default(), rescheduled: Notify::new() }
+        Self {
+            config,
+            codec,
+            partitions,
+            environment,
+            members_bytes_max,
+            members_bytes: AtomicUsize::new(0),
+            shards: Mutex::default(),
+            rescheduled: Notify::new(),
+        }
+    }
+
+    /// Bytes that members may still take. Several that ask at once may all be told the same: the bound is exceeded by what
+    /// so many requests hold, and those are bounded.
+    pub fn room_for_members(&self) -> usize {
+        self.members_bytes_max.saturating_sub(self.members_bytes.load(Ordering::Relaxed))
     }
 
     /// Runs what is due in any shard, until `shutdown`.
@@ -204,7 +226,9 @@ impl CoordinatorRuntime {
             let mut loaded = self.load(partition, slot).await?;
             let effects = loaded.group.finish_load(self.environment.clock.now_ms());
             self.carry_out(&mut loaded, effects);
-            *shard = Some(loaded);
+            if let Some(closed) = shard.replace(loaded) {
+                self.members_bytes.fetch_sub(closed.members_bytes, Ordering::Relaxed);
+            }
         }
         shard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)
     }
@@ -229,7 +253,14 @@ impl CoordinatorRuntime {
             Ok(group) => {
                 let (appends, outcomes) = mpsc::unbounded_channel();
                 tokio::spawn(Self::report_appends(Arc::downgrade(self), Arc::downgrade(slot), outcomes));
-                Ok(Shard { partition, group, waiting: HashMap::new(), next_token: 0, appends })
+                Ok(Shard {
+                    partition,
+                    group,
+                    members_bytes: 0,
+                    waiting: HashMap::new(),
+                    next_token: 0,
+                    appends,
+                })
             }
             Err(reason) => {
                 tracing::error!(partition = %partition.name, reason, "cannot load the groups of a partition");
@@ -239,6 +270,9 @@ impl CoordinatorRuntime {
     }
 
     fn carry_out(&self, shard: &mut Shard, effects: Vec<Effect>) {
+        let bytes = shard.group.members_bytes();
+        let before = std::mem::replace(&mut shard.members_bytes, bytes);
+        self.members_bytes.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
         for effect in effects {
             match effect {
                 Effect::Reply { token, reply } => {

@@ -364,6 +364,7 @@ fn open(
         let config = broker_config.borrow().clone();
         CoordinatorRuntime::new(
             group_config(&config),
+            usize::try_from(config.groups.members_bytes_max).unwrap_or(0),
             offsets_codec(&config),
             partitions.clone(),
             environment.clone(),

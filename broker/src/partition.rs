@@ -413,13 +413,14 @@ impl State {
         !self.failed && unflushed > 0 && (unflushed >= self.config.flush_messages || is_due)
     }
 
-    /// Moves the high watermark as far as it may go, and tells those who waited for it. With `flush.messages=1` that is
-    /// what is flushed; otherwise Kafka's rule for one replica, all that is appended.
+    /// Moves the high watermark as far as it may go, and tells those who waited for it: as in Kafka to the end, unless so
+    /// many records (`flush.messages`) are not flushed that they have to be first.
     fn advance(&mut self) {
         let Some(log) = &mut self.log else { return };
         let flushed = log.flushed_offset();
-        let committed = if self.config.flush_messages == 1 { flushed } else { log.end_offset() };
-        if flushed >= log.end_offset() {
+        let end = log.end_offset();
+        let committed = if end - flushed >= self.config.flush_messages { flushed } else { end };
+        if flushed >= end {
             self.unflushed_since = None;
         }
         if committed > self.high_watermark {

@@ -113,7 +113,11 @@ async fn flush_messages_is_how_many_records_share_a_flush() {
         let every: i64 = each.parse().unwrap();
         for number in 1..=6 {
             let at_once = world.append(&partition);
-            assert!(at_once, "as in Kafka, what need not be flushed is committed before it is");
+            assert_eq!(
+                at_once,
+                number % every != 0,
+                "{name}, record {number}: as in Kafka, all of a flush wait for it"
+            );
             if number % every == 0 {
                 wait_until("a flush", || flushed(&partition) == number).await;
             }

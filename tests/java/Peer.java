@@ -79,6 +79,9 @@ public final class Peer {
             case "create_topics":
                 Topics.create(call);
                 return JSON.createObjectNode();
+            case "delete_topics":
+                Topics.delete(call);
+                return JSON.createObjectNode();
             case "wait_for_topics":
                 Topics.waitFor(call);
                 return JSON.createObjectNode();

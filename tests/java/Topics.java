@@ -32,6 +32,16 @@ final class Topics {
         waitFor(call);
     }
 
+    static void delete(JsonNode call) throws Exception {
+        List<String> names = new ArrayList<>();
+        for (int topic = 0; topic < call.get("topics").asInt(); topic++) {
+            names.add("many-" + topic);
+        }
+        try (Admin admin = Admin.create(Peer.properties(call.get("config")))) {
+            admin.deleteTopics(names).all().get();
+        }
+    }
+
     static void waitFor(JsonNode call) throws Exception {
         Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
         for (int topic = 0; topic < call.get("topics").asInt(); topic++) {

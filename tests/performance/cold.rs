@@ -129,7 +129,12 @@ fn beside_a_hot_producer(plan: &Plan, report: &mut Report, broker: &mut Broker, 
             Goal::NONE,
         ),
         ("change", "%", change, Goal::at_most(10.0)),
-        ("the same, remote.log.manager.fetch.max.bytes.per.second at 50 MB/s", "ms", beside_slow, Goal::NONE),
+        (
+            "the same for 1.1 GB, remote.log.manager.fetch.max.bytes.per.second at 50 MB/s",
+            "ms",
+            beside_slow,
+            Goal::NONE,
+        ),
         ("change, paced", "%", change_slow, Goal::at_most(10.0)),
     ];
     for (name, unit, firn, goal) in rows {

@@ -10,7 +10,7 @@ pub fn measure(plan: &Plan, report: &mut Report) {
     let pair = Pair::start(SECTION);
     let flush = Flush::KafkasDefault;
     let first = Load { size: 1024, codec: "none", partitions: 6, flush, bytes: plan.amount(2_000_000_000) };
-    consume(&pair, 1, first, "as started, 1 KiB, none, 6 partitions", [Goal::NONE; 2], report);
+    consume(&pair, 1, first, "the first fetches, 1 KiB, none, 6 partitions", [Goal::NONE; 2], report);
     pair.warm_up(plan);
     for size in [1024, 100] {
         let bytes = plan.amount(if size == 1024 { 3_000_000_000 } else { 600_000_000 });

@@ -267,6 +267,11 @@ pub fn create_topics(address: &str, topics: u64, partitions: u64) {
     call(json!({"op": "create_topics", "topics": topics, "partitions": partitions, "config": config}));
 }
 
+/// Deletes those topics.
+pub fn delete_topics(address: &str, topics: u64) {
+    call(json!({"op": "delete_topics", "topics": topics, "config": config(address, &[])}));
+}
+
 /// Waits until every partition of those topics answers with its end offset.
 pub fn wait_for_topics(address: &str, topics: u64, partitions: u64) {
     let config = config(address, &[]);

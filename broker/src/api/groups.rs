@@ -161,6 +161,7 @@ pub async fn join(context: &Arc<Context>, peer: &Peer, request: Request) -> Resu
             .map(|one| (one.name.to_string(), kept(&one.metadata)))
             .collect(),
         random: context.environment.random.bits(),
+        room: context.groups.room_for_members(),
     };
     let shard = shard_of(context, &join.group_id);
     let member_id = join.member_id.clone();

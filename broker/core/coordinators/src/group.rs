@@ -21,10 +21,24 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// What it takes of the memory, roughly: what its client chose, and as much as the maps around it take.
+    fn bytes(&self, id: &str) -> usize {
+        let protocols: usize =
+            self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
+        let instance = self.instance.as_ref().map_or(0, String::len);
+        id_bytes(id) + self.client_id.len() + self.client_host.len() + 2 * instance + protocols
+    }
+
     pub(crate) fn metadata(&self, protocol: Option<&str>) -> Bytes {
         let of = |(name, _): &&(String, Bytes)| Some(name.as_str()) == protocol;
         self.protocols.iter().find(of).map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
+}
+
+/// What an id takes of the memory, as long as a group knows it and a timer waits for it.
+fn id_bytes(id: &str) -> usize {
+    const MAPS: usize = 256;
+    3 * id.len() + MAPS
 }
 
 #[derive(Debug, Clone)]
@@ -39,7 +53,9 @@ pub(crate) struct Group {
     /// group.instance.id to member id.
     pub static_members: BTreeMap<String, String>,
     /// Ids handed out by MEMBER_ID_REQUIRED and not used yet.
-    pub pending_members: BTreeSet<String>,
+    pending_members: BTreeSet<String>,
+    /// What members and pending members take of the memory.
+    bytes: usize,
     pub pending_sync: BTreeSet<String>,
     /// Members whose JoinGroup waits.
     pub awaiting_join: usize,
@@ -68,6 +84,7 @@ impl Group {
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
             pending_members: BTreeSet::new(),
+            bytes: 0,
             pending_sync: BTreeSet::new(),
             awaiting_join: 0,
             supported: BTreeMap::new(),
@@ -144,6 +161,53 @@ impl Group {
         self.state_timestamp_ms = now_ms;
     }
 
+    /// What its members take of the memory, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How much more the group would take of it, were this request's member in it.
+    pub(crate) fn growth(&self, request: &JoinRequest) -> usize {
+        let id = if request.member_id.is_empty() { &request.client_id } else { &request.member_id };
+        let protocols: usize =
+            request.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
+        let known = self.members.get(id).map_or(0, |member| member.bytes(id));
+        let instance = request.group_instance_id.as_ref().map_or(0, String::len);
+        let asked =
+            id_bytes(id) + request.client_id.len() + request.client_host.len() + 2 * instance + protocols;
+        asked.saturating_sub(known)
+    }
+
+    /// Expects a member of this id to join.
+    pub(crate) fn expect(&mut self, id: String) {
+        let bytes = id_bytes(&id);
+        if self.pending_members.insert(id) {
+            self.bytes += bytes;
+        }
+    }
+
+    pub(crate) fn expects(&self, id: &str) -> bool {
+        self.pending_members.contains(id)
+    }
+
+    pub(crate) fn expects_nobody(&self) -> bool {
+        self.pending_members.is_empty()
+    }
+
+    /// Expects this member no more; false if it never did.
+    pub(crate) fn expect_no_more(&mut self, id: &str) -> bool {
+        let expected = self.pending_members.remove(id);
+        if expected {
+            self.bytes -= id_bytes(id);
+        }
+        expected
+    }
+
+    pub(crate) fn expect_nobody(&mut self) {
+        self.bytes -= self.pending_members.iter().map(|id| id_bytes(id)).sum::<usize>();
+        self.pending_members.clear();
+    }
+
     pub(crate) fn has_no_one(&self) -> bool {
         self.members.is_empty() && self.pending_members.is_empty()
     }
@@ -161,11 +225,13 @@ impl Group {
         }
         self.count(&member.protocols, true);
         self.awaiting_join += usize::from(member.awaiting_join.is_some());
+        self.bytes += member.bytes(&id);
         self.members.insert(id, member);
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Member> {
         let member = self.members.remove(id)?;
+        self.bytes -= member.bytes(id);
         self.count(&member.protocols, false);
         self.awaiting_join -= usize::from(member.awaiting_join.is_some());
         self.pending_sync.remove(id);
@@ -211,7 +277,9 @@ impl Group {
         rebalance_ms: i32,
     ) {
         let Some(member) = self.members.get_mut(id) else { return };
+        self.bytes -= member.bytes(id);
         let old = std::mem::replace(&mut member.protocols, protocols);
+        self.bytes += member.bytes(id);
         let new = member.protocols.clone();
         member.session_timeout_ms = session_ms;
         member.rebalance_timeout_ms = rebalance_ms;

@@ -25,6 +25,8 @@ pub struct JoinRequest {
     pub protocols: Vec<(String, Bytes)>,
     /// Fresh randomness for a new member's id.
     pub random: u128,
+    /// Bytes that members of all groups may still take.
+    pub room: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

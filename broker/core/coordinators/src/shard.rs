@@ -77,6 +77,8 @@ pub struct GroupShard {
     durable: BTreeMap<String, GroupValue>,
     offsets: BTreeMap<String, GroupOffsets>,
     groups: BTreeMap<String, Group>,
+    /// What the members of all of them take of the memory.
+    members_bytes: usize,
     timers: Timers,
     pending: BTreeMap<u64, Pending>,
     /// How many pending appends hold records of each group.
@@ -93,12 +95,18 @@ impl GroupShard {
             durable: BTreeMap::new(),
             offsets: BTreeMap::new(),
             groups: BTreeMap::new(),
+            members_bytes: 0,
             timers: Timers::default(),
             pending: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             next_append: 0,
             effects: Vec::new(),
         }
+    }
+
+    /// What members of its groups, and ids that members were given, take of the memory, roughly.
+    pub fn members_bytes(&self) -> usize {
+        self.members_bytes
     }
 
     /// Applies one record of the log. Records of kinds that this broker does not know are stepped over.
@@ -135,6 +143,7 @@ impl GroupShard {
                 let timer = Timer::Session { group: name.clone(), member: id.clone() };
                 self.timers.set(timer, now_ms.saturating_add(i64::from(member.session_timeout_ms)));
             }
+            self.members_bytes += group.bytes();
             self.groups.insert(name.clone(), group);
         }
         for name in self.offsets.keys() {
@@ -322,7 +331,9 @@ impl GroupShard {
     /// no one and no records afterwards is forgotten.
     fn with_group(&mut self, name: &str, act: impl FnOnce(&mut Self, &mut Group, &str)) {
         let Some(mut group) = self.groups.remove(name) else { return };
+        let before = group.bytes();
         act(self, &mut group, name);
+        self.members_bytes = self.members_bytes + group.bytes() - before;
         if !self.forgettable(name, &group) {
             self.groups.insert(name.to_owned(), group);
         }

@@ -22,6 +22,7 @@ fn join(member_id: &str, instance: Option<&str>, random: u128) -> JoinRequest {
         protocol_type: "consumer".into(),
         protocols: vec![("range".into(), Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff"))],
         random,
+        room: usize::MAX,
     }
 }
 
@@ -186,6 +187,42 @@ fn a_static_member_returns_without_a_rebalance_and_fences_the_old_one() {
     let fenced = MemberOfGroup { group_instance_id: Some("i".into()), ..member(&old, 1) };
     assert_eq!(only(shard.heartbeat(1, fenced, 8)), Reply::Heartbeat(Err(GroupError::FencedInstanceId)));
     assert_eq!(only(shard.heartbeat(1, member(&reply.member_id, 1), 8)), Reply::Heartbeat(Ok(())));
+}
+
+/// Also what a client never comes back for counts: ids that it was given, and members whose connection is gone.
+#[test]
+fn members_are_refused_when_there_is_no_room_for_them() {
+    let mut shard = shard();
+    assert_eq!(shard.members_bytes(), 0);
+    let with_room = |member_id: &str, random, room| JoinRequest { room, ..join(member_id, None, random) };
+    let refused = joined_of(&shard.join(0, with_room("", 1, 100), 1));
+    assert_eq!((refused.error, shard.members_bytes()), (Some(GroupError::GroupMaxSizeReached), 0));
+    let given = joined_of(&shard.join(0, with_room("", 1, 1_000), 2));
+    let expected = shard.members_bytes();
+    assert!(given.error == Some(GroupError::MemberIdRequired) && expected > 100, "{expected}");
+    assert!(shard.join(0, with_room(&given.member_id, 1, 1_000), 3).len() <= 1);
+    let joined = shard.members_bytes();
+    assert!(joined > expected, "{joined}");
+    let more = JoinRequest {
+        protocols: vec![("range".into(), Bytes::from(vec![0; 2_000]))],
+        ..with_room(&given.member_id, 1, 1_500)
+    };
+    let refused = shard.join(0, more, 4);
+    assert!(
+        refused.iter().any(|effect| matches!(
+            effect,
+            Effect::Reply { token: 4, reply: Reply::Join(reply) }
+                if reply.error == Some(GroupError::GroupMaxSizeReached)
+        )),
+        "{refused:?}"
+    );
+    assert_eq!(shard.members_bytes(), 0, "as in Kafka, who does not fit leaves");
+    for number in 0..1_000 {
+        shard.join(0, with_room("", 2 + number, usize::MAX), 5);
+    }
+    assert!(shard.members_bytes() > 100_000);
+    shard.tick(i64::MAX / 2);
+    assert_eq!(shard.members_bytes(), 0, "ids that nobody comes back with are forgotten");
 }
 
 #[test]

@@ -110,7 +110,9 @@ impl GroupShard {
             if let Some(group) = self.groups.get_mut(&name).filter(|group| group.state == GroupState::Dead) {
                 group.state = GroupState::Empty;
                 if failure.is_none() {
-                    group.pending_members.clear();
+                    self.members_bytes -= group.bytes();
+                    group.expect_nobody();
+                    self.members_bytes += group.bytes();
                 }
             }
         }

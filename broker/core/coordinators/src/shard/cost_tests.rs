@@ -73,6 +73,7 @@ fn a_group_of_a_thousand_members_rebalances() {
             protocol_type: "consumer".into(),
             protocols: vec![("range".into(), Bytes::from(vec![0; 200]))],
             random: u128::from(member),
+            room: usize::MAX,
         };
         assert!(shard.join(0, request, member).is_empty());
     }

@@ -58,7 +58,7 @@ impl GroupShard {
     ) {
         if group.state == GroupState::Dead {
             self.reply(token, JoinReply::refused(GroupError::CoordinatorNotAvailable, &request.member_id));
-        } else if !self.has_room(group, &request.member_id) {
+        } else if !self.has_room(group, &request.member_id) || group.growth(&request) > request.room {
             self.remove_member(name, group, &request.member_id, GroupError::UnknownMemberId);
             self.reply(token, JoinReply::refused(GroupError::GroupMaxSizeReached, ""));
         } else if !group.supports(&request.protocol_type, &request.protocols) {
@@ -95,7 +95,7 @@ impl GroupShard {
             self.replace_static(now_ms, name, group, Replacement { old, member_id, request, token });
         } else if request.group_instance_id.is_none() && request.require_known_member_id {
             let deadline = now_ms.saturating_add(i64::from(request.session_timeout_ms));
-            group.pending_members.insert(member_id.clone());
+            group.expect(member_id.clone());
             self.timers.set(Timer::Session { group: name.to_owned(), member: member_id.clone() }, deadline);
             self.reply(token, JoinReply::refused(GroupError::MemberIdRequired, &member_id));
         } else {
@@ -105,7 +105,7 @@ impl GroupShard {
 
     fn join_again(&mut self, now_ms: i64, name: &str, group: &mut Group, request: JoinRequest, token: u64) {
         let id = request.member_id.clone();
-        if request.group_instance_id.is_none() && group.pending_members.contains(&id) {
+        if request.group_instance_id.is_none() && group.expects(&id) {
             self.add_member(now_ms, name, group, (id, request), token);
             return;
         }
@@ -139,7 +139,7 @@ impl GroupShard {
         token: u64,
     ) {
         let (id, request) = joining;
-        group.pending_members.remove(&id);
+        group.expect_no_more(&id);
         if group.members.is_empty() {
             group.protocol_type = Some(request.protocol_type);
         }

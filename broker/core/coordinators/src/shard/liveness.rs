@@ -166,6 +166,7 @@ impl World {
                 protocol_type: "consumer".into(),
                 protocols: vec![("range".into(), Bytes::new())],
                 random: u128::from(token),
+                room: usize::MAX,
             };
             self.shard.join(self.now_ms, request, token)
         };

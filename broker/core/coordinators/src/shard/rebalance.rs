@@ -33,7 +33,7 @@ impl GroupShard {
     }
 
     fn complete_if_all_joined(&mut self, now_ms: i64, name: &str, group: &mut Group) {
-        let all = group.awaiting_join == group.members.len() && group.pending_members.is_empty();
+        let all = group.awaiting_join == group.members.len() && group.expects_nobody();
         if all && group.initial_delay_left_ms.is_none() {
             self.complete_join(now_ms, name, group);
         }
@@ -191,7 +191,7 @@ impl GroupShard {
 
     pub(super) fn session_expired(&mut self, now_ms: i64, name: &str, id: &str) {
         self.with_group(name, |shard, group, name| {
-            let pending = group.pending_members.remove(id);
+            let pending = group.expect_no_more(id);
             let gone = group.members.get(id).is_some_and(|member| {
                 member.is_new || (member.awaiting_join.is_none() && member.awaiting_sync.is_none())
             });

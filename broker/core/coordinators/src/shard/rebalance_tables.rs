@@ -87,6 +87,7 @@ impl Bench {
             protocol_type: "consumer".into(),
             protocols,
             random: u128::from(self.tokens),
+            room: usize::MAX,
         }
     }
 

@@ -179,6 +179,7 @@ impl World {
             protocol_type: "consumer".into(),
             protocols: vec![("range".into(), subscription(topic)), ("sticky".into(), Bytes::new())],
             random: u128::from(token),
+            room: usize::MAX,
         }
     }
 

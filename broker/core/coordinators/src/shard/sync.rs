@@ -129,7 +129,7 @@ impl GroupShard {
         member_id: &str,
         instance: Option<&str>,
     ) -> Result<(), GroupError> {
-        if instance.is_none() && group.pending_members.remove(member_id) {
+        if instance.is_none() && group.expect_no_more(member_id) {
             self.timers.cancel(&Timer::Session { group: name.to_owned(), member: member_id.to_owned() });
             return Ok(());
         }

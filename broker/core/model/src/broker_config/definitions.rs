@@ -89,6 +89,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("fetch.max.bytes", Int, "57671680", AtLeast(1024), "The most that one fetch response carries, in bytes, whatever the client asks for."),
     define("firn.batch.decompressed.max.bytes", Long, "268435456", Between(1 << 20, BATCH_DECOMPRESSED_BYTES_MAX as i64), "The most that one batch may hold once decompressed, in bytes, where the broker has to decompress it."),
     define("firn.disk.reserve.bytes", Long, "268435456", AtLeast(0), "How many bytes of a log directory's disk stay free: writes are refused, with an error that clients retry, before it is fuller."),
+    define("firn.groups.members.bytes", Long, "268435456", AtLeast(1 << 20), "How much memory the members of all groups may take together with their subscriptions, in bytes. Whoever would take more is told that the group is full."),
     define("firn.fetch.records.bytes", Long, "134217728", Between(1 << 20, u32::MAX as i64), "How much memory holds records of fetch replies that do not go from the page cache to the client: those read from the object store, and those converted for a client before 0.11; over all clients, in bytes."),
     define("firn.fetch.session.bytes", Long, "67108864", AtLeast(0), "How much memory remembers the partitions of fetch sessions, over all clients, in bytes; a client for whose session there is no room goes on without one."),
     define("firn.http.host", Text, "", Any, "The address that /metrics, /healthz and /readyz are served on; empty is that of the first listener, which may be all of the machine's."),

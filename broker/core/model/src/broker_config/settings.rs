@@ -84,6 +84,8 @@ pub struct GroupSettings {
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
     pub max_size: i32,
+    /// `firn.groups.members.bytes`.
+    pub members_bytes_max: i64,
 }
 
 /// The object store and how hard it is used.
@@ -231,6 +233,7 @@ pub(super) fn groups(layers: &ConfigLayers) -> Result<GroupSettings, ConfigError
         min_session_timeout_ms: layers.int("group.min.session.timeout.ms")?,
         max_session_timeout_ms: layers.int("group.max.session.timeout.ms")?,
         max_size: layers.int("group.max.size")?,
+        members_bytes_max: layers.long("firn.groups.members.bytes")?,
     };
     if settings.min_session_timeout_ms > settings.max_session_timeout_ms {
         let reason =
