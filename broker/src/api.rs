@@ -14,6 +14,7 @@ pub mod groups;
 
 pub mod offsets;
 pub mod produce;
+pub mod quorum;
 pub mod topics;
 
 use std::future::Future;
@@ -101,6 +102,7 @@ async fn dispatch(
         ApiKey::DescribeCluster => cluster::describe_cluster(context, peer, request),
         ApiKey::DescribeTopicPartitions => cluster::describe_topic_partitions(context, request),
         ApiKey::DescribeLogDirs => cluster::describe_log_dirs(context, request),
+        ApiKey::DescribeQuorum => quorum::describe(context, request),
         ApiKey::InitProducerId => cluster::init_producer_id(context, request).await,
         ApiKey::CreateTopics => topics::create(context, request).await,
         ApiKey::DeleteTopics => topics::delete(context, request).await,

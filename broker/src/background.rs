@@ -8,8 +8,6 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::blocking;
-
 /// How nice the threads are, of 19: where processors are short they get about a tenth of what hot traffic gets, so that
 /// cooling still keeps up with the disk.
 const NICENESS: i32 = 10;
@@ -24,7 +22,7 @@ pub struct Background {
 
 impl Background {
     pub fn start() -> io::Result<Background> {
-        if blocking::is_in_place() {
+        if firn_blocking::is_in_place() {
             return Ok(Background { handle: Handle::current(), runtime: None });
         }
         let runtime = Builder::new_multi_thread()

@@ -11,17 +11,17 @@ use std::time::Duration;
 use firn_storage::error::StorageError;
 use tokio::sync::watch;
 
-use crate::blocking;
 use crate::log_dirs::DataDir;
-use crate::metadata_log::{METADATA_TOPIC, MetadataLog};
 use crate::partition::Partition;
+use firn_quorum::log_store::METADATA_TOPIC;
+use firn_storage::partition_log::PartitionLog;
 
 /// The metadata log, as far as it lies in a directory and could be had.
 #[derive(Debug)]
 pub enum Metadata {
     /// It lies in another directory, or has failed together with this one.
     None,
-    Log(Box<MetadataLog>),
+    Log(Box<PartitionLog>),
     /// A change is being written and does not end.
     Busy,
 }
@@ -41,7 +41,7 @@ impl OpenDir {
         let path = self.dir.dir.path().to_owned();
         let logs = self.partitions.len() + usize::from(!matches!(self.metadata, Metadata::None));
         let (progress, mut closed) = watch::channel(0);
-        let mut closing = std::pin::pin!(blocking::run(move || self.close_now(&progress)));
+        let mut closing = std::pin::pin!(firn_blocking::run(move || self.close_now(&progress)));
         loop {
             tokio::select! {
                 marked = &mut closing => return marked,

@@ -32,7 +32,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::blocking;
 use crate::environment::Environment;
 use crate::partition::{Committed, Isolation, Partition, PartitionError};
 use crate::partitions::Partitions;
@@ -244,7 +243,7 @@ impl CoordinatorRuntime {
         let partition =
             self.partitions.by_name(OFFSETS_TOPIC, index).map_err(|_| GroupError::NotCoordinator)?;
         let config = self.config.clone();
-        let replayed = blocking::run({
+        let replayed = firn_blocking::run({
             let partition = partition.clone();
             move || replay(&partition, GroupShard::new(config))
         })

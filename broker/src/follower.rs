@@ -64,6 +64,19 @@ impl Follower {
         }
     }
 
+    /// Makes this broker's partitions what `image` says, whatever they were.
+    pub fn catch_up(&self, image: &Image, now_ms: i64) {
+        for gone in self.partitions.topics().iter().filter(|topic| image.topic_by_id(topic.id).is_none()) {
+            self.delete(gone.id);
+        }
+        self.reconfigure_broker(image);
+        for topic in image.topics() {
+            if let Err(error) = self.open(image, topic, now_ms) {
+                tracing::error!(topic = %topic.name, %error, "cannot open the topic's logs: its partitions are offline here");
+            }
+        }
+    }
+
     /// Opens the logs of `topic` that are to be here and are not open yet. Those that cannot be opened stay offline; the
     /// first error is returned.
     pub fn open(&self, image: &Image, topic: &Topic, now_ms: i64) -> Result<(), StorageError> {

@@ -14,7 +14,6 @@ use firn_storage::error::StorageError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::blocking;
 use crate::cleaner_pace::limits_of_one;
 use crate::context::Context;
 use crate::milliseconds::period;
@@ -39,8 +38,8 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
     chore(|log| period(log.flush_offset_checkpoint_interval_ms), checkpoint);
     chore(|log| period(log.flush_offset_checkpoint_interval_ms), count_strays);
     chore(|log| period(log.retention_check_interval_ms), retain);
-    chore(|_| METADATA_CHECK_PERIOD, |context| context.controller.snapshot_if_due());
     chore(|log| period(log.producer_id_expiration_check_interval_ms), expire_producers);
+    tasks.spawn(snapshot_metadata(context.clone(), shutdown.clone()));
     if log.cleaner_enable {
         chore(|log| period(log.cleaner_backoff_ms), clean);
     }
@@ -63,9 +62,15 @@ fn chore(
                 () = shutdown.cancelled() => return,
             }
             let context = context.clone();
-            blocking::run(move || work(&context)).await;
+            firn_blocking::run(move || work(&context)).await;
         }
     });
+}
+
+async fn snapshot_metadata(context: Arc<Context>, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(METADATA_CHECK_PERIOD)).await.is_some() {
+        context.controller.snapshot_if_due().await;
+    }
 }
 
 fn watch_free_space(context: &Arc<Context>) {

@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod background;
-pub mod blocking;
 pub mod cleaner_pace;
 pub mod closing;
 pub mod cold;
@@ -18,13 +17,12 @@ pub mod follower;
 pub mod frame_buffer;
 pub mod housekeeping;
 pub mod log_dirs;
-pub mod metadata_log;
-pub mod metadata_snapshot;
 pub mod milliseconds;
 pub mod net;
 pub mod node;
 pub mod observed;
 pub mod open_files;
+pub mod opening;
 pub mod partition;
 pub mod partitions;
 pub mod producer_ids;

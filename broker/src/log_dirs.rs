@@ -17,7 +17,7 @@ use firn_storage::partition_log::PartitionLog;
 use parking_lot::Mutex;
 
 use crate::disk_guard::DiskGuard;
-use crate::metadata_log::METADATA_TOPIC;
+use firn_quorum::log_store::METADATA_TOPIC;
 
 /// Largest `meta.properties` that is read; a real one has some hundred bytes.
 const PROPERTIES_BYTES_MAX: usize = 64 << 10;

@@ -10,56 +10,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_coordinators::config::GroupConfig;
 use firn_metadata::decide::brokers::{Registration, register_broker};
-use firn_metadata::image::Image;
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::listeners::Listener as ListenerConfig;
 use firn_model::broker_config::settings::{HttpSettings, TierSettings};
-use firn_model::ids::TopicId;
-use firn_records::batch::Codec;
+use firn_quorum::error::QuorumError;
+use firn_quorum::quorum::ProposeError;
 use firn_storage::error::StorageError;
 use firn_telemetry::http;
-use firn_telemetry::metrics::{Metrics, MetricsError};
+use firn_telemetry::metrics::MetricsError;
 use firn_tiering::error::TierError;
 use firn_tiering::options::TierOptions;
 use firn_tiering::store::{StoreUrl, StoreVariables};
 use firn_tiering::tier::Tier;
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::background::Background;
-use crate::blocking;
-use crate::cleaner_pace::SteadyPace;
 use crate::closing::{self, OpenDir};
-use crate::cold::reads::Reads;
-use crate::cold::{Cold, remote_deletes};
+use crate::cold::remote_deletes;
 use crate::context::Context;
-use crate::controller::{Controller, ProposeError};
-use crate::coordinator_runtime::CoordinatorRuntime;
 use crate::environment::Environment;
-use crate::fetch_sessions::FetchSessions;
-use crate::follower::Follower;
 use crate::housekeeping;
-use crate::log_dirs::{DataDir, LogDirs, Opening, cluster_id_of};
-use crate::metadata_log::{MetadataError, MetadataLog, SnapshotLimits};
+use crate::log_dirs::DataDir;
 use crate::milliseconds::period;
 use crate::net::{Listener, Network, SocketOptions};
 use crate::observed::ObservedBroker;
-use crate::open_files;
+use crate::opening;
 use crate::partition::Partition;
-use crate::partitions::Partitions;
-use crate::producer_ids::ProducerIds;
-use crate::record_memory::RecordMemory;
-use crate::request_memory::RequestMemory;
-use crate::request_metrics::RequestMetrics;
 use crate::server;
-use crate::strays;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +48,7 @@ pub enum StartError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
-    Metadata(#[from] MetadataError),
+    Metadata(#[from] QuorumError),
     #[error("the object store cannot be used: {0}")]
     Tier(#[from] TierError),
     #[error(transparent)]
@@ -120,7 +101,7 @@ impl Node {
         let settings = config.tier.clone();
         // There, so that the connections to the store are driven by its threads.
         let opening = background.handle().spawn(async move { open_tier(&settings).await });
-        let tier = blocking::finished(opening).await?;
+        let tier = firn_blocking::finished(opening).await?;
         Self::serve(config, environment, sockets, tier, background).await
     }
 
@@ -147,7 +128,7 @@ impl Node {
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
         let handle = background.handle().clone();
-        let context = Arc::new(blocking::run(move || open(config, environment, tier, handle)).await?);
+        let context = Arc::new(opening::open(config, environment, tier, handle).await?);
         register(&context, &listeners).await?;
         let node = Node {
             context: context.clone(),
@@ -306,172 +287,6 @@ async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> 
         ..TierOptions::default()
     };
     Ok(Some(Tier::open(&StoreUrl::parse(url)?, &StoreVariables::of_process(), options).await?))
-}
-
-/// Opens everything that lies on disk.
-fn open(
-    config: BrokerConfig,
-    environment: Environment,
-    tier: Option<Tier>,
-    background: Handle,
-) -> Result<Context, StartError> {
-    let now_ms = environment.clock.now_ms();
-    let random_id =
-        || TopicId(uuid::Builder::from_random_bytes(environment.random.bits().to_be_bytes()).into_uuid());
-    let disk = environment.disk.clone();
-    let known = config.log_dirs.iter().find_map(|path| cluster_id_of(disk.as_ref(), path).transpose());
-    let cluster_id = known.transpose()?.unwrap_or_else(|| random_id().to_string());
-    let log_dirs = Arc::new(LogDirs::open(Opening {
-        disk,
-        paths: &config.log_dirs,
-        cluster_id: cluster_id.clone(),
-        node_id: config.node_id,
-        directory_ids: config.log_dirs.iter().map(|_| random_id()).collect(),
-        reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
-        open_files_max: open_files::of_logs(environment.open_files_max),
-    })?);
-    let snapshots = SnapshotLimits {
-        bytes_max: u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0),
-        interval_ms: config.log.metadata_snapshot_interval_ms,
-    };
-    let (metadata_log, image) = MetadataLog::open(&log_dirs.first().dir, snapshots, now_ms)?;
-    let node_id = config.node_id;
-    strays::set_aside(&log_dirs, &metadata_log, &image, node_id, random_id)?;
-    if tier.is_none() {
-        refuse_tiered_topics(&image)?;
-    }
-    let session_bytes = usize::try_from(config.network.fetch_session_bytes).unwrap_or(0);
-    let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
-    let request_memory = RequestMemory::new(config.network.queued_max_request_bytes);
-    let record_memory = RecordMemory::new(config.network.fetch_records_bytes);
-    let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
-    let config = image.broker_config(&config).unwrap_or_else(|error| {
-        tracing::warn!(%error, "dynamic broker configs contradict the file and are left alone");
-        config
-    });
-    let (config, broker_config) = watch::channel(Arc::new(config));
-    let partitions = Arc::new(Partitions::default());
-    let metrics = Arc::new(Metrics::new()?);
-    let follower = Follower {
-        node_id,
-        metrics: metrics.clone(),
-        log_dirs: log_dirs.clone(),
-        partitions: partitions.clone(),
-        config,
-        short: Arc::default(),
-    };
-    let groups = {
-        let config = broker_config.borrow().clone();
-        CoordinatorRuntime::new(
-            group_config(&config),
-            usize::try_from(config.groups.members_bytes_max).unwrap_or(0),
-            offsets_codec(&config),
-            partitions.clone(),
-            environment.clone(),
-        )
-    };
-    open_logs(&follower, &image, recovery_threads.max(1) * log_dirs.all().len(), now_ms);
-    if tier.is_none() {
-        refuse_cold_logs(&partitions)?;
-    }
-    let cleaner_pace = Arc::new(SteadyPace::new(broker_config.clone()));
-    let tier_settings = broker_config.borrow().tier.clone();
-    let reads =
-        Reads::new(&tier_settings, record_memory.clone(), metrics.cold_read_times.clone(), background);
-    let cold = Cold::new(
-        tier,
-        cluster_id.clone(),
-        partitions.clone(),
-        environment.clone(),
-        broker_config.clone(),
-        reads,
-        cleaner_pace.clone(),
-    );
-    Ok(Context {
-        node_id,
-        cluster_id,
-        cold: Arc::new(cold),
-        requests: RequestMetrics::new(&metrics),
-        request_memory,
-        record_memory,
-        cleaner_pace,
-        metrics,
-        controller: Controller::new(metadata_log, image, follower, environment.clone()),
-        environment,
-        partitions,
-        log_dirs,
-        fetch_sessions: Mutex::new(FetchSessions::new(sessions, session_bytes)),
-        producer_ids: ProducerIds::default(),
-        groups: Arc::new(groups),
-        broker_config,
-    })
-}
-
-/// Without its store a tiered topic could serve a part of its records alone, and its disk would fill: Kafka does not
-/// start then either (KIP-405).
-fn refuse_tiered_topics(image: &Image) -> Result<(), StartError> {
-    let mut tiered = image.topics().filter(|topic| image.asks_for_tier(&topic.name));
-    match tiered.next() {
-        None => Ok(()),
-        Some(first) => Err(StartError::NoStore { first: first.name.to_string(), count: 1 + tiered.count() }),
-    }
-}
-
-/// A topic that is tiered no more may still begin in the store.
-fn refuse_cold_logs(partitions: &Partitions) -> Result<(), StartError> {
-    let all = partitions.all();
-    let is_cold = |partition: &&Arc<Partition>| {
-        partition.offsets().is_ok_and(|offsets| offsets.log_start < offsets.local_start)
-    };
-    let mut cold = all.iter().filter(is_cold);
-    match cold.next() {
-        None => Ok(()),
-        Some(first) => {
-            Err(StartError::ColdWithoutStore { first: first.name.to_string(), count: 1 + cold.count() })
-        }
-    }
-}
-
-fn group_config(config: &BrokerConfig) -> GroupConfig {
-    let size = |value: i32| usize::try_from(value).unwrap_or(0);
-    GroupConfig {
-        min_session_timeout_ms: config.groups.min_session_timeout_ms,
-        max_session_timeout_ms: config.groups.max_session_timeout_ms,
-        initial_rebalance_delay_ms: i64::from(config.groups.initial_rebalance_delay_ms),
-        max_size: size(config.groups.max_size),
-        offset_metadata_bytes_max: size(config.offsets.metadata_max_bytes),
-        offsets_retention_ms: config.offsets.retention_ms,
-        offsets_retention_check_interval_ms: config.offsets.retention_check_interval_ms,
-        ..GroupConfig::default()
-    }
-}
-
-/// `offsets.topic.compression.codec`, in Kafka's numbers.
-fn offsets_codec(config: &BrokerConfig) -> Codec {
-    match config.offsets.topic_compression_codec {
-        1 => Codec::Gzip,
-        2 => Codec::Snappy,
-        3 => Codec::Lz4,
-        4 => Codec::Zstd,
-        _ => Codec::None,
-    }
-}
-
-/// Opens the logs of every topic, several at a time: after a crash each has a tail to check.
-fn open_logs(follower: &Follower, image: &Image, threads: usize, now_ms: i64) {
-    let topics: Vec<_> = image.topics().cloned().collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(topics.len()) {
-            scope.spawn(|| {
-                while let Some(topic) = topics.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    if let Err(error) = follower.open(image, topic, now_ms) {
-                        tracing::error!(topic = %topic.name, %error, "some of the topic's partitions are offline");
-                    }
-                }
-            });
-        }
-    });
 }
 
 async fn register(context: &Context, listeners: &[Listener]) -> Result<(), StartError> {

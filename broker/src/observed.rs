@@ -11,7 +11,6 @@ use firn_telemetry::exposition::Exposition;
 use firn_telemetry::http::Observed;
 use parking_lot::Mutex;
 
-use crate::blocking;
 use crate::context::Context;
 use crate::log_dirs::DataDir;
 
@@ -41,7 +40,7 @@ impl Observed for ObservedBroker {
             let groups = groups::Groups::of(&self.context).await;
             let threads = process::Threads::of_this_runtime();
             let (context, windows) = (self.context.clone(), self.windows.clone());
-            blocking::run(move || text(&context, &groups, threads, &windows)).await
+            firn_blocking::run(move || text(&context, &groups, threads, &windows)).await
         })
     }
 

@@ -26,7 +26,6 @@ use firn_telemetry::metrics::TopicTraffic;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 
-use crate::blocking;
 use crate::disk_guard::DiskFull;
 use crate::log_dirs::DataDir;
 
@@ -328,7 +327,7 @@ impl Partition {
     /// Flushes until nobody waits for a flush any more. One runs at a time for a partition.
     async fn flush_until_settled(self: Arc<Self>) {
         while let Some(task) = self.next_flush() {
-            let result = blocking::run(move || task.run()).await;
+            let result = firn_blocking::run(move || task.run()).await;
             let mut state = self.state.lock();
             match result {
                 Ok(flushed) => {

@@ -3,7 +3,9 @@
 use firn_metadata::decide::producer_ids::{ProducerIdBlock, allocate_producer_ids};
 use tokio::sync::Mutex;
 
-use crate::controller::{Controller, ProposeError};
+use firn_quorum::quorum::ProposeError;
+
+use crate::controller::Controller;
 
 #[derive(Debug, Default)]
 pub struct ProducerIds {

@@ -13,22 +13,25 @@ use firn_model::ids::TopicId;
 use firn_storage::log_dir::FoundLog;
 
 use crate::log_dirs::LogDirs;
-use crate::metadata_log::MetadataLog;
 use crate::node::StartError;
+
+/// Refuses partitions of which there is no metadata record at all.
+pub fn refuse_unknown(log_dirs: &LogDirs) -> Result<(), StartError> {
+    match log_dirs.found()?.into_iter().next() {
+        None => Ok(()),
+        Some((path, found)) => {
+            Err(StartError::UnknownPartition { path, partition: found.topic_partition.to_string() })
+        }
+    }
+}
 
 /// Sets the strays aside, before any log is opened. `unique` gives ids that were never given before.
 pub fn set_aside(
     log_dirs: &LogDirs,
-    metadata_log: &MetadataLog,
     image: &Image,
     node_id: i32,
     unique: impl Fn() -> TopicId,
 ) -> Result<(), StartError> {
-    if metadata_log.end_offset() == 0
-        && let Some((path, found)) = log_dirs.found()?.into_iter().next()
-    {
-        return Err(StartError::UnknownPartition { path, partition: found.topic_partition.to_string() });
-    }
     log_dirs.set_aside(|found| why_stray(image, node_id, found), unique)?;
     Ok(())
 }

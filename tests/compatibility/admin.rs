@@ -48,6 +48,29 @@ fn topics_are_described_grown_and_deleted() {
 }
 
 #[test]
+fn the_metadata_quorum_is_described() {
+    let broker = Broker::start(BrokerOptions::default());
+    let address = broker.address();
+    apache::create_topic(&address, "one", 1, &[]);
+    let quorum = |what: &str| {
+        let arguments = ["--bootstrap-server", &address, "describe", what];
+        java::tool("org.apache.kafka.tools.MetadataQuorumCommand", &arguments, "").ok()
+    };
+    let status = quorum("--status");
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{status}"));
+        line.split_once(':').expect("a value").1.trim().to_owned()
+    };
+    assert_eq!(field("LeaderId"), "1", "{status}");
+    assert!(field("HighWatermark").parse::<i64>().expect("a number") > 2, "{status}");
+    assert_eq!(field("MaxFollowerLag"), "0", "{status}");
+    assert!(field("CurrentVoters").contains("\"id\": 1"), "{status}");
+    let replication = quorum("--replication");
+    let leaders: Vec<_> = replication.lines().filter(|line| line.contains("Leader")).collect();
+    assert!(leaders.iter().any(|line| line.starts_with('1')), "{replication}");
+}
+
+#[test]
 fn topic_configs_are_reported_with_source_and_default_and_can_be_changed() {
     let broker = Broker::start(BrokerOptions::default());
     let address = broker.address();

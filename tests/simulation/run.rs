@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use firn::blocking;
+use firn_blocking as blocking;
 use firn_tests::checker;
 
 use crate::broker::{Broker, HOST, PORT};

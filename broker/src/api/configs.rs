@@ -27,7 +27,7 @@ use crate::api::distinct::distinct;
 use crate::api::errors::{Failure, missing};
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
-use crate::controller::ProposeError;
+use firn_quorum::quorum::ProposeError;
 
 pub fn describe(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let describe: DescribeConfigsRequest = request.decode(ApiKey::DescribeConfigs)?;

@@ -9,9 +9,9 @@ use firn_records::validate::{InvalidKind, InvalidRecords};
 use firn_storage::error::{AppendError, ReadError, StorageError};
 
 use crate::cold::ColdError;
-use crate::controller::ProposeError;
 use crate::partition::PartitionError;
 use crate::partitions::NoSuchPartition;
+use firn_quorum::quorum::ProposeError;
 
 /// What a client is told: a code that its library knows, and words for the person who reads its log.
 #[derive(Debug, Clone)]
@@ -167,6 +167,8 @@ impl From<ProposeError> for Failure {
             ProposeError::Failed(_) | ProposeError::Closed => {
                 Self::new(ResponseError::KafkaStorageError, error.to_string())
             }
+            ProposeError::TimedOut => Self::new(ResponseError::RequestTimedOut, error.to_string()),
+            ProposeError::NotController => Self::new(ResponseError::NotController, error.to_string()),
         }
     }
 }

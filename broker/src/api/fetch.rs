@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError};
-use crate::blocking;
 use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
 use crate::milliseconds::milliseconds;
@@ -222,7 +221,7 @@ async fn downconvert_one(
             return Ok((offsets, Found::Bytes(Bytes::new())));
         };
         // It reads, decompresses and compresses, so it runs where that may take its time.
-        let converted = blocking::run(move || {
+        let converted = firn_blocking::run(move || {
             let bytes = found.bytes()?;
             // The last batch may be cut short, as new clients expect; an old one gets whole messages.
             let whole: usize =

@@ -25,7 +25,6 @@ use tokio::time::Instant;
 use crate::api::errors::Failure;
 use crate::api::fetch::check_leader_epoch;
 use crate::api::{Answer, ApiError, reply};
-use crate::blocking;
 use crate::context::Context;
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
@@ -135,7 +134,7 @@ async fn locate(
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => tiered(&partition, offsets, timestamp),
         MAX_TIMESTAMP => {
             let cold = cold_by_time(context, &partition, offsets, None, deadline).await?;
-            let local = blocking::run(move || by_time(&partition, None, end)).await?;
+            let local = firn_blocking::run(move || by_time(&partition, None, end)).await?;
             // Of two records with the greatest timestamp the first is meant.
             Ok(if cold.timestamp >= local.timestamp { cold } else { local })
         }
@@ -144,7 +143,7 @@ async fn locate(
             if cold != NOWHERE {
                 return Ok(cold);
             }
-            blocking::run(move || by_time(&partition, Some(timestamp), end)).await
+            firn_blocking::run(move || by_time(&partition, Some(timestamp), end)).await
         }
     }
 }
@@ -240,7 +239,7 @@ pub async fn delete_records(context: &Arc<Context>, request: Request) -> Result<
             let deleted = match context.partitions.by_name(&topic.name, asked.partition_index) {
                 Ok(partition) => {
                     let offset = asked.offset;
-                    blocking::run(move || delete_before(&partition, offset)).await
+                    firn_blocking::run(move || delete_before(&partition, offset)).await
                 }
                 Err(missing) => Err(missing.into()),
             };

@@ -25,9 +25,9 @@ use uuid::Uuid;
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
-use crate::controller::ProposeError;
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
+use firn_quorum::quorum::ProposeError;
 
 pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let create: CreateTopicsRequest = request.decode(ApiKey::CreateTopics)?;
@@ -86,10 +86,13 @@ pub async fn create_topics(
 ) -> Result<Vec<(String, Result<CreatedTopic, Failure>)>, ProposeError> {
     let config = context.config();
     let random = context.environment.random.clone();
-    let mut new_id = || TopicId(uuid::Builder::from_random_bytes(random.bits().to_be_bytes()).into_uuid());
+    let new_id = || TopicId(uuid::Builder::from_random_bytes(random.bits().to_be_bytes()).into_uuid());
     let created = context
         .controller
-        .propose(|image| Ok(decide_topics(image, topics, validate_only, &config, &mut new_id)))
+        .propose(|image| {
+            let mut ids = &new_id;
+            Ok(decide_topics(image, topics, validate_only, &config, &mut ids))
+        })
         .await?;
     Ok(created.into_iter().map(|(name, one)| (name, one.map_err(Failure::from))).collect())
 }

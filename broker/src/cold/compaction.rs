@@ -16,7 +16,6 @@ use firn_tiering::whole::WholeObject;
 
 use super::cooling::SegmentFile;
 use super::{Cold, ColdError, view};
-use crate::blocking;
 use crate::cleaner_pace::limits_of_one;
 use crate::partition::{Partition, PartitionError};
 
@@ -46,7 +45,7 @@ impl Cold {
             let begin = move || {
                 partition.with_log(|log| log.tiered_compaction(now_ms, offsets.last_stable, limits, stored))
             };
-            blocking::run(begin).await?.map_err(PartitionError::from)?
+            firn_blocking::run(begin).await?.map_err(PartitionError::from)?
         };
         let Some(pass) = begun else { return Ok(()) };
         let (pass, rewritten) = Box::pin(rewrite_cold(partition, tiered, &chain, pass)).await?;
@@ -56,7 +55,7 @@ impl Cold {
                 let cleaned = pass.clean_local().map_err(PartitionError::from)?;
                 Ok::<_, PartitionError>(partition.with_log(|log| log.compacted(cleaned, now_ms))??)
             };
-            blocking::run(finish).await?
+            firn_blocking::run(finish).await?
         };
         tracing::info!(
             partition = %partition.name,
@@ -145,7 +144,7 @@ async fn with<T: Send + 'static>(
     step: impl FnOnce(&mut TieredCompaction) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<(TieredCompaction, T), ColdError> {
     let run = move || step(&mut pass).map(|result| (pass, result));
-    Ok(blocking::run(run).await.map_err(PartitionError::from)?)
+    Ok(firn_blocking::run(run).await.map_err(PartitionError::from)?)
 }
 
 async fn fetch(
@@ -163,7 +162,7 @@ async fn fetch(
     for index in 0.. {
         let Some(piece) = whole.log_piece(index).await? else { break };
         let push = move || copy.push(&piece).map(|()| copy);
-        copy = blocking::run(push).await.map_err(PartitionError::from)?;
+        copy = firn_blocking::run(push).await.map_err(PartitionError::from)?;
     }
     Ok((pass, copy))
 }

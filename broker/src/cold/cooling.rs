@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
 use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, PartitionKey, key, view};
-use crate::blocking;
 use crate::partition::{Partition, PartitionError};
 
 impl Cold {
@@ -112,7 +111,7 @@ impl Cold {
                     log.set_log_start_offset(log.local_start_offset())
                 })
             };
-            blocking::run(raise).await?.map_err(PartitionError::from)
+            firn_blocking::run(raise).await?.map_err(PartitionError::from)
         };
         raised?;
         let deleted = handle.tiered.delete_all().await?;
@@ -159,7 +158,7 @@ impl Cold {
                     log.sealed_segments(from, below)
                 })
             };
-            blocking::run(find).await?.map_err(PartitionError::from)?
+            firn_blocking::run(find).await?.map_err(PartitionError::from)?
         };
         for metadata in sealed {
             // What is there already is only read back, and leaves the disk the sooner.
@@ -174,7 +173,7 @@ impl Cold {
                 let open = move || {
                     partition.with_log(|log| (log.sealed_segment(metadata.base_offset), log.cleaned_offset()))
                 };
-                let (segment, cleaned_offset) = blocking::run(open).await?;
+                let (segment, cleaned_offset) = firn_blocking::run(open).await?;
                 (segment.map_err(PartitionError::from)?, cleaned_offset)
             };
             // Retention or compaction may have taken it meanwhile.
@@ -222,7 +221,7 @@ impl Cold {
             if let Some(start) = retained_start(&chain, local_bytes, &retention, now_ms) {
                 let partition = partition.clone();
                 let raise = move || partition.with_log(|log| log.set_log_start_offset(start));
-                blocking::run(raise).await?.map_err(PartitionError::from)?;
+                firn_blocking::run(raise).await?.map_err(PartitionError::from)?;
             }
         }
         // DeleteRecords may have moved it, too.

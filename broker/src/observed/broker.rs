@@ -5,7 +5,6 @@ use firn_telemetry::exposition::{Exposition, Kind};
 
 use super::partitions::Observed;
 use crate::context::Context;
-use crate::metadata_log::EPOCH;
 
 pub(super) fn write(context: &Context, image: &Image, partitions: &[Observed], out: &mut Exposition) {
     replicas(context, partitions, out);
@@ -49,7 +48,7 @@ fn replicas(context: &Context, partitions: &[Observed], out: &mut Exposition) {
 }
 
 fn controller(context: &Context, image: &Image, partitions: &[Observed], out: &mut Exposition) {
-    let active = context.controller.progress().active;
+    let active = context.controller.progress().leads;
     let here = context.node_id;
     let offline = |one: &Observed| {
         one.leader == NO_LEADER || (one.leader == here && !one.led.as_ref().is_some_and(|led| led.writable))
@@ -96,24 +95,23 @@ fn brokers(image: &Image, out: &mut Exposition) {
     }
 }
 
-/// The one controller is its own quorum: what it wrote is committed, and it leads as long as it can write.
+/// This broker's part in the metadata quorum.
 fn quorum(context: &Context, out: &mut Exposition) {
     let progress = context.controller.progress();
-    let leader = if progress.active { context.node_id } else { NO_LEADER };
-    let end = progress.end_offset as f64;
+    let leader = f64::from(progress.leader.unwrap_or(NO_LEADER));
     let mut gauge = |name: &str, help: &str, value: f64| {
         out.single(&format!("kafka_server_raftmetrics_{name}"), Kind::Gauge, help, value);
     };
-    gauge("current_leader", "Id of the controller, or -1", f64::from(leader));
+    gauge("current_leader", "Id of the controller, or -1", leader);
     gauge(
         "current_vote",
-        "Id of the controller that this one voted for, which is itself, or -1",
-        f64::from(leader),
+        "Id of the broker that this one voted for, or -1",
+        f64::from(progress.voted_for.unwrap_or(NO_LEADER)),
     );
-    gauge("current_epoch", "Epoch of the controller", f64::from(EPOCH));
-    gauge("log_end_offset", "Offset after the last metadata record", end);
-    gauge("high_watermark", "Offset after the last committed metadata record", end);
-    if progress.active {
+    gauge("current_epoch", "Epoch of the controller", progress.term as f64);
+    gauge("log_end_offset", "Offset after the last change of the metadata", progress.end_offset as f64);
+    gauge("high_watermark", "Offset after the last change that a majority has", progress.committed as f64);
+    if progress.leads {
         let name = "kafka_server_raftmetrics_current_state";
         out.family(name, Kind::Gauge, "1 for the state that this controller is in");
         out.sample(name, &[("current_state", "leader")], 1.0);

@@ -94,8 +94,7 @@ fn workers(threads: Threads, at: Duration, windows: &mut Windows, out: &mut Expo
 
 fn metadata(context: &Context, at: Duration, windows: &mut Windows, out: &mut Exposition) {
     let progress = context.controller.progress();
-    let totals =
-        [progress.records as f64, progress.commits as f64, progress.committing.as_secs_f64() * 1000.0];
+    let totals = [progress.records as f64, progress.changes as f64, progress.changing.as_secs_f64() * 1000.0];
     let (seconds, [records, commits, took_ms]) = windows.metadata.look(at, totals);
     let of = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
     out.single(

@@ -33,7 +33,11 @@ pub(crate) fn replace(
     let path = directory.join(name);
     let temporary = directory.join(format!("{name}{TEMPORARY}"));
     let file = disk.open(&temporary, OpenMode::CreateEmpty).map_err(failed_to("create", &temporary))?;
-    write_all_at(file.as_ref(), bytes, 0).map_err(failed_to("write", &temporary))?;
+    if let Err(error) = write_all_at(file.as_ref(), bytes, 0) {
+        // The half that is there takes room that others need more. If it stays, the next write empties it.
+        disk.remove_file(&temporary).ok();
+        return Err(failed_to("write", &temporary)(error));
+    }
     file.sync_data().map_err(failed_to_sync(&temporary))?;
     disk.rename(&temporary, &path).map_err(failed_to("rename to", &path))?;
     if dir_sync == DirSync::Now {

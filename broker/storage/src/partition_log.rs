@@ -122,6 +122,12 @@ impl PartitionLog {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// Whether the disk has room for so many bytes, as far as can be known.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        // A disk that cannot be asked says so when it is written to.
+        self.directory.disk.space(&self.path).map_or(true, |space| space.free >= bytes as u64)
+    }
+
     /// Number of local segments.
     pub fn segment_count(&self) -> usize {
         self.segments.len()

@@ -78,7 +78,7 @@ impl PartitionLog {
     }
 
     /// Seals the active segment and begins one at the log's end. An empty active segment stays.
-    pub(crate) fn roll(&mut self, now_ms: i64) -> Result<(), StorageError> {
+    pub fn roll(&mut self, now_ms: i64) -> Result<(), StorageError> {
         if self
             .segments
             .last()

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use firn_model::broker_config::settings::LogFormat;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless `FIRN_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "info";
+/// What is logged unless `FIRN_LOG` says otherwise. Of the consensus library only what is wrong: the broker tells the rest.
+const DEFAULT_FILTER: &str = "info,openraft=warn";
 
 /// Starts the log. `FIRN_LOG` filters it, in the form `level` or `target=level,…`. A second call changes nothing.
 pub fn start(format: LogFormat) {

@@ -58,6 +58,7 @@ pub fn is_request(api: ApiKey, request: &Request) -> bool {
         ApiKey::DeleteGroups => decodes::<DeleteGroupsRequest>,
         ApiKey::IncrementalAlterConfigs => decodes::<IncrementalAlterConfigsRequest>,
         ApiKey::OffsetDelete => decodes::<OffsetDeleteRequest>,
+        ApiKey::DescribeQuorum => decodes::<DescribeQuorumRequest>,
         ApiKey::DescribeCluster => decodes::<DescribeClusterRequest>,
         ApiKey::DescribeTopicPartitions => decodes::<DescribeTopicPartitionsRequest>,
         other => panic!("{other:?} is served, and not read here"),

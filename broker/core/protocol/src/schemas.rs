@@ -38,6 +38,7 @@ pub fn of(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::DeleteGroups => &groups::DELETE_GROUPS_REQUEST,
         ApiKey::ApiVersions => &cluster::API_VERSIONS_REQUEST,
         ApiKey::Metadata => &cluster::METADATA_REQUEST,
+        ApiKey::DescribeQuorum => &cluster::DESCRIBE_QUORUM_REQUEST,
         ApiKey::DescribeCluster => &cluster::DESCRIBE_CLUSTER_REQUEST,
         ApiKey::DescribeTopicPartitions => &cluster::DESCRIBE_TOPIC_PARTITIONS_REQUEST,
         ApiKey::DescribeLogDirs => &cluster::DESCRIBE_LOG_DIRS_REQUEST,

@@ -18,7 +18,7 @@ const fn served_at(api: ApiKey, first: i16, last: i16) -> Served {
 
 /// Everything that is served, by api key. First versions below those of Kafka 4 are for clients back to 0.10, whose
 /// dialects `legacy` translates (KIP-896 took them out of Kafka).
-pub const SERVED: [Served; 28] = [
+pub const SERVED: [Served; 29] = [
     served_at(ApiKey::Produce, 0, 13),
     served_at(ApiKey::Fetch, 0, 18),
     served_at(ApiKey::ListOffsets, 0, 11),
@@ -45,6 +45,7 @@ pub const SERVED: [Served; 28] = [
     served_at(ApiKey::DeleteGroups, 0, 2),
     served_at(ApiKey::IncrementalAlterConfigs, 0, 1),
     served_at(ApiKey::OffsetDelete, 0, 0),
+    served_at(ApiKey::DescribeQuorum, 0, 2),
     served_at(ApiKey::DescribeCluster, 0, 2),
     served_at(ApiKey::DescribeTopicPartitions, 0, 0),
 ];

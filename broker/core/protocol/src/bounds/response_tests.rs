@@ -195,6 +195,21 @@ fn walk_and_library_agree_on_responses_about_the_cluster() {
                 made
             }])])
     });
+    agrees(ApiKey::DescribeQuorum, |version| {
+        let states = vec![describe_quorum_response::ReplicaState::default(); 2];
+        let partition = describe_quorum_response::PartitionData::default()
+            .with_current_voters(states.clone())
+            .with_observers(states);
+        let topic = describe_quorum_response::TopicData::default().with_partitions(vec![partition; 2]);
+        let made = DescribeQuorumResponse::default().with_topics(vec![topic]);
+        if version < 2 {
+            return made;
+        }
+        let listener =
+            describe_quorum_response::Listener::default().with_host(StrBytes::from_static_str("host"));
+        let node = describe_quorum_response::Node::default().with_listeners(vec![listener; 2]);
+        made.with_nodes(vec![node; 2]).with_error_message(Some(StrBytes::from_static_str("none")))
+    });
     agrees(ApiKey::DescribeCluster, |_| {
         let broker = describe_cluster_response::DescribeClusterBroker::default()
             .with_rack(Some(StrBytes::from_static_str("a")));

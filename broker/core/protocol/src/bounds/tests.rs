@@ -153,6 +153,11 @@ fn walk_and_library_agree_on_topics_and_the_cluster() {
         let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(name("t")));
         MetadataRequest::default().with_topics(Some(vec![topic]))
     });
+    agrees(ApiKey::DescribeQuorum, |_| {
+        let partitions = vec![describe_quorum_request::PartitionData::default(); 2];
+        let topic = describe_quorum_request::TopicData::default().with_topic_name(name("t"));
+        DescribeQuorumRequest::default().with_topics(vec![topic.with_partitions(partitions)])
+    });
     agrees(ApiKey::DescribeCluster, |_| DescribeClusterRequest::default());
     agrees(ApiKey::DescribeLogDirs, |_| {
         let topic = describe_log_dirs_request::DescribableLogDirTopic::default().with_partitions(vec![1, 2]);

@@ -1,7 +1,7 @@
 //! Bounds of the requests that ask about the cluster. One schema for each struct, fields in the order of the wire; see `bounds.rs`.
 
 use kafka_protocol::messages::{
-    describe_log_dirs_request, describe_topic_partitions_request, metadata_request,
+    describe_log_dirs_request, describe_quorum_request, describe_topic_partitions_request, metadata_request,
 };
 
 use crate::bounds::Kind::{self, Fixed, NullableStruct, String, Struct};
@@ -35,6 +35,35 @@ pub const API_VERSIONS_REQUEST: Schema = Schema {
     fields: &[
         since(3).is(String), // client_software_name
         since(3).is(String), // client_software_version
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_QUORUM_PARTITION: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[every().is(Fixed(4))], // partition_index
+    tagged: &[],
+};
+
+const DESCRIBE_QUORUM_TOPIC: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(String), // topic_name
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_QUORUM_PARTITION),
+            size: size_of::<describe_quorum_request::PartitionData>(),
+        })), // partitions
+    ],
+    tagged: &[],
+};
+
+pub const DESCRIBE_QUORUM_REQUEST: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_QUORUM_TOPIC),
+            size: size_of::<describe_quorum_request::TopicData>(),
+        })), // topics
     ],
     tagged: &[],
 };

@@ -35,6 +35,7 @@ pub fn of(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::IncrementalAlterConfigs => &topics::INCREMENTAL_ALTER_CONFIGS_RESPONSE,
         ApiKey::ApiVersions => &cluster::API_VERSIONS_RESPONSE,
         ApiKey::Metadata => &cluster::METADATA_RESPONSE,
+        ApiKey::DescribeQuorum => &cluster::DESCRIBE_QUORUM_RESPONSE,
         ApiKey::DescribeCluster => &cluster::DESCRIBE_CLUSTER_RESPONSE,
         ApiKey::DescribeLogDirs => &cluster::DESCRIBE_LOG_DIRS_RESPONSE,
         ApiKey::DescribeTopicPartitions => &cluster::DESCRIBE_TOPIC_PARTITIONS_RESPONSE,

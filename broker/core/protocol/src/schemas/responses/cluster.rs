@@ -2,7 +2,7 @@
 
 use kafka_protocol::messages::{
     BrokerId, api_versions_response, describe_cluster_response, describe_log_dirs_response,
-    describe_topic_partitions_response, metadata_response,
+    describe_quorum_response, describe_topic_partitions_response, metadata_response,
 };
 
 use crate::bounds::Kind::{self, Fixed, String, Struct};
@@ -158,6 +158,89 @@ pub const DESCRIBE_CLUSTER_RESPONSE: Schema = Schema {
             size: size_of::<describe_cluster_response::DescribeClusterBroker>(),
         })), // brokers
         every().is(Fixed(4)),  // cluster_authorized_operations
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_QUORUM_REPLICA_STATE: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(4)),   // replica_id
+        since(2).is(Fixed(16)), // replica_directory_id
+        every().is(Fixed(8)),   // log_end_offset
+        since(1).is(Fixed(8)),  // last_fetch_timestamp
+        since(1).is(Fixed(8)),  // last_caught_up_timestamp
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_QUORUM_REPLICA_STATES: Kind = Kind::Array(&Array {
+    element: Struct(&DESCRIBE_QUORUM_REPLICA_STATE),
+    size: size_of::<describe_quorum_response::ReplicaState>(),
+});
+
+const DESCRIBE_QUORUM_PARTITION: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(4)),                       // partition_index
+        every().is(Fixed(2)),                       // error_code
+        since(2).is(String),                        // error_message
+        every().is(Fixed(4)),                       // leader_id
+        every().is(Fixed(4)),                       // leader_epoch
+        every().is(Fixed(8)),                       // high_watermark
+        every().is(DESCRIBE_QUORUM_REPLICA_STATES), // current_voters
+        every().is(DESCRIBE_QUORUM_REPLICA_STATES), // observers
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_QUORUM_TOPIC: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(String), // topic_name
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_QUORUM_PARTITION),
+            size: size_of::<describe_quorum_response::PartitionData>(),
+        })), // partitions
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_QUORUM_LISTENER: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        since(2).is(String),   // name
+        since(2).is(String),   // host
+        since(2).is(Fixed(2)), // port
+    ],
+    tagged: &[],
+};
+
+const DESCRIBE_QUORUM_NODE: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        since(2).is(Fixed(4)), // node_id
+        since(2).is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_QUORUM_LISTENER),
+            size: size_of::<describe_quorum_response::Listener>(),
+        })), // listeners
+    ],
+    tagged: &[],
+};
+
+pub const DESCRIBE_QUORUM_RESPONSE: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(2)), // error_code
+        since(2).is(String),  // error_message
+        every().is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_QUORUM_TOPIC),
+            size: size_of::<describe_quorum_response::TopicData>(),
+        })), // topics
+        since(2).is(Kind::Array(&Array {
+            element: Struct(&DESCRIBE_QUORUM_NODE),
+            size: size_of::<describe_quorum_response::Node>(),
+        })), // nodes
     ],
     tagged: &[],
 };

@@ -1,0 +1,64 @@
+//! Why the quorum's log cannot be read or written.
+
+use std::io;
+
+use firn_storage::error::{AppendError, ReadError, StorageError};
+
+use crate::log_store::METADATA_TOPIC;
+use crate::snapshot::SnapshotError;
+
+/// Why the metadata cannot be read or changed. The broker does not start, or changes nothing any more, rather than guess.
+#[derive(Debug, thiserror::Error)]
+pub enum QuorumError {
+    #[error("metadata log: {0}")]
+    Storage(#[from] StorageError),
+    #[error("metadata log: {0}")]
+    Append(#[from] AppendError),
+    #[error("metadata log: {0}")]
+    Read(#[from] ReadError),
+    #[error("metadata log, entry {index}: {reason}")]
+    Entry { index: i64, reason: String },
+    #[error(
+        "the metadata log begins at offset {log_start}, and no whole snapshot holds what was before: restore the newest .checkpoint file of {METADATA_TOPIC}-0 from a backup"
+    )]
+    NoSnapshot { log_start: i64 },
+    #[error(
+        "the metadata log has entries, but {METADATA_TOPIC}-0/quorum-state is missing, and with it the votes that were given: restore the file from a backup. If a Firn from before there was a quorum wrote the directory, begin with an empty one"
+    )]
+    NoQuorumState,
+    #[error("{METADATA_TOPIC}-0/quorum-state cannot be read: {0}")]
+    QuorumState(String),
+    #[error(
+        "the metadata are those of broker {broker_id} on log directory {directory_id}, and this is directory {here}: they were copied without their meta.properties; restore that file, too, or begin with an empty directory"
+    )]
+    AnotherMember { broker_id: i32, directory_id: String, here: String },
+    #[error(
+        "{METADATA_TOPIC}-0/quorum-state says that there were votes, and the metadata log names no member: the log is lost; restore it, or begin with an empty directory"
+    )]
+    NoMembers,
+    #[error("snapshot of the metadata: {0}")]
+    Snapshot(#[from] SnapshotError),
+    #[error("{0}")]
+    Raft(String),
+    #[error("the metadata log is closed")]
+    Closed,
+}
+
+impl QuorumError {
+    /// True when the log is as it was before, and the same succeeds once there is room or a free file descriptor.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            QuorumError::Storage(error)
+            | QuorumError::Append(AppendError::Storage(error))
+            | QuorumError::Read(ReadError::Storage(error)) => error.is_shortage(),
+            QuorumError::Append(AppendError::DiskFull { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<QuorumError> for io::Error {
+    fn from(error: QuorumError) -> Self {
+        io::Error::other(error)
+    }
+}

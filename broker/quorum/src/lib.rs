@@ -1,0 +1,16 @@
+//! The metadata quorum: every change of the metadata is an entry of one log, of which a majority of the voters has a copy
+//! before it counts (Raft), and the [`Image`](firn_metadata::image::Image) is what the entries say.
+//!
+//! Consensus is openraft's; this crate alone names it. What is ours is where it keeps things: entries lie in a
+//! [`PartitionLog`](firn_storage::partition_log::PartitionLog) like any other, one batch and one offset each, so that an
+//! entry's index is its offset and its term its leader epoch; votes in `quorum-state`; snapshots in KIP-630's files.
+
+pub mod entry;
+pub mod error;
+pub mod log_store;
+pub mod machine;
+mod network;
+pub mod quorum;
+mod quorum_state;
+pub mod snapshot;
+pub mod types;

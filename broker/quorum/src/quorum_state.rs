@@ -1,0 +1,103 @@
+//! `quorum-state`: whom this member voted for, and where its log begins. Kafka keeps the first under the same name.
+//!
+//! It is there before the first entry. So a log without it has lost it, and with it a vote that may have been given: such
+//! a member could vote twice in a term, and two controllers could lead at a time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{LogId, Vote, log_id};
+
+pub(crate) const FILE: &str = "quorum-state";
+const VERSION: u16 = 1;
+
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct QuorumState {
+    pub vote: Option<Vote>,
+    /// The last entry that the log does not need any more, since a snapshot has it.
+    pub purged: Option<LogId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    v: u16,
+    vote: Option<WrittenVote>,
+    purged: Option<WrittenLogId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenVote {
+    term: u64,
+    voted_for: u64,
+    /// A majority voted so: it is the leader.
+    leads: bool,
+}
+
+/// The term and the index of an entry, in JSON.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct WrittenLogId {
+    pub term: u64,
+    pub index: u64,
+}
+
+impl From<LogId> for WrittenLogId {
+    fn from(id: LogId) -> Self {
+        Self { term: id.committed_leader_id().term, index: id.index() }
+    }
+}
+
+impl From<WrittenLogId> for LogId {
+    fn from(id: WrittenLogId) -> Self {
+        log_id(id.term, id.index)
+    }
+}
+
+impl QuorumState {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let vote = self.vote.as_ref().map(|vote| WrittenVote {
+            term: vote.leader_id().term,
+            voted_for: vote.leader_id().voted_for,
+            leads: vote.is_committed(),
+        });
+        serde_json::to_vec(&Written { v: VERSION, vote, purged: self.purged.map(WrittenLogId::from) })
+    }
+
+    /// The error says what is wrong with the bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let written: Written = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if written.v > VERSION {
+            return Err(format!("it is of format {}, and this program reads up to {VERSION}", written.v));
+        }
+        let vote = written.vote.map(|vote| {
+            let make = if vote.leads { Vote::new_committed } else { Vote::new };
+            make(vote.term, vote.voted_for)
+        });
+        Ok(Self { vote, purged: written.purged.map(LogId::from) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_stays_the_same() {
+        for (state, text) in [
+            (QuorumState::default(), r#"{"v":1,"vote":null,"purged":null}"#),
+            (
+                QuorumState { vote: Some(Vote::new(3, 1)), purged: None },
+                r#"{"v":1,"vote":{"term":3,"voted_for":1,"leads":false},"purged":null}"#,
+            ),
+            (
+                QuorumState { vote: Some(Vote::new_committed(4, 2)), purged: Some(log_id(3, 17)) },
+                r#"{"v":1,"vote":{"term":4,"voted_for":2,"leads":true},"purged":{"term":3,"index":17}}"#,
+            ),
+        ] {
+            assert_eq!(String::from_utf8(state.encode().unwrap()).unwrap(), text);
+            assert_eq!(QuorumState::decode(text.as_bytes()), Ok(state));
+        }
+        for bad in ["", "{}", r#"{"v":2,"vote":null,"purged":null}"#, r#"{"v":1,"vote":{"term":-1}}"#] {
+            assert!(QuorumState::decode(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The metadata quorum, for those who look after it: DescribeQuorum (KIP-595, KIP-853).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use firn_metadata::image::Image;
+use firn_model::ids::TopicId;
+use firn_protocol::frame::Request;
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState, TopicData,
+};
+use firn_protocol::library::messages::{ApiKey, BrokerId, DescribeQuorumRequest, DescribeQuorumResponse};
+use firn_protocol::library::protocol::StrBytes;
+use firn_quorum::log_store::METADATA_TOPIC;
+use firn_quorum::quorum::MemberState;
+use uuid::Uuid;
+
+use crate::api::{Answer, ApiError, reply};
+use crate::context::Context;
+
+pub fn describe(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: DescribeQuorumRequest = request.decode(ApiKey::DescribeQuorum)?;
+    let version = request.header.api_version;
+    // As in Kafka, it is asked about the metadata's one partition alone.
+    let named = asked.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (&*topic.topic_name.0, partition.partition_index))
+    });
+    let is_metadata = named.eq([(METADATA_TOPIC, 0)]);
+    let topics = asked.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let index = partition.partition_index;
+            if !is_metadata {
+                let error = ResponseError::UnknownTopicOrPartition;
+                return PartitionData::default().with_partition_index(index).with_error_code(error.code());
+            }
+            metadata_partition(context, version)
+        });
+        TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions.collect())
+    });
+    let mut body = DescribeQuorumResponse::default().with_topics(topics.collect());
+    if version >= 2 {
+        body = body.with_nodes(nodes(context, &context.controller.image()));
+    }
+    reply(ApiKey::DescribeQuorum, &request.header, &body)
+}
+
+fn metadata_partition(context: &Context, version: i16) -> PartitionData {
+    let Some(members) = context.controller.members() else {
+        let error = ResponseError::NotLeaderOrFollower;
+        return PartitionData::default().with_error_code(error.code());
+    };
+    let progress = context.controller.progress();
+    let now_ms = context.now_ms();
+    let states = |members: &[MemberState]| {
+        let state = |known: &MemberState| {
+            let state = ReplicaState::default()
+                .with_replica_id(BrokerId(known.member.broker_id))
+                .with_log_end_offset(known.end_offset);
+            let state = match version {
+                2.. => state.with_replica_directory_id(directory(&known.member.directory_id)),
+                _ => state,
+            };
+            // As in Kafka, the controller has caught up with itself.
+            let itself = known.member.broker_id == context.node_id;
+            let heard_ms = if itself { now_ms } else { -1 };
+            match version {
+                1.. => state.with_last_fetch_timestamp(heard_ms).with_last_caught_up_timestamp(heard_ms),
+                _ => state,
+            }
+        };
+        members.iter().map(state).collect()
+    };
+    PartitionData::default()
+        .with_leader_id(BrokerId(context.node_id))
+        .with_leader_epoch(i32::try_from(progress.term).unwrap_or(i32::MAX))
+        .with_high_watermark(progress.committed)
+        .with_current_voters(states(&members.voters))
+        .with_observers(states(&members.observers))
+}
+
+/// A directory's id as the protocol has it; all zeroes if it is none.
+fn directory(id: &str) -> Uuid {
+    TopicId::parse(id).map_or(Uuid::nil(), |id| id.0)
+}
+
+/// Where the members are reached, as far as they have registered.
+fn nodes(context: &Context, image: &Image) -> Vec<Node> {
+    let members = context.controller.members().map_or_else(Vec::new, |members| members.voters);
+    let ids: BTreeSet<i32> = members.iter().map(|known| known.member.broker_id).collect();
+    let node = |id: i32| {
+        let listeners = image.broker(id)?.endpoints.iter().map(|endpoint| {
+            Listener::default()
+                .with_name(StrBytes::from_string(endpoint.listener.clone()))
+                .with_host(StrBytes::from_string(endpoint.host.clone()))
+                .with_port(endpoint.port)
+        });
+        Some(Node::default().with_node_id(BrokerId(id)).with_listeners(listeners.collect()))
+    };
+    ids.into_iter().filter_map(node).collect()
+}

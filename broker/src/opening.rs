@@ -1,0 +1,277 @@
+//! Opens what lies on a broker's disks: the directories, the metadata in the first of them, and the partitions that they
+//! place here, of which those that were not closed are recovered.
+
+use std::sync::Arc;
+
+use firn_coordinators::config::GroupConfig;
+use firn_metadata::image::Image;
+use firn_model::broker_config::BrokerConfig;
+use firn_model::ids::TopicId;
+use firn_quorum::log_store::{Found, LogStore, NowMs, SnapshotLimits};
+use firn_quorum::quorum::Quorum;
+use firn_records::batch::Codec;
+use firn_telemetry::metrics::Metrics;
+use firn_tiering::tier::Tier;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::cleaner_pace::SteadyPace;
+use crate::cold::Cold;
+use crate::cold::reads::Reads;
+use crate::context::Context;
+use crate::controller::Controller;
+use crate::coordinator_runtime::CoordinatorRuntime;
+use crate::environment::Environment;
+use crate::fetch_sessions::FetchSessions;
+use crate::follower::Follower;
+use crate::log_dirs::{self, LogDirs, cluster_id_of};
+use crate::node::StartError;
+use crate::open_files;
+use crate::partition::Partition;
+use crate::partitions::Partitions;
+use crate::producer_ids::ProducerIds;
+use crate::record_memory::RecordMemory;
+use crate::request_memory::RequestMemory;
+use crate::request_metrics::RequestMetrics;
+use crate::strays;
+
+/// Changes of the metadata that stay in their log although a snapshot has them.
+const METADATA_ENTRIES_KEPT: u64 = 1_000;
+
+/// Opens everything. See the module.
+pub async fn open(
+    config: BrokerConfig,
+    environment: Environment,
+    tier: Option<Tier>,
+    background: Handle,
+) -> Result<Context, StartError> {
+    let (directories, found) = firn_blocking::run({
+        let (config, environment) = (config.clone(), environment.clone());
+        move || open_directories(&config, &environment)
+    })
+    .await?;
+    let quorum = Arc::new(Quorum::start_alone(found).await?);
+    let opening = Opening { config, environment, tier, background, directories };
+    let ours = quorum.clone();
+    let opened = firn_blocking::run(move || opening.open(ours)).await;
+    if opened.is_err() {
+        quorum.retire().await;
+    }
+    opened
+}
+
+/// The data directories, and whose they are.
+struct Directories {
+    log_dirs: Arc<LogDirs>,
+    cluster_id: String,
+}
+
+fn new_id(environment: &Environment) -> TopicId {
+    TopicId(uuid::Builder::from_random_bytes(environment.random.bits().to_be_bytes()).into_uuid())
+}
+
+fn open_directories(
+    config: &BrokerConfig,
+    environment: &Environment,
+) -> Result<(Directories, Found), StartError> {
+    let disk = environment.disk.clone();
+    let known = config.log_dirs.iter().find_map(|path| cluster_id_of(disk.as_ref(), path).transpose());
+    let cluster_id = known.transpose()?.unwrap_or_else(|| new_id(environment).to_string());
+    let log_dirs = Arc::new(LogDirs::open(log_dirs::Opening {
+        disk,
+        paths: &config.log_dirs,
+        cluster_id: cluster_id.clone(),
+        node_id: config.node_id,
+        directory_ids: config.log_dirs.iter().map(|_| new_id(environment)).collect(),
+        reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
+        open_files_max: open_files::of_logs(environment.open_files_max),
+    })?);
+    let snapshots = SnapshotLimits {
+        bytes_max: u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0),
+        interval_ms: config.log.metadata_snapshot_interval_ms,
+        entries_kept: METADATA_ENTRIES_KEPT,
+    };
+    let clock = environment.clock.clone();
+    let now = NowMs(Arc::new(move || clock.now_ms()));
+    let found = LogStore::open(&log_dirs.first().dir, snapshots, now)?;
+    if found.is_new {
+        // Before there is a first entry: the next start would take them for strays.
+        strays::refuse_unknown(&log_dirs)?;
+    }
+    Ok((Directories { log_dirs, cluster_id }, found))
+}
+
+/// What the partitions are opened with.
+struct Opening {
+    config: BrokerConfig,
+    environment: Environment,
+    tier: Option<Tier>,
+    background: Handle,
+    directories: Directories,
+}
+
+impl Opening {
+    fn open(self, quorum: Arc<Quorum>) -> Result<Context, StartError> {
+        let clock = self.environment.clock.clone();
+        let (controller, (opening, logs)) = Controller::follow(quorum, clock, |image| {
+            let (follower, logs) = self.open_logs(image)?;
+            Ok::<_, StartError>((follower, (self, logs)))
+        })?;
+        Ok(opening.assemble(controller, logs))
+    }
+
+    /// Opens the logs that `image` places here.
+    fn open_logs(&self, image: &Image) -> Result<(Follower, Logs), StartError> {
+        let Self { config, environment, directories: Directories { log_dirs, .. }, .. } = self;
+        let node_id = config.node_id;
+        strays::set_aside(log_dirs, image, node_id, || new_id(environment))?;
+        if self.tier.is_none() {
+            refuse_tiered_topics(image)?;
+        }
+        let config = image.broker_config(config).unwrap_or_else(|error| {
+            tracing::warn!(%error, "dynamic broker configs contradict the file and are left alone");
+            config.clone()
+        });
+        let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
+        let (config, broker_config) = watch::channel(Arc::new(config));
+        let partitions = Arc::new(Partitions::default());
+        let metrics = Arc::new(Metrics::new()?);
+        let follower = Follower {
+            node_id,
+            metrics: metrics.clone(),
+            log_dirs: log_dirs.clone(),
+            partitions: partitions.clone(),
+            config,
+            short: Arc::default(),
+        };
+        let threads = recovery_threads.max(1) * log_dirs.all().len();
+        open_logs(&follower, image, threads, environment.clock.now_ms());
+        if self.tier.is_none() {
+            refuse_cold_logs(&partitions)?;
+        }
+        Ok((follower, Logs { partitions, metrics, broker_config }))
+    }
+
+    fn assemble(self, controller: Controller, logs: Logs) -> Context {
+        let Self { config, environment, tier, background, directories, .. } = self;
+        let Directories { log_dirs, cluster_id } = directories;
+        let Logs { partitions, metrics, broker_config } = logs;
+        let size = |value: i64| usize::try_from(value).unwrap_or(0);
+        let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+        let sessions = FetchSessions::new(sessions, size(config.network.fetch_session_bytes));
+        let request_memory = RequestMemory::new(config.network.queued_max_request_bytes);
+        let record_memory = RecordMemory::new(config.network.fetch_records_bytes);
+        let cleaner_pace = Arc::new(SteadyPace::new(broker_config.clone()));
+        let now = broker_config.borrow().clone();
+        let groups = CoordinatorRuntime::new(
+            group_config(&now),
+            usize::try_from(now.groups.members_bytes_max).unwrap_or(0),
+            offsets_codec(&now),
+            partitions.clone(),
+            environment.clone(),
+        );
+        let reads = Reads::new(&now.tier, record_memory.clone(), metrics.cold_read_times.clone(), background);
+        let cold = Cold::new(
+            tier,
+            cluster_id.clone(),
+            partitions.clone(),
+            environment.clone(),
+            broker_config.clone(),
+            reads,
+            cleaner_pace.clone(),
+        );
+        Context {
+            node_id: config.node_id,
+            cluster_id,
+            cold: Arc::new(cold),
+            requests: RequestMetrics::new(&metrics),
+            request_memory,
+            record_memory,
+            cleaner_pace,
+            metrics,
+            controller,
+            environment,
+            partitions,
+            log_dirs,
+            fetch_sessions: Mutex::new(sessions),
+            producer_ids: ProducerIds::default(),
+            groups: Arc::new(groups),
+            broker_config,
+        }
+    }
+}
+
+/// What was opened: the partitions' logs, and what came with them.
+struct Logs {
+    partitions: Arc<Partitions>,
+    metrics: Arc<Metrics>,
+    broker_config: watch::Receiver<Arc<BrokerConfig>>,
+}
+
+/// Without its store a tiered topic could serve a part of its records alone, and its disk would fill: Kafka does not
+/// start then either (KIP-405).
+fn refuse_tiered_topics(image: &Image) -> Result<(), StartError> {
+    let mut tiered = image.topics().filter(|topic| image.asks_for_tier(&topic.name));
+    match tiered.next() {
+        None => Ok(()),
+        Some(first) => Err(StartError::NoStore { first: first.name.to_string(), count: 1 + tiered.count() }),
+    }
+}
+
+/// A topic that is tiered no more may still begin in the store.
+fn refuse_cold_logs(partitions: &Partitions) -> Result<(), StartError> {
+    let all = partitions.all();
+    let is_cold = |partition: &&Arc<Partition>| {
+        partition.offsets().is_ok_and(|offsets| offsets.log_start < offsets.local_start)
+    };
+    let mut cold = all.iter().filter(is_cold);
+    match cold.next() {
+        None => Ok(()),
+        Some(first) => {
+            Err(StartError::ColdWithoutStore { first: first.name.to_string(), count: 1 + cold.count() })
+        }
+    }
+}
+
+fn group_config(config: &BrokerConfig) -> GroupConfig {
+    let size = |value: i32| usize::try_from(value).unwrap_or(0);
+    GroupConfig {
+        min_session_timeout_ms: config.groups.min_session_timeout_ms,
+        max_session_timeout_ms: config.groups.max_session_timeout_ms,
+        initial_rebalance_delay_ms: i64::from(config.groups.initial_rebalance_delay_ms),
+        max_size: size(config.groups.max_size),
+        offset_metadata_bytes_max: size(config.offsets.metadata_max_bytes),
+        offsets_retention_ms: config.offsets.retention_ms,
+        offsets_retention_check_interval_ms: config.offsets.retention_check_interval_ms,
+        ..GroupConfig::default()
+    }
+}
+
+/// `offsets.topic.compression.codec`, in Kafka's numbers.
+fn offsets_codec(config: &BrokerConfig) -> Codec {
+    match config.offsets.topic_compression_codec {
+        1 => Codec::Gzip,
+        2 => Codec::Snappy,
+        3 => Codec::Lz4,
+        4 => Codec::Zstd,
+        _ => Codec::None,
+    }
+}
+
+/// Opens the logs of every topic, several at a time: after a crash each has a tail to check.
+fn open_logs(follower: &Follower, image: &Image, threads: usize, now_ms: i64) {
+    let topics: Vec<_> = image.topics().cloned().collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(topics.len()) {
+            scope.spawn(|| {
+                while let Some(topic) = topics.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    if let Err(error) = follower.open(image, topic, now_ms) {
+                        tracing::error!(topic = %topic.name, %error, "some of the topic's partitions are offline");
+                    }
+                }
+            });
+        }
+    });
+}
