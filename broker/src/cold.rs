@@ -50,6 +50,10 @@ pub enum ColdError {
         "the store, a directory, has {free} bytes free: with a segment of {bytes} more it would have less than the reserve of {reserve} (firn.disk.reserve.bytes)"
     )]
     StoreFull { free: u64, bytes: u64, reserve: u64 },
+    #[error(
+        "the store has no records of the offsets before {local_start}, where the disk begins, and the log begins at {log_start}: it is not the store that they are in (firn.store.url), or their objects were deleted. Nothing is copied to it, and nothing deleted, until they are there; to go on without them, delete the records before {local_start}"
+    )]
+    Discontinuous { log_start: i64, local_start: i64 },
     #[error("the broker is stopping")]
     Stopping,
     #[error(transparent)]

@@ -68,7 +68,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}; is another broker running there?")]
     Listen { address: String, source: io::Error },
     #[error(
-        "cannot listen on {address} for /metrics and /healthz: {source}; set firn.http.port to a port that is free, or to -1 for none"
+        "cannot listen on {address} for /metrics and /healthz: {source}; set firn.http.port (of firn dev: --http-port) to a port that is free, or to -1 for none"
     )]
     ListenHttp { address: String, source: io::Error },
     #[error("the address {address} cannot be resolved: {source}")]

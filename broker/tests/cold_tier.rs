@@ -36,6 +36,34 @@ async fn a_partition_whose_uploads_hang_holds_up_no_other() {
     world.node.stop().await;
 }
 
+/// As when `firn.store.url` has a typing error: what is on the disk must not be spread over two stores.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_not_the_one_of_before_gets_nothing_and_nothing_is_deleted() {
+    let world = World::start("", FaultPlan::NONE).await;
+    world.cold(0).await;
+    world.cold(1).await;
+    let local_start = world.offsets(0).local_start;
+    let right = world.ground.store.clone();
+    let ground = Ground { store: Store::memory(), ..world.ground.clone() };
+    let world = World { ground, ..world }.start_again("", FaultPlan::NONE).await;
+    for number in 0..2 * BATCHES {
+        world.produce(0, BATCHES + number).await;
+    }
+    let listed = world.faults.calls().all;
+    wait_until("it looks again and again", || world.faults.calls().all > listed + 5).await;
+    assert_eq!(world.ground.segments().await, Vec::<String>::new());
+    assert_eq!(world.offsets(0).local_start, local_start);
+
+    let ground = Ground { store: right, ..world.ground.clone() };
+    let world = World { ground, ..world }.start_again("", FaultPlan::NONE).await;
+    wait_until("it goes on", || world.offsets(0).local_start > local_start).await;
+    assert_eq!(world.offsets(0).log_start, 0);
+    for offset in 0..3 * BATCHES {
+        assert!(bytes(&world.fetch(&[(0, offset)], 10_000).await[0]) > BATCH_BYTES, "offset {offset}");
+    }
+    world.node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hot_records_do_not_wait_for_cold_ones() {
     let world = World::start("remote.fetch.max.wait.ms=300\n", FaultPlan::NONE).await;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
 use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, PartitionKey, key, view};
-use crate::partition::{Partition, PartitionError};
+use crate::partition::{Offsets, Partition, PartitionError};
 
 impl Cold {
     /// Cools every partition that wants it, again and again, until `shutdown`: as many at a time as
@@ -81,6 +81,7 @@ impl Cold {
         }
         self.emptied.lock().remove(&key(partition));
         let tiered = self.listed(partition).await?;
+        Self::check_continuity(partition, &tiered).await?;
         // Each does its part though the one before could not: what is past its retention goes even if nothing can be
         // put into the store.
         let uploaded = match config.copies_to_tier() {
@@ -94,6 +95,20 @@ impl Cold {
         self.retain(partition, &tiered).await?;
         self.collect(partition, &tiered).await?;
         uploaded.and(compacted)
+    }
+
+    /// That the store has what comes right before the disk: else it is another one, and what were copied to it, and then
+    /// deleted here, would be one log in two stores.
+    async fn check_continuity(partition: &Arc<Partition>, tiered: &TieredPartition) -> Result<(), ColdError> {
+        let Offsets { log_start, local_start, .. } = partition.offsets()?;
+        let is_continuous =
+            || tiered.chain().iter().any(|link| link.from < local_start && link.to >= local_start);
+        if log_start >= local_start || is_continuous() {
+            return Ok(());
+        }
+        // They may have been put back meanwhile.
+        tiered.refresh(view(partition)?).await?;
+        if is_continuous() { Ok(()) } else { Err(ColdError::Discontinuous { log_start, local_start }) }
     }
 
     /// `remote.log.delete.on.disable`: the log begins where the disk does, and what the store has goes (KIP-950).
