@@ -32,7 +32,7 @@ pub fn paced(broker: &Broker, topic: &str, rate: u64, seconds: u64, linger_ms: u
     let figures: Value = librdkafka::figures("latency", &broker.address(), topic, 1, &arguments);
     let cpu = broker.process().cpu_seconds() - before;
     let number = |key: &str| figures[key].as_f64().unwrap_or_else(|| panic!("no {key} in {figures}"));
-    // The client runs for two seconds before it measures, its own share included.
+    // The client runs for two seconds before it measures; the broker's processor time is of those as well, its own is not.
     Paced {
         p50_ms: number("p50_ms"),
         p99_ms: number("p99_ms"),

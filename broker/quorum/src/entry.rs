@@ -105,14 +105,18 @@ pub fn decode(header: &BatchHeader, batch: &[u8]) -> Result<Entry, String> {
     Ok(Entry::new(log_id(term, index), payload))
 }
 
-fn decode_value(value: &[u8]) -> Result<EntryPayload<Change, u64, Member>, String> {
-    match serde_json::from_slice::<WrittenVersion>(value) {
-        Ok(WrittenVersion { v }) if v > VERSION => return Err(RecordError::TooNew { version: v }.to_string()),
-        Ok(_) => {}
-        Err(error) => return Err(RecordError::Malformed(error).to_string()),
+/// Reads JSON that says its format in `v`, of any up to this program's.
+pub(crate) fn read_json<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+    let malformed = |error| RecordError::Malformed(error).to_string();
+    let WrittenVersion { v } = serde_json::from_slice(value).map_err(malformed)?;
+    if v > VERSION {
+        return Err(RecordError::TooNew { version: v }.to_string());
     }
-    let written: Written<Change> =
-        serde_json::from_slice(value).map_err(|error| RecordError::Malformed(error).to_string())?;
+    serde_json::from_slice(value).map_err(malformed)
+}
+
+fn decode_value(value: &[u8]) -> Result<EntryPayload<Change, u64, Member>, String> {
+    let written: Written<Change> = read_json(value)?;
     Ok(match written.entry {
         Body::Blank => EntryPayload::Blank,
         Body::Change(change) => EntryPayload::Normal(change),

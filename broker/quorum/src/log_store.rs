@@ -178,13 +178,7 @@ impl LogStore {
     pub(crate) fn check_room(&self, change: &Change) -> Result<(), QuorumError> {
         let bytes =
             entry::size(change).map_err(|reason| QuorumError::Entry { index: self.end_offset(), reason })?;
-        self.with(|open| {
-            if open.log.has_room(bytes) {
-                return Ok(());
-            }
-            let log = open.log.topic_partition().to_string();
-            Err(AppendError::DiskFull { bytes, log }.into())
-        })
+        self.with(|open| open.check_room(bytes))
     }
 
     /// Whether a snapshot is due.
@@ -209,11 +203,8 @@ impl LogStore {
             // Also if it fails: it is due again as if this were one.
             open.bytes_since_snapshot = 0;
             open.changed_since_ms = (open.log.end_offset() > id.end_offset).then_some(now_ms);
-            if !open.log.has_room(bytes.len()) {
-                // Not even begun: what would be written meanwhile is room that changes need.
-                let log = open.log.topic_partition().to_string();
-                return Err(AppendError::DiskFull { bytes: bytes.len(), log }.into());
-            }
+            // Not even begun without room: what would be written of it is room that changes need.
+            open.check_room(bytes.len())?;
             open.log.keep_file(&id.file_name(), bytes)?;
             for older in snapshots(&open.log)?.into_iter().filter(|older| *older < id) {
                 open.log.remove_kept_file(&older.file_name())?;
@@ -329,6 +320,13 @@ impl LogStore {
 }
 
 impl Open {
+    fn check_room(&self, bytes: usize) -> Result<(), QuorumError> {
+        if self.log.has_room(bytes) {
+            return Ok(());
+        }
+        Err(AppendError::DiskFull { bytes, log: self.log.topic_partition().to_string() }.into())
+    }
+
     fn append(&mut self, entry: &Entry, now_ms: i64) -> Result<(), QuorumError> {
         let index = offset_of(entry.index());
         let bad = |reason: String| QuorumError::Entry { index, reason };

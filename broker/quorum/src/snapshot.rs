@@ -14,7 +14,7 @@ use firn_records::control::ControlType;
 use firn_records::record::records;
 use serde::{Deserialize, Serialize};
 
-use crate::entry::WrittenMembership;
+use crate::entry::{WrittenMembership, read_json};
 use crate::quorum_state::WrittenLogId;
 use crate::types::{LogId, StoredMembership, log_id};
 
@@ -193,11 +193,7 @@ fn decode_batch(
 }
 
 fn decode_members(value: &[u8]) -> Result<StoredMembership, String> {
-    let written: WrittenMembers =
-        serde_json::from_slice(value).map_err(|error| RecordError::Malformed(error).to_string())?;
-    if written.v > VERSION {
-        return Err(RecordError::TooNew { version: written.v }.to_string());
-    }
+    let written: WrittenMembers = read_json(value)?;
     let Members { since, membership } = written.members;
     let membership = match since {
         Some(_) => membership.try_into()?,

@@ -23,16 +23,29 @@ pub(crate) struct Member {
 impl Member {
     /// What it takes of the memory, roughly: what its client chose, and as much as the maps around it take.
     fn bytes(&self, id: &str) -> usize {
-        let protocols: usize =
-            self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
-        let instance = self.instance.as_ref().map_or(0, String::len);
-        id_bytes(id) + self.client_id.len() + self.client_host.len() + 2 * instance + protocols
+        let texts = (self.client_id.len(), self.client_host.len());
+        member_bytes(id, texts, self.instance.as_deref(), &self.protocols)
     }
 
     pub(crate) fn metadata(&self, protocol: Option<&str>) -> Bytes {
         let of = |(name, _): &&(String, Bytes)| Some(name.as_str()) == protocol;
         self.protocols.iter().find(of).map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
+}
+
+/// See [`Member::bytes`].
+fn member_bytes(
+    id: &str,
+    (client_id, client_host): (usize, usize),
+    instance: Option<&str>,
+    protocols: &[(String, Bytes)],
+) -> usize {
+    id_bytes(id) + client_id + client_host + 2 * instance.map_or(0, str::len) + protocols_bytes(protocols)
+}
+
+/// What the names and the metadata of protocols are together.
+pub(crate) fn protocols_bytes(protocols: &[(String, Bytes)]) -> usize {
+    protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
 }
 
 /// What an id takes of the memory, as long as a group knows it and a timer waits for it.
@@ -169,12 +182,9 @@ impl Group {
     /// How much more the group would take of it, were this request's member in it.
     pub(crate) fn growth(&self, request: &JoinRequest) -> usize {
         let id = if request.member_id.is_empty() { &request.client_id } else { &request.member_id };
-        let protocols: usize =
-            request.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
         let known = self.members.get(id).map_or(0, |member| member.bytes(id));
-        let instance = request.group_instance_id.as_ref().map_or(0, String::len);
-        let asked =
-            id_bytes(id) + request.client_id.len() + request.client_host.len() + 2 * instance + protocols;
+        let texts = (request.client_id.len(), request.client_host.len());
+        let asked = member_bytes(id, texts, request.group_instance_id.as_deref(), &request.protocols);
         asked.saturating_sub(known)
     }
 

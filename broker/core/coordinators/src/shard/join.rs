@@ -3,7 +3,7 @@ use super::GroupShard;
 use super::replace::Replacement;
 use crate::effect::Effect;
 use crate::error::GroupError;
-use crate::group::{Group, Member};
+use crate::group::{Group, Member, protocols_bytes};
 use crate::requests::{GroupState, JoinReply, JoinRequest, Reply};
 use crate::timers::Timer;
 
@@ -25,8 +25,7 @@ impl GroupShard {
     fn join_error(&self, request: &JoinRequest) -> Option<GroupError> {
         let limit = self.config.id_bytes_max;
         let allowed = self.config.min_session_timeout_ms..=self.config.max_session_timeout_ms;
-        let metadata_bytes: usize =
-            request.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
+        let metadata_bytes = protocols_bytes(&request.protocols);
         // A member id is the client's or instance's id and a dash and a UUID of 36 characters.
         let id_bytes = request.group_instance_id.as_ref().unwrap_or(&request.client_id).len() + 37;
         if let Some(error) = self.group_id_error(&request.group_id, false) {
