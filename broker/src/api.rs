@@ -4,6 +4,7 @@
 //! in `errors.rs` alone.
 
 pub mod authorized;
+mod brokers;
 pub mod cluster;
 pub mod configs;
 mod distinct;
@@ -20,6 +21,7 @@ pub mod topics;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use firn_protocol::frame::{self, DecodeError, FrameError, Request, RequestHeader};
@@ -30,7 +32,9 @@ use tokio::time::Instant;
 
 use crate::connection::Peer;
 use crate::context::Context;
+use crate::lobby::Lobby;
 use crate::net::Chunk;
+use crate::peers::wire::API_KEY;
 
 /// A reply that waits for something.
 pub type LaterReply = Pin<Box<dyn Future<Output = Result<Vec<Chunk>, ApiError>> + Send>>;
@@ -54,6 +58,12 @@ pub enum ApiError {
     Decode(#[from] DecodeError),
     #[error("records sent with acks=0 were refused with error code {0}")]
     RefusedWithoutReply(i16),
+    #[error("this broker is still starting")]
+    NotOpen,
+    #[error("this listener is for the brokers of the cluster (controller.listener.names)")]
+    BrokersAlone,
+    #[error("message of a broker: {0}")]
+    Broker(String),
     #[error("cannot encode the reply: {0}")]
     Encode(#[from] response::EncodeError),
 }
@@ -68,7 +78,20 @@ pub fn may_overlap(frame: &[u8]) -> bool {
     frame::api_of(frame).is_some_and(|(key, _)| key == ApiKey::Produce as i16)
 }
 
-/// Serves one request.
+/// Serves one request: of another broker at once, of a client once this one is open.
+pub async fn receive(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, ApiError> {
+    let is_of_broker = frame::api_of(&bytes).is_some_and(|(key, _)| key == API_KEY);
+    if is_of_broker && lobby.is_for_brokers(&peer.listener) {
+        return brokers::handle(lobby, peer, bytes).await;
+    }
+    if lobby.is_for_brokers_alone(&peer.listener) {
+        return Err(ApiError::BrokersAlone);
+    }
+    let context = lobby.context().await.ok_or(ApiError::NotOpen)?;
+    handle(&context, peer, bytes).await
+}
+
+/// Serves a client's request.
 pub async fn handle(context: &Arc<Context>, peer: &Peer, bytes: Bytes) -> Result<Answer, ApiError> {
     let cut_off = FrameError::CutOff(bytes.len());
     let (key, version) = frame::api_of(&bytes).ok_or(cut_off)?;
@@ -80,9 +103,32 @@ pub async fn handle(context: &Arc<Context>, peer: &Peer, bytes: Bytes) -> Result
         return Err(FrameError::Unsupported { key, version }.into());
     };
     let started = Instant::now();
-    let answer = dispatch(context, peer, api, Request::parse(api, bytes)?).await;
+    let answer = match forwarded(context, peer, api, &bytes).await {
+        Some(reply) => Ok(Answer::Now(vec![Chunk::Bytes(reply)])),
+        None => dispatch(context, peer, api, Request::parse(api, bytes)?).await,
+    };
     context.requests.finished(api, started.elapsed());
     answer
+}
+
+/// How long a request waits for a controller to be elected. Longer than clients wait is of no use to them.
+const CONTROLLER_PATIENCE: Duration = Duration::from_secs(25);
+
+/// The controller's reply to a request that is the controller's to answer; `None` where this broker is to answer it.
+async fn forwarded(context: &Context, peer: &Peer, api: ApiKey, bytes: &Bytes) -> Option<Bytes> {
+    let is_for_controller = matches!(
+        api,
+        ApiKey::CreateTopics
+            | ApiKey::DeleteTopics
+            | ApiKey::CreatePartitions
+            | ApiKey::AlterConfigs
+            | ApiKey::IncrementalAlterConfigs
+            | ApiKey::DescribeQuorum
+    );
+    match is_for_controller {
+        true => context.membership.forward(&peer.listener, bytes, CONTROLLER_PATIENCE).await,
+        false => None,
+    }
 }
 
 async fn dispatch(

@@ -1,5 +1,7 @@
 //! What the `firn` command can do: run a broker, for development or by a configuration file, or talk to a cluster.
 
+mod dev;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -13,11 +15,15 @@ use clap_complete::Shell;
 use firn_model::broker_config::{BrokerConfig, Parsed};
 use firn_model::config_definition::ConfigError;
 use firn_model::properties::{self, PropertiesError};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::environment::Environment;
 use crate::node::{Node, StartError, Stopped};
 use crate::open_files;
+use dev::Dev;
+use dev::error::DevError;
+use dev::processes::READY;
 
 /// Threads that serve connections, for each core: one may wait for the disk while another works.
 const WORKERS_PER_CORE: usize = 2;
@@ -34,7 +40,7 @@ pub struct Firn {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a broker on this machine, with nothing to configure
+    /// Run a broker, or several, on this machine, with nothing to configure
     Dev(Dev),
     /// Run a broker by a configuration file in the format of Kafka's server.properties
     Serve(Serve),
@@ -48,25 +54,6 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Dev {
-    /// How many brokers: one, until replication is there
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    brokers: u16,
-    /// Port to listen on, on the loopback address alone; 0 takes any free one
-    #[arg(long, default_value_t = 9092)]
-    port: u16,
-    /// Where the data lie
-    #[arg(long, value_name = "DIR", default_value = "firn-data")]
-    data: PathBuf,
-    /// Port of /metrics and /healthz, on the loopback address alone [default: --port + 10000]
-    #[arg(long, value_name = "PORT")]
-    http_port: Option<u16>,
-    /// Object store for cold segments: s3://bucket/prefix or file:///path [default: a directory below --data]
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-}
-
-#[derive(Debug, Args)]
 struct Serve {
     /// The file, with Kafka's key names
     #[arg(long, short, value_name = "FILE", required_unless_present = "file")]
@@ -74,6 +61,9 @@ struct Serve {
     /// The same, as Kafka's own command takes it
     #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
+    /// Stop when the process with this id ends, which must be the one that started this one
+    #[arg(long, value_name = "PID", hide = true)]
+    with_parent: Option<i32>,
 }
 
 /// Why a command fails before a broker runs.
@@ -87,12 +77,18 @@ enum CommandError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("--brokers {0}: one broker is all that can run until replication is there")]
-    Brokers(u16),
+    #[error(transparent)]
+    Dev(#[from] DevError),
     #[error("name the broker's configuration file: firn serve --config server.properties")]
     NoFile,
+    #[error("cannot ask to be stopped with process {parent}, which started this one: {source}")]
+    Parent { parent: i32, source: std::io::Error },
+    #[error("process {parent}, which started this one, has ended already")]
+    Orphan { parent: i32 },
     #[error("stopped before the broker was ready")]
     Interrupted,
+    #[error("stopped, because another process is this broker now: each needs a node.id of its own")]
+    Replaced,
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -100,8 +96,8 @@ enum CommandError {
 /// Carries the command out; the exit code is the process's.
 pub fn run(firn: Firn) -> ExitCode {
     let result = match firn.command {
-        Command::Dev(dev) => dev.properties().and_then(|properties| broker(&properties, Some(&dev))),
-        Command::Serve(serve) => serve.properties().and_then(|properties| broker(&properties, None)),
+        Command::Dev(dev) => develop(&dev),
+        Command::Serve(serve) => serve.run(),
         Command::Client(command) => return client(*command),
         Command::Completion { shell } => return complete(shell),
     };
@@ -193,42 +189,39 @@ fn complete(shell: Shell) -> ExitCode {
     }
 }
 
-impl Dev {
-    fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
-        if self.brokers != 1 {
-            return Err(CommandError::Brokers(self.brokers));
-        }
-        let store = match &self.store {
-            Some(url) => url.clone(),
-            None => {
-                let path = std::path::absolute(self.data.join("store"));
-                let path = path.map_err(|source| CommandError::Read { path: self.data.clone(), source })?;
-                std::fs::create_dir_all(&path)
-                    .map_err(|source| CommandError::Read { path: path.clone(), source })?;
-                format!("file://{}", path.display())
-            }
-        };
-        let property = |key: &str, value: String| (key.to_owned(), value);
-        let mut properties = BTreeMap::from([
-            property("node.id", "0".to_owned()),
-            property("listeners", format!("PLAINTEXT://127.0.0.1:{}", self.port)),
-            property("log.dirs", self.data.join("broker-0").display().to_string()),
-            property("firn.store.url", store),
-            property("firn.http.host", "127.0.0.1".to_owned()),
-            property("offsets.topic.replication.factor", "1".to_owned()),
-            property("group.initial.rebalance.delay.ms", "0".to_owned()),
-        ]);
-        properties.extend(self.http_port.map(|port| property("firn.http.port", port.to_string())));
-        Ok(properties)
+/// One broker is this very process; several are processes of their own.
+fn develop(dev: &Dev) -> Result<(), CommandError> {
+    let place = dev.claim()?;
+    match dev.brokers {
+        1 => broker(&dev.properties(0, &place.data, &place.store), Some(dev)),
+        _ => Ok(dev.run_processes(&place)?),
     }
 }
 
 impl Serve {
+    fn run(&self) -> Result<(), CommandError> {
+        if let Some(parent) = self.with_parent {
+            stop_with(parent)?;
+        }
+        broker(&self.properties()?, None)
+    }
+
     fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
         let path = self.config.as_ref().or(self.file.as_ref()).ok_or(CommandError::NoFile)?;
         let text = std::fs::read_to_string(path)
             .map_err(|source| CommandError::Read { path: path.clone(), source })?;
         properties::parse(&text).map_err(|source| CommandError::Properties { path: path.clone(), source })
+    }
+}
+
+/// Lets the kernel send SIGTERM when the process that started this one ends, however it ends.
+fn stop_with(parent: i32) -> Result<(), CommandError> {
+    set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| CommandError::Parent { parent, source: error.into() })?;
+    // Who ended before the kernel was asked is not told of.
+    match Pid::as_raw(getppid()) == parent {
+        true => Ok(()),
+        false => Err(CommandError::Orphan { parent }),
     }
 }
 
@@ -260,14 +253,21 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
             started = Node::start(config, Environment::system()) => started?,
             () = stop() => return Err(CommandError::Interrupted),
         };
+        // Not before: a broker that may run in the same directory, and keeps this one from starting, has its own.
+        let _pid_file = dev.and_then(|dev| {
+            dev.own_pid_file().inspect_err(|error| tracing::warn!("no file tells this process: {error}")).ok()
+        });
         announce(&node, dev);
-        stop().await;
+        let is_replaced = tokio::select! {
+            () = stop() => false,
+            () = node.replaced() => true,
+        };
         tracing::info!("stopping");
         match node.stop().await {
             Stopped::Cleanly => tracing::info!("stopped cleanly"),
             Stopped::Uncleanly => tracing::warn!("stopped, but not cleanly: the next start checks the logs"),
         }
-        Ok(())
+        if is_replaced { Err(CommandError::Replaced) } else { Ok(()) }
     });
     runtime.shutdown_timeout(STOP_PATIENCE);
     result
@@ -276,21 +276,12 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
 /// One line on standard output when clients are served; in development also what to try next.
 fn announce(node: &Node, dev: Option<&Dev>) {
     let addresses: Vec<String> = node.addresses.iter().map(SocketAddr::to_string).collect();
-    let mut line = format!("firn is ready on {}", addresses.join(", "));
+    let mut line = format!("{READY}{}", addresses.join(", "));
     if let Some(address) = node.http_address {
         line.push_str(&format!("; metrics on http://{address}/metrics"));
     }
     if let (Some(dev), Some(address)) = (dev, addresses.first()) {
-        let data = dev.data.display();
-        let firn = std::env::args().next().unwrap_or_else(|| "firn".to_owned());
-        // Commands ask there by default.
-        let bootstrap = match address.ends_with(":9092") {
-            true => String::new(),
-            false => format!(" --bootstrap {address}"),
-        };
-        line.push_str(&format!(
-            "; data in {data}; Ctrl-C stops it. Try: echo hello | {firn} produce greetings{bootstrap}"
-        ));
+        line.push_str(&dev.next_steps(address, &dev::program()));
     }
     // A closed standard output does not stop a broker.
     writeln!(std::io::stdout(), "{line}").ok();

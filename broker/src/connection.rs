@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Answer, ApiError, LaterReply};
-use crate::context::Context;
 use crate::frame_buffer::FrameBuffer;
+use crate::lobby::Lobby;
 use crate::net::{Chunk, Stream};
 
 /// Most produce requests of one connection whose replies wait at a time.
@@ -67,18 +67,18 @@ pub struct Peer {
 pub async fn serve(
     stream: Stream,
     peer: Peer,
-    context: Arc<Context>,
+    lobby: Arc<Lobby>,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError> {
-    let network = &context.config().network;
+    let network = &lobby.config().network;
     let request_bytes_max = usize::try_from(network.socket_request_max_bytes).unwrap_or(0);
     let idle_max =
         network.connections_max_idle_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
     let mut connection = Connection {
         stream,
         peer,
-        frames: FrameBuffer::new(request_bytes_max, context.request_memory.clone()),
-        context,
+        frames: FrameBuffer::new(request_bytes_max, lobby.request_memory.clone()),
+        lobby,
         idle_max: idle_max.unwrap_or(Duration::MAX),
         waiting: VecDeque::new(),
     };
@@ -91,7 +91,7 @@ pub async fn serve(
 struct Connection {
     stream: Stream,
     peer: Peer,
-    context: Arc<Context>,
+    lobby: Arc<Lobby>,
     frames: FrameBuffer,
     idle_max: Duration,
     /// Replies to produce requests whose records are appended, oldest first.
@@ -104,7 +104,7 @@ impl Connection {
             if !api::may_overlap(&frame) {
                 self.write_waiting().await?;
             }
-            match api::handle(&self.context, &self.peer, frame).await? {
+            match api::receive(&self.lobby, &self.peer, frame).await? {
                 Answer::Now(chunks) => {
                     self.write_waiting().await?;
                     self.write(chunks).await?;
@@ -154,7 +154,7 @@ impl Connection {
             if stalled >= self.idle_max {
                 return Err(ConnectionError::Idle(stalled));
             }
-            if has_records && stalled >= STALL_MAX && self.context.record_memory.is_short() {
+            if has_records && stalled >= STALL_MAX && self.lobby.record_memory.is_short() {
                 return Err(ConnectionError::Stalled(stalled));
             }
         }

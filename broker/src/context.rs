@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use firn_metadata::image::{Image, NO_LEADER, Topic};
 use firn_model::broker_config::BrokerConfig;
+use firn_model::ids::TopicId;
 use firn_telemetry::metrics::Metrics;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -11,10 +13,13 @@ use crate::cleaner_pace::SteadyPace;
 use crate::cold::Cold;
 use crate::controller::Controller;
 use crate::coordinator_runtime::CoordinatorRuntime;
+use crate::deleted_topics::DeletedTopics;
 use crate::environment::Environment;
 use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::LogDirs;
-use crate::partitions::Partitions;
+use crate::partition::Partition;
+use crate::partitions::{NoSuchPartition, Partitions};
+use crate::peers::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
 use crate::request_memory::RequestMemory;
@@ -26,10 +31,12 @@ pub struct Context {
     pub cluster_id: String,
     pub environment: Environment,
     pub controller: Controller,
+    pub membership: Arc<Membership>,
     pub partitions: Arc<Partitions>,
     pub log_dirs: Arc<LogDirs>,
     pub fetch_sessions: Mutex<FetchSessions>,
     pub producer_ids: ProducerIds,
+    pub deleted_topics: Arc<DeletedTopics>,
     pub groups: Arc<CoordinatorRuntime>,
     pub cold: Arc<Cold>,
     pub cleaner_pace: Arc<SteadyPace>,
@@ -44,6 +51,43 @@ pub struct Context {
 impl Context {
     pub fn config(&self) -> Arc<BrokerConfig> {
         self.broker_config.borrow().clone()
+    }
+
+    /// A partition that this broker leads.
+    pub fn led(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
+        self.leading(self.partitions.by_name(topic, index), |image| image.topic(topic), index)
+    }
+
+    /// The same, by the topic's id.
+    pub fn led_by_id(&self, id: TopicId, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
+        self.leading(self.partitions.by_id(id, index), |image| image.topic_by_id(id), index)
+    }
+
+    fn leading(
+        &self,
+        found: Result<Arc<Partition>, NoSuchPartition>,
+        topic: impl FnOnce(&Image) -> Option<&Arc<Topic>>,
+        index: i32,
+    ) -> Result<Arc<Partition>, NoSuchPartition> {
+        let missing = match found {
+            Ok(partition) if partition.led_in().is_some() => return Ok(partition),
+            // It has just been told so.
+            Ok(partition) => NoSuchPartition::Elsewhere {
+                topic: partition.name.topic.clone(),
+                partition: index,
+                leader: NO_LEADER,
+            },
+            Err(missing) => missing,
+        };
+        let image = self.controller.image();
+        let known =
+            topic(&image).and_then(|topic| Some((topic.name.clone(), topic.partition(index)?.leader)));
+        match known {
+            Some((topic, leader)) if leader != self.node_id => {
+                Err(NoSuchPartition::Elsewhere { topic, partition: index, leader })
+            }
+            _ => Err(missing),
+        }
     }
 
     pub fn now_ms(&self) -> i64 {

@@ -4,16 +4,21 @@
 //! was created can be written to, and the one that was deleted is gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::image::Image;
 use firn_metadata::record::MetadataRecord;
-use firn_quorum::machine::Observer;
+use firn_quorum::machine::{Observer, Published};
 use firn_quorum::quorum::{Members, Progress, ProposeError, Quorum};
 use firn_storage::partition_log::PartitionLog;
 
+use crate::deleted_topics::DeletedTopics;
 use crate::environment::Clock;
 use crate::follower::Follower;
+
+/// How long a change that the controller has made is waited for.
+const CHANGE_MAX: Duration = Duration::from_secs(5);
 
 /// This broker's part in the quorum; hands out snapshots of the image.
 #[derive(Debug)]
@@ -27,11 +32,19 @@ pub struct Controller {
 struct Following {
     follower: Follower,
     clock: Arc<dyn Clock>,
+    deleted_topics: Arc<DeletedTopics>,
 }
 
 impl Observer for Following {
-    fn applied(&self, image: &Image, records: &[MetadataRecord]) {
+    fn applied(&self, before: &Image, image: &Image, records: &[MetadataRecord]) {
         self.follower.follow(image, records, self.clock.now_ms());
+        for record in records {
+            if let MetadataRecord::RemoveTopic(removed) = record
+                && let Some(topic) = before.topic_by_id(removed.topic_id)
+            {
+                self.deleted_topics.push(&topic.name, topic.id);
+            }
+        }
     }
 
     fn replaced(&self, image: &Image) {
@@ -40,19 +53,23 @@ impl Observer for Following {
 }
 
 impl Controller {
-    /// Opens by `open` what the metadata place here; from there on the follower that it returns keeps up with them.
-    /// Changes wait meanwhile.
-    pub fn follow<T, E>(
+    /// From here on `follower`, which has opened what the metadata `opened` place here, keeps up with them.
+    pub fn follow(
         quorum: Arc<Quorum>,
+        opened: &Published,
+        follower: Follower,
         clock: Arc<dyn Clock>,
-        open: impl FnOnce(&Image) -> Result<(Follower, T), E>,
-    ) -> Result<(Self, T), E> {
-        let (following, rest) = quorum.observe(|image| {
-            let (follower, rest) = open(image)?;
-            let following = Arc::new(Following { follower, clock });
-            Ok((following.clone() as Arc<dyn Observer>, (following, rest)))
-        })?;
-        Ok((Self { quorum, following }, rest))
+        deleted_topics: Arc<DeletedTopics>,
+    ) -> Self {
+        let following = Arc::new(Following { follower, clock, deleted_topics });
+        let following = quorum.observe(|now| {
+            // Opening logs may take long, and nothing waits for it.
+            if now.last != opened.last {
+                following.replaced(&now.image);
+            }
+            (following.clone() as Arc<dyn Observer>, following)
+        });
+        Self { quorum, following }
     }
 
     /// How far the metadata log has come. Waits for no change that is under way.
@@ -68,6 +85,17 @@ impl Controller {
     /// The metadata as they stand. Costs nothing and does not change under its holder.
     pub fn image(&self) -> Image {
         self.quorum.image()
+    }
+
+    /// Offset after the last entry that is in force here.
+    pub fn applied_to(&self) -> i64 {
+        self.quorum.published().last.map_or(0, |last| last.index() as i64 + 1)
+    }
+
+    /// Waits, but not for long, for metadata of which `holds` is true: another broker has made the change, and it is on its way.
+    pub async fn wait_until(&self, holds: impl FnMut(&Published) -> bool) {
+        // Whoever waits looks himself then.
+        tokio::time::timeout(CHANGE_MAX, self.quorum.wait_until(holds)).await.ok();
     }
 
     /// Makes the change that `decide` asks for, and returns its reply once it is durable and in force.
@@ -91,7 +119,7 @@ impl Controller {
 
     /// Opens the logs that could not be opened for want of room or of file descriptors.
     pub fn open_what_is_missing(&self) {
-        let Following { follower, clock } = self.following.as_ref();
+        let Following { follower, clock, .. } = self.following.as_ref();
         // While a change is being made, the next round does it.
         self.quorum.between_changes(|image| follower.open_what_is_missing(image, clock.now_ms()));
     }

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ use crate::partitions::Partitions;
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Bytes that are read at a time when a shard is loaded.
 const LOAD_BYTES: usize = 4 << 20;
+/// How long a load waits for what an earlier one has appended.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the timers' task sleeps when no shard has anything due.
 const NOTHING_DUE: Duration = Duration::from_secs(60);
 /// How long it sleeps when a shard was being loaded, which may take long, or was at work.
@@ -55,6 +57,7 @@ pub struct CoordinatorRuntime {
     /// What members of all shards take of the memory.
     members_bytes: AtomicUsize,
     shards: Mutex<HashMap<i32, Slot>>,
+    loads: AtomicU64,
     /// Something came to be due sooner than the timers' task knows.
     rescheduled: Notify,
 }
@@ -67,6 +70,10 @@ impl fmt::Debug for CoordinatorRuntime {
 
 struct Shard {
     partition: Arc<Partition>,
+    /// The leader epoch in which it was loaded.
+    epoch: i32,
+    /// Another for each load: what became of an append is told to the shard that made it, and to no other.
+    load: u64,
     group: GroupShard,
     /// What of `members_bytes` is this shard's.
     members_bytes: usize,
@@ -100,6 +107,7 @@ impl CoordinatorRuntime {
             members_bytes_max,
             members_bytes: AtomicUsize::new(0),
             shards: Mutex::default(),
+            loads: AtomicU64::new(0),
             rescheduled: Notify::new(),
         }
     }
@@ -221,7 +229,9 @@ impl CoordinatorRuntime {
         slot: &Slot,
         shard: &'a mut Option<Shard>,
     ) -> Result<&'a mut Shard, GroupError> {
-        if shard.as_ref().is_none_or(|shard| shard.partition.is_closed()) {
+        let is_current =
+            |shard: &Shard| !shard.partition.is_closed() && shard.partition.led_in() == Some(shard.epoch);
+        if !shard.as_ref().is_some_and(is_current) {
             let mut loaded = self.load(partition, slot).await?;
             let effects = loaded.group.finish_load(self.environment.clock.now_ms());
             self.carry_out(&mut loaded, effects);
@@ -234,14 +244,23 @@ impl CoordinatorRuntime {
 
     /// Partitions of the topic that this broker leads.
     pub fn led(&self) -> Vec<i32> {
-        self.partitions
-            .topic(OFFSETS_TOPIC)
-            .map_or_else(Vec::new, |topic| topic.partitions.keys().copied().collect())
+        self.partitions.topic(OFFSETS_TOPIC).map_or_else(Vec::new, |topic| {
+            let led = topic.partitions.iter().filter(|(_, partition)| partition.led_in().is_some());
+            led.map(|(index, _)| *index).collect()
+        })
     }
 
     async fn load(self: &Arc<Self>, index: i32, slot: &Slot) -> Result<Shard, GroupError> {
         let partition =
             self.partitions.by_name(OFFSETS_TOPIC, index).map_err(|_| GroupError::NotCoordinator)?;
+        let epoch = partition.led_in().ok_or(GroupError::NotCoordinator)?;
+        // What an earlier load has appended is part of the state, too, once it is committed.
+        if let Some(committed) = partition.all_committed() {
+            let committed = tokio::time::timeout(COMMITTED_WITHIN, committed).await;
+            if !matches!(committed, Ok(Ok(Ok(())))) {
+                return Err(GroupError::CoordinatorNotAvailable);
+            }
+        }
         let config = self.config.clone();
         let replayed = firn_blocking::run({
             let partition = partition.clone();
@@ -251,9 +270,13 @@ impl CoordinatorRuntime {
         match replayed {
             Ok(group) => {
                 let (appends, outcomes) = mpsc::unbounded_channel();
-                tokio::spawn(Self::report_appends(Arc::downgrade(self), Arc::downgrade(slot), outcomes));
+                let load = self.loads.fetch_add(1, Ordering::Relaxed);
+                let (runtime, slot) = (Arc::downgrade(self), Arc::downgrade(slot));
+                tokio::spawn(Self::report_appends(runtime, slot, load, outcomes));
                 Ok(Shard {
                     partition,
+                    epoch,
+                    load,
                     group,
                     members_bytes: 0,
                     waiting: HashMap::new(),
@@ -299,6 +322,7 @@ impl CoordinatorRuntime {
     async fn report_appends(
         runtime: Weak<Self>,
         slot: Weak<AsyncMutex<Option<Shard>>>,
+        load: u64,
         mut appends: mpsc::UnboundedReceiver<(u64, Stored)>,
     ) {
         while let Some((id, stored)) = appends.recv().await {
@@ -312,7 +336,7 @@ impl CoordinatorRuntime {
             };
             let (Some(runtime), Some(slot)) = (runtime.upgrade(), slot.upgrade()) else { return };
             let mut guard = slot.lock().await;
-            let Some(shard) = guard.as_mut() else { return };
+            let Some(shard) = guard.as_mut().filter(|shard| shard.load == load) else { return };
             let effects = shard.group.appended(runtime.environment.clock.now_ms(), id, outcome);
             runtime.carry_out(shard, effects);
             runtime.rescheduled.notify_one();
@@ -344,7 +368,7 @@ fn append(
         ValidatedBatches::trusted(bytes).map_err(|error| failed(&error, AppendFailure::TooLarge))?;
     match partition.append(&batches, AppendOrigin::Coordinator, now_ms) {
         Ok(done) => Ok(done.committed),
-        Err(PartitionError::Closed) => Err(AppendFailure::NotLeader),
+        Err(PartitionError::Closed | PartitionError::NotLeader) => Err(AppendFailure::NotLeader),
         Err(PartitionError::Append(error @ AppendError::RecordListTooLarge { .. })) => {
             Err(failed(&error, AppendFailure::TooLarge))
         }

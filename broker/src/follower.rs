@@ -41,6 +41,9 @@ impl Follower {
                 MetadataRecord::Partition(partition) => {
                     opened.insert(partition.topic_id);
                 }
+                MetadataRecord::PartitionChange(changed) if changed.leader.is_some() => {
+                    self.turn(image, changed.topic_id, changed.partition);
+                }
                 MetadataRecord::RemoveTopic(removed) => self.delete(removed.topic_id),
                 MetadataRecord::Config(config) => match config.resource.kind {
                     ResourceKind::Topic => {
@@ -64,6 +67,14 @@ impl Follower {
         }
     }
 
+    /// Another leads a partition now, or none.
+    fn turn(&self, image: &Image, topic: TopicId, index: i32) {
+        let Ok(open) = self.partitions.by_id(topic, index) else { return };
+        if let Some(now) = image.topic_by_id(topic).and_then(|topic| topic.partition(index)) {
+            open.turn(now.leader == self.node_id, now.leader_epoch);
+        }
+    }
+
     /// Makes this broker's partitions what `image` says, whatever they were.
     pub fn catch_up(&self, image: &Image, now_ms: i64) {
         for gone in self.partitions.topics().iter().filter(|topic| image.topic_by_id(topic.id).is_none()) {
@@ -77,7 +88,7 @@ impl Follower {
         }
     }
 
-    /// Opens the logs of `topic` that are to be here and are not open yet. Those that cannot be opened stay offline; the
+    /// Opens the logs of `topic` that are to be here and are not open yet, and tells each whether it leads. Those that cannot be opened stay offline; the
     /// first error is returned.
     pub fn open(&self, image: &Image, topic: &Topic, now_ms: i64) -> Result<(), StorageError> {
         let config = self.topic_config(image, topic);
@@ -85,15 +96,21 @@ impl Follower {
         let mut added = Vec::new();
         let mut failed = None;
         for (index, partition) in (0i32..).zip(&topic.partitions) {
-            let known = open.as_ref().is_some_and(|open| open.partitions.contains_key(&index));
-            if partition.leader != self.node_id || known {
+            let leads = partition.leader == self.node_id;
+            if let Some(known) = open.as_ref().and_then(|open| open.partitions.get(&index)) {
+                known.turn(leads, partition.leader_epoch);
+                continue;
+            }
+            if !partition.replicas.contains(&self.node_id) {
                 continue;
             }
             let name = TopicPartition::new(topic.name.clone(), index);
             match self.log_dirs.open_log(&name, topic.id, config.clone(), now_ms) {
                 Ok((log, dir)) => {
                     let traffic = self.metrics.topic(&topic.name);
-                    added.push(Partition::lead(log, partition.leader_epoch, config.clone(), dir, traffic));
+                    let opened = Partition::lead(log, partition.leader_epoch, config.clone(), dir, traffic);
+                    opened.turn(leads, partition.leader_epoch);
+                    added.push(opened);
                 }
                 Err(error) => {
                     tracing::error!(partition = %name, %error, "cannot open the log");

@@ -81,6 +81,17 @@ impl LogDirs {
         &self.dirs[0]
     }
 
+    /// Gives the first directory another id, before anybody else holds it.
+    pub fn renew_first_id(&mut self, id: &str) -> Result<(), StorageError> {
+        match Arc::get_mut(&mut self.dirs[0]) {
+            Some(first) => first.dir.renew_id(id),
+            None => Err(StorageError::corrupt(
+                self.dirs[0].dir.path(),
+                "its id cannot be changed while it is in use".to_owned(),
+            )),
+        }
+    }
+
     pub fn all(&self) -> &[Arc<DataDir>] {
         &self.dirs
     }

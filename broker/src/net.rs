@@ -58,9 +58,15 @@ impl SocketOptions {
     }
 }
 
-/// Where brokers listen.
+/// A connection that is being made.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn ByteStream>>> + Send>>;
+
+/// Where brokers listen, and reach each other.
 pub trait Network: Send + Sync + Debug {
     fn bind(&self, address: SocketAddr, options: SocketOptions) -> io::Result<Listener>;
+
+    /// Connects to a host and port.
+    fn connect(&self, address: String) -> Connecting;
 }
 
 /// The machine's own network.
@@ -82,6 +88,14 @@ impl Network for SystemNetwork {
         }
         socket.bind(address)?;
         Ok(Listener::Sockets(socket.listen(options.backlog)?))
+    }
+
+    fn connect(&self, address: String) -> Connecting {
+        Box::pin(async move {
+            let socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
+            Ok(Box::new(socket) as Box<dyn ByteStream>)
+        })
     }
 }
 

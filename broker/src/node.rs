@@ -1,7 +1,7 @@
 //! One broker, from its configuration to its last flush: the only file that knows every part.
 //!
-//! Start: lock the data directories → replay the metadata → set strays aside → open the logs (recovering those that were not closed) →
-//! register → listen. Stop, in the other order: refuse new connections, let requests end, close the logs with all that a
+//! Start: listen, for other brokers alone → lock the data directories → take part in the quorum → set strays aside → open the
+//! logs (recovering those that were not closed) → register → serve clients. Stop, in the other order: refuse new connections, let requests end, close the logs with all that a
 //! next start wants to find, and only then say that the shutdown was clean.
 
 use std::io;
@@ -10,13 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_metadata::decide::brokers::{Registration, register_broker};
-use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::listeners::Listener as ListenerConfig;
 use firn_model::broker_config::settings::{HttpSettings, TierSettings};
 use firn_quorum::error::QuorumError;
-use firn_quorum::quorum::ProposeError;
 use firn_storage::error::StorageError;
 use firn_telemetry::http;
 use firn_telemetry::metrics::MetricsError;
@@ -24,6 +21,7 @@ use firn_tiering::error::TierError;
 use firn_tiering::options::TierOptions;
 use firn_tiering::store::{StoreUrl, StoreVariables};
 use firn_tiering::tier::Tier;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,14 +30,18 @@ use crate::background::Background;
 use crate::closing::{self, OpenDir};
 use crate::cold::remote_deletes;
 use crate::context::Context;
+use crate::deleted_topics;
 use crate::environment::Environment;
 use crate::housekeeping;
+use crate::lobby::Lobby;
 use crate::log_dirs::DataDir;
 use crate::milliseconds::period;
 use crate::net::{Listener, Network, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::opening;
 use crate::partition::Partition;
+use crate::peers::membership::AskError;
+use crate::registration;
 use crate::server;
 
 /// Why a broker does not start.
@@ -54,7 +56,11 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error("cannot register this broker: {0}")]
-    Register(#[from] ProposeError),
+    Register(#[from] AskError),
+    #[error(
+        "the brokers are not of one cluster: {0}; correct controller.quorum.voters, or log.dirs of the broker that does not belong to it"
+    )]
+    OtherCluster(String),
     #[error(
         "{count} topics have remote.storage.enable=true, '{first}' among them, and this broker is given no object store: set firn.store.url, or with the store switch it off on those topics first"
     )]
@@ -87,9 +93,30 @@ pub struct Node {
     pub addresses: Vec<SocketAddr>,
     /// Where /metrics, /healthz and /readyz are.
     pub http_address: Option<SocketAddr>,
+    replaced: CancellationToken,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     background: Background,
+}
+
+/// Opens the broker, and registers it.
+async fn open(
+    config: BrokerConfig,
+    environment: Environment,
+    tier: Option<Tier>,
+    background: Handle,
+    lobby: &Lobby,
+    ports: &[u16],
+) -> Result<(Arc<Context>, i64), StartError> {
+    let context = Arc::new(opening::open(config, environment, tier, background, lobby).await?);
+    let registration = registration::registration(&context, ports);
+    match registration::register(&context, &registration).await {
+        Ok(broker_epoch) => Ok((context, broker_epoch)),
+        Err(error) => {
+            context.controller.retire().await;
+            Err(error.into())
+        }
+    }
 }
 
 impl Node {
@@ -123,36 +150,62 @@ impl Node {
         tier: Option<Tier>,
         background: Background,
     ) -> Result<Node, StartError> {
-        let names: Vec<Arc<str>> =
-            config.listeners.iter().map(|listener| Arc::from(listener.name.as_str())).collect();
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
-        let handle = background.handle().clone();
-        let context = Arc::new(opening::open(config, environment, tier, handle).await?);
-        register(&context, &listeners).await?;
+        let lobby = Arc::new(Lobby::new(&config, &environment)?);
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // Whoever gives this start up ends what it has begun.
+        let unfinished = shutdown.clone().drop_guard();
+        let ports =
+            listeners.iter().map(|listener| listener.local_address().map_or(0, |address| address.port()));
+        let ports: Vec<u16> = ports.collect();
+        let names = config.listeners.iter().chain(&config.controller_listeners);
+        let names: Vec<Arc<str>> = names.map(|listener| Arc::from(listener.name.as_str())).collect();
+        let limits = Arc::new(server::Limits::default());
+        for (listener, name) in listeners.into_iter().zip(names) {
+            let serving = server::run(listener, name, limits.clone(), lobby.clone(), shutdown.clone());
+            tasks.spawn(serving);
+        }
+        tasks.spawn(lobby.membership.clone().watch_leases(shutdown.clone()));
+        if let Some(listener) = doors {
+            let observed = Arc::new(ObservedBroker::new(lobby.clone()));
+            tasks.spawn(http::serve(listener, observed, shutdown.clone().cancelled_owned()));
+        }
+        let opened = open(config, environment, tier, background.handle().clone(), &lobby, &ports).await;
+        let (context, broker_epoch) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                shutdown.cancel();
+                tasks.close();
+                tasks.wait().await;
+                return Err(error);
+            }
+        };
+        lobby.open(context.clone());
         let node = Node {
             context: context.clone(),
             addresses,
             http_address,
-            shutdown: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            replaced: CancellationToken::new(),
+            shutdown,
+            tasks,
             background,
         };
+        if !context.membership.peers().is_alone() {
+            let (replaced, shutdown) = (node.replaced.clone(), node.shutdown.clone());
+            node.tasks.spawn(registration::beat(context.clone(), broker_epoch, replaced, shutdown));
+        }
         housekeeping::start(&context, &node.tasks, &node.shutdown);
+        node.tasks.spawn(deleted_topics::run(context.clone(), node.shutdown.clone()));
         node.start_cooling();
         node.tasks.spawn(context.groups.clone().run_timers(node.shutdown.clone()));
-        if let Some(listener) = doors {
-            let shutdown = node.shutdown.clone();
-            let observed = Arc::new(ObservedBroker::new(context.clone()));
-            node.tasks.spawn(http::serve(listener, observed, shutdown.cancelled_owned()));
-        }
-        let limits = Arc::new(server::Limits::default());
-        for (listener, name) in listeners.into_iter().zip(names) {
-            let (context, shutdown) = (context.clone(), node.shutdown.clone());
-            let serving = server::run(listener, name, limits.clone(), context, shutdown);
-            node.tasks.spawn(serving);
-        }
+        unfinished.disarm();
         Ok(node)
+    }
+
+    /// Waits until another process is registered as this broker: this one serves nobody any more.
+    pub async fn replaced(&self) {
+        self.replaced.cancelled().await;
     }
 
     fn start_cooling(&self) {
@@ -175,6 +228,8 @@ impl Node {
         for dir in self.context.log_dirs.all() {
             dir.dir.stop_compaction();
         }
+        // While it still hears the others.
+        self.context.membership.hand_over().await;
         self.shutdown.cancel();
         self.tasks.close();
         let ended = tokio::time::timeout(limits.tasks, self.tasks.wait()).await.is_ok();
@@ -240,17 +295,18 @@ struct Sockets {
 
 impl Sockets {
     async fn bind(config: &BrokerConfig, network: &dyn Network) -> Result<Self, StartError> {
-        let listeners = bind(&config.listeners, network, SocketOptions::of(&config.network))?;
+        let all = config.listeners.iter().chain(&config.controller_listeners);
+        let listeners = bind(all, network, SocketOptions::of(&config.network))?;
         Ok(Self { listeners, doors: bind_doors(config.http.as_ref()).await? })
     }
 }
 
-fn bind(
-    configured: &[ListenerConfig],
+fn bind<'a>(
+    configured: impl Iterator<Item = &'a ListenerConfig>,
     network: &dyn Network,
     options: SocketOptions,
 ) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::with_capacity(configured.len());
+    let mut listeners = Vec::new();
     for listener in configured {
         let address = resolve(&listener.host, listener.port)?;
         let bound = network.bind(address, options);
@@ -287,42 +343,4 @@ async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> 
         ..TierOptions::default()
     };
     Ok(Some(Tier::open(&StoreUrl::parse(url)?, &StoreVariables::of_process(), options).await?))
-}
-
-async fn register(context: &Context, listeners: &[Listener]) -> Result<(), StartError> {
-    let config = context.config();
-    let bound_port = |name: &str| {
-        let bound = config.listeners.iter().zip(listeners).find(|(listener, _)| listener.name == name);
-        bound.and_then(|(_, bound)| bound.local_address().ok()).map_or(0, |address| address.port())
-    };
-    let endpoints = config.advertised_listeners.iter().map(|advertised| Endpoint {
-        listener: advertised.name.clone(),
-        // An empty host stands for all addresses, of which clients need one.
-        host: if advertised.host.is_empty() { own_host_name() } else { advertised.host.clone() },
-        // Port 0 asks for any free one; clients are told which it became.
-        port: if advertised.port == 0 { bound_port(&advertised.name) } else { advertised.port },
-    });
-    let registration = Registration {
-        broker_id: context.node_id,
-        incarnation_id: uuid::Builder::from_random_bytes(context.environment.random.bits().to_be_bytes())
-            .into_uuid(),
-        endpoints: endpoints.collect(),
-        rack: config.rack.clone(),
-    };
-    context.controller.propose(|image| register_broker(image, &registration)).await?;
-    Ok(())
-}
-
-/// The name of this machine, for clients to connect to (Kafka's default). Where it cannot be resolved even here it
-/// would serve nobody, and the loopback address serves clients of this machine.
-fn own_host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.next().is_some()) {
-        return name;
-    }
-    tracing::warn!(
-        name,
-        "the name of this machine cannot be resolved: only clients of this machine can connect; set advertised.listeners"
-    );
-    "127.0.0.1".to_owned()
 }

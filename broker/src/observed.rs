@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use firn_telemetry::exposition::Exposition;
 use firn_telemetry::http::Observed;
+use firn_telemetry::metrics::Metrics;
 use parking_lot::Mutex;
 
 use crate::context::Context;
+use crate::lobby::Lobby;
 use crate::log_dirs::DataDir;
 
 mod broker;
@@ -24,33 +26,39 @@ mod window;
 /// A broker as it is watched.
 #[derive(Debug)]
 pub struct ObservedBroker {
-    context: Arc<Context>,
+    lobby: Arc<Lobby>,
     windows: Arc<Mutex<process::Windows>>,
 }
 
 impl ObservedBroker {
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context, windows: Arc::default() }
+    pub fn new(lobby: Arc<Lobby>) -> Self {
+        Self { lobby, windows: Arc::default() }
     }
 }
 
 impl Observed for ObservedBroker {
     fn metrics(&self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
         Box::pin(async {
-            let groups = groups::Groups::of(&self.context).await;
+            let Some(context) = self.lobby.opened() else {
+                let mut out = Exposition::default();
+                counters(&self.lobby.metrics, &mut out);
+                return out.into_text();
+            };
+            let groups = groups::Groups::of(&context).await;
             let threads = process::Threads::of_this_runtime();
-            let (context, windows) = (self.context.clone(), self.windows.clone());
+            let windows = self.windows.clone();
             firn_blocking::run(move || text(&context, &groups, threads, &windows)).await
         })
     }
 
     /// Without its metadata a broker can change nothing any more, and only a restart brings the directory back.
     fn healthy(&self) -> Result<(), String> {
-        failed(self.context.log_dirs.first()).map_or(Ok(()), Err)
+        self.lobby.opened().and_then(|context| failed(context.log_dirs.first())).map_or(Ok(()), Err)
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.context.log_dirs.all().iter().find_map(|dir| failed(dir)).map_or(Ok(()), Err)
+        let context = self.lobby.opened().ok_or("the broker is starting")?;
+        context.log_dirs.all().iter().find_map(|dir| failed(dir)).map_or(Ok(()), Err)
     }
 }
 
@@ -60,6 +68,13 @@ fn failed(dir: &DataDir) -> Option<String> {
     Some(format!("log directory {} failed: {reason}", dir.dir.path().display()))
 }
 
+fn counters(metrics: &Metrics, out: &mut Exposition) {
+    match metrics.text() {
+        Ok(text) => out.append(&text),
+        Err(error) => tracing::error!(%error, "the counters cannot be written out"),
+    }
+}
+
 fn text(
     context: &Context,
     groups: &groups::Groups,
@@ -67,10 +82,7 @@ fn text(
     windows: &Mutex<process::Windows>,
 ) -> String {
     let mut out = Exposition::default();
-    match context.metrics.text() {
-        Ok(text) => out.append(&text),
-        Err(error) => tracing::error!(%error, "the counters cannot be written out"),
-    }
+    counters(&context.metrics, &mut out);
     let image = context.controller.image();
     let partitions = partitions::observe(context, &image);
     process::write(context, threads, &mut windows.lock(), &mut out);

@@ -2,13 +2,13 @@
 //! place here, of which those that were not closed are recovered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_coordinators::config::GroupConfig;
 use firn_metadata::image::Image;
 use firn_model::broker_config::BrokerConfig;
-use firn_model::ids::TopicId;
 use firn_quorum::log_store::{Found, LogStore, NowMs, SnapshotLimits};
-use firn_quorum::quorum::Quorum;
+use firn_quorum::quorum::{Quorum, Timing};
 use firn_records::batch::Codec;
 use firn_telemetry::metrics::Metrics;
 use firn_tiering::tier::Tier;
@@ -22,14 +22,19 @@ use crate::cold::reads::Reads;
 use crate::context::Context;
 use crate::controller::Controller;
 use crate::coordinator_runtime::CoordinatorRuntime;
+use crate::creation::new_id;
+use crate::deleted_topics::DeletedTopics;
 use crate::environment::Environment;
 use crate::fetch_sessions::FetchSessions;
 use crate::follower::Follower;
+use crate::lobby::Lobby;
 use crate::log_dirs::{self, LogDirs, cluster_id_of};
 use crate::node::StartError;
 use crate::open_files;
 use crate::partition::Partition;
 use crate::partitions::Partitions;
+use crate::peers::formation;
+use crate::peers::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
 use crate::request_memory::RequestMemory;
@@ -39,20 +44,33 @@ use crate::strays;
 /// Changes of the metadata that stay in their log although a snapshot has them.
 const METADATA_ENTRIES_KEPT: u64 = 1_000;
 
+/// How soon the controller is missed.
+const TIMING: Timing = Timing {
+    heartbeat: Duration::from_millis(100),
+    election_min: Duration::from_millis(500),
+    election_max: Duration::from_millis(900),
+};
+
 /// Opens everything. See the module.
 pub async fn open(
     config: BrokerConfig,
     environment: Environment,
     tier: Option<Tier>,
     background: Handle,
+    lobby: &Lobby,
 ) -> Result<Context, StartError> {
-    let (directories, found) = firn_blocking::run({
-        let (config, environment) = (config.clone(), environment.clone());
-        move || open_directories(&config, &environment)
-    })
-    .await?;
-    let quorum = Arc::new(Quorum::start_alone(found).await?);
-    let opening = Opening { config, environment, tier, background, directories };
+    let (directories, quorum) = take_part(&config, &environment, &lobby.membership).await?;
+    let opening = Opening {
+        config,
+        environment,
+        tier,
+        background,
+        directories,
+        metrics: lobby.metrics.clone(),
+        request_memory: lobby.request_memory.clone(),
+        record_memory: lobby.record_memory.clone(),
+        membership: lobby.membership.clone(),
+    };
     let ours = quorum.clone();
     let opened = firn_blocking::run(move || opening.open(ours)).await;
     if opened.is_err() {
@@ -67,26 +85,98 @@ struct Directories {
     cluster_id: String,
 }
 
-fn new_id(environment: &Environment) -> TopicId {
-    TopicId(uuid::Builder::from_random_bytes(environment.random.bits().to_be_bytes()).into_uuid())
+/// Opens the data directories, and takes this broker's part in the quorum: from here on the metadata are known.
+async fn take_part(
+    config: &BrokerConfig,
+    environment: &Environment,
+    membership: &Membership,
+) -> Result<(Directories, Arc<Quorum>), StartError> {
+    let peers = membership.peers();
+    let new_cluster = || new_id(environment.random.as_ref()).to_string();
+    let known = firn_blocking::run({
+        let (config, environment) = (config.clone(), environment.clone());
+        move || cluster_id(&config, &environment)
+    })
+    .await?;
+    let (cluster_id, mut founds) = match known {
+        Some(cluster_id) => (cluster_id, None),
+        None => {
+            membership.begin_new();
+            let (cluster_id, founds) = formation::find_cluster(membership, peers, new_cluster).await?;
+            (cluster_id, Some(founds))
+        }
+    };
+    let was_claimed = founds.is_none();
+    let (directories, found) = firn_blocking::run({
+        let (config, environment) = (config.clone(), environment.clone());
+        move || open_directories(&config, &environment, cluster_id, was_claimed)
+    })
+    .await?;
+    let member = found.member.clone();
+    let own = member.id();
+    let is_alone = peers.is_alone();
+    let is_new = found.is_new;
+    // Before there is a first entry: the next start would take them for strays.
+    let begin = async || {
+        let log_dirs = directories.log_dirs.clone();
+        if is_new { firn_blocking::run(move || strays::refuse_unknown(&log_dirs)).await } else { Ok(()) }
+    };
+    let timing = (!is_alone).then_some(TIMING);
+    let quorum = Arc::new(Quorum::start(found, timing, Arc::new(peers.clone())).await?);
+    let entered = async {
+        let was_founded = quorum.is_founded().await?;
+        membership.begin(directories.cluster_id.clone(), member.clone(), quorum.clone(), was_founded);
+        if is_alone {
+            begin().await?;
+            quorum.lead_alone().await?;
+            return Ok(());
+        }
+        if !was_founded {
+            if founds.is_none() {
+                founds = Some(formation::find_cluster(membership, peers, new_cluster).await?.1);
+            }
+            if founds == Some(true) {
+                begin().await?;
+                tracing::info!(cluster_id = directories.cluster_id, "founding the cluster");
+                quorum.found([member]).await?;
+            }
+        }
+        formation::take_part(membership, peers, &quorum, own).await?;
+        quorum.settled().await?;
+        Ok::<(), StartError>(())
+    };
+    match entered.await {
+        Ok(()) => Ok((directories, quorum)),
+        Err(error) => {
+            quorum.retire().await;
+            Err(error)
+        }
+    }
+}
+
+/// The cluster that the data directories belong to, if they have belonged to one.
+fn cluster_id(config: &BrokerConfig, environment: &Environment) -> Result<Option<String>, StartError> {
+    let disk = environment.disk.as_ref();
+    Ok(config.log_dirs.iter().find_map(|path| cluster_id_of(disk, path).transpose()).transpose()?)
 }
 
 fn open_directories(
     config: &BrokerConfig,
     environment: &Environment,
+    cluster_id: String,
+    was_claimed: bool,
 ) -> Result<(Directories, Found), StartError> {
     let disk = environment.disk.clone();
-    let known = config.log_dirs.iter().find_map(|path| cluster_id_of(disk.as_ref(), path).transpose());
-    let cluster_id = known.transpose()?.unwrap_or_else(|| new_id(environment).to_string());
-    let log_dirs = Arc::new(LogDirs::open(log_dirs::Opening {
+    let new_id = || new_id(environment.random.as_ref());
+    let mut log_dirs = LogDirs::open(log_dirs::Opening {
         disk,
         paths: &config.log_dirs,
         cluster_id: cluster_id.clone(),
         node_id: config.node_id,
-        directory_ids: config.log_dirs.iter().map(|_| new_id(environment)).collect(),
+        directory_ids: config.log_dirs.iter().map(|_| new_id()).collect(),
         reserve_bytes: u64::try_from(config.log.disk_reserve_bytes).unwrap_or(0),
         open_files_max: open_files::of_logs(environment.open_files_max),
-    })?);
+    })?;
     let snapshots = SnapshotLimits {
         bytes_max: u64::try_from(config.log.metadata_record_bytes_between_snapshots).unwrap_or(0),
         interval_ms: config.log.metadata_snapshot_interval_ms,
@@ -94,12 +184,13 @@ fn open_directories(
     };
     let clock = environment.clock.clone();
     let now = NowMs(Arc::new(move || clock.now_ms()));
-    let found = LogStore::open(&log_dirs.first().dir, snapshots, now)?;
-    if found.is_new {
-        // Before there is a first entry: the next start would take them for strays.
-        strays::refuse_unknown(&log_dirs)?;
+    let mut found = LogStore::open(&log_dirs.first().dir, snapshots, now)?;
+    if found.is_new && was_claimed {
+        // It may have been a member, whose votes and entries have gone: nobody is to count on it as on that one.
+        found.member.directory_id = new_id().to_string();
+        log_dirs.renew_first_id(&found.member.directory_id)?;
     }
-    Ok((Directories { log_dirs, cluster_id }, found))
+    Ok((Directories { log_dirs: Arc::new(log_dirs), cluster_id }, found))
 }
 
 /// What the partitions are opened with.
@@ -109,23 +200,27 @@ struct Opening {
     tier: Option<Tier>,
     background: Handle,
     directories: Directories,
+    metrics: Arc<Metrics>,
+    request_memory: Arc<RequestMemory>,
+    record_memory: Arc<RecordMemory>,
+    membership: Arc<Membership>,
 }
 
 impl Opening {
     fn open(self, quorum: Arc<Quorum>) -> Result<Context, StartError> {
         let clock = self.environment.clock.clone();
-        let (controller, (opening, logs)) = Controller::follow(quorum, clock, |image| {
-            let (follower, logs) = self.open_logs(image)?;
-            Ok::<_, StartError>((follower, (self, logs)))
-        })?;
-        Ok(opening.assemble(controller, logs))
+        let deleted = Arc::<DeletedTopics>::default();
+        let opened = quorum.published();
+        let (follower, logs) = self.open_logs(&opened.image)?;
+        let controller = Controller::follow(quorum, &opened, follower, clock, deleted.clone());
+        Ok(self.assemble(controller, deleted, logs))
     }
 
     /// Opens the logs that `image` places here.
     fn open_logs(&self, image: &Image) -> Result<(Follower, Logs), StartError> {
         let Self { config, environment, directories: Directories { log_dirs, .. }, .. } = self;
         let node_id = config.node_id;
-        strays::set_aside(log_dirs, image, node_id, || new_id(environment))?;
+        strays::set_aside(log_dirs, image, node_id, || new_id(environment.random.as_ref()))?;
         if self.tier.is_none() {
             refuse_tiered_topics(image)?;
         }
@@ -136,7 +231,7 @@ impl Opening {
         let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
         let (config, broker_config) = watch::channel(Arc::new(config));
         let partitions = Arc::new(Partitions::default());
-        let metrics = Arc::new(Metrics::new()?);
+        let metrics = self.metrics.clone();
         let follower = Follower {
             node_id,
             metrics: metrics.clone(),
@@ -150,18 +245,17 @@ impl Opening {
         if self.tier.is_none() {
             refuse_cold_logs(&partitions)?;
         }
-        Ok((follower, Logs { partitions, metrics, broker_config }))
+        Ok((follower, Logs { partitions, broker_config }))
     }
 
-    fn assemble(self, controller: Controller, logs: Logs) -> Context {
+    fn assemble(self, controller: Controller, deleted_topics: Arc<DeletedTopics>, logs: Logs) -> Context {
         let Self { config, environment, tier, background, directories, .. } = self;
+        let Self { metrics, request_memory, record_memory, membership, .. } = self;
         let Directories { log_dirs, cluster_id } = directories;
-        let Logs { partitions, metrics, broker_config } = logs;
+        let Logs { partitions, broker_config } = logs;
         let size = |value: i64| usize::try_from(value).unwrap_or(0);
         let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let sessions = FetchSessions::new(sessions, size(config.network.fetch_session_bytes));
-        let request_memory = RequestMemory::new(config.network.queued_max_request_bytes);
-        let record_memory = RecordMemory::new(config.network.fetch_records_bytes);
         let cleaner_pace = Arc::new(SteadyPace::new(broker_config.clone()));
         let now = broker_config.borrow().clone();
         let groups = CoordinatorRuntime::new(
@@ -190,12 +284,14 @@ impl Opening {
             record_memory,
             cleaner_pace,
             metrics,
+            membership,
             controller,
             environment,
             partitions,
             log_dirs,
             fetch_sessions: Mutex::new(sessions),
             producer_ids: ProducerIds::default(),
+            deleted_topics,
             groups: Arc::new(groups),
             broker_config,
         }
@@ -205,7 +301,6 @@ impl Opening {
 /// What was opened: the partitions' logs, and what came with them.
 struct Logs {
     partitions: Arc<Partitions>,
-    metrics: Arc<Metrics>,
     broker_config: watch::Receiver<Arc<BrokerConfig>>,
 }
 

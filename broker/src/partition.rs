@@ -34,6 +34,8 @@ use crate::log_dirs::DataDir;
 pub enum PartitionError {
     #[error("the partition is not here any more")]
     Closed,
+    #[error("this broker does not lead the partition")]
+    NotLeader,
     #[error(transparent)]
     DiskFull(#[from] DiskFull),
     #[error(transparent)]
@@ -98,6 +100,8 @@ struct State {
     log: Option<PartitionLog>,
     config: Arc<TopicConfig>,
     leader_epoch: i32,
+    /// False while the controller has put this broker behind a fence.
+    leads: bool,
     high_watermark: i64,
     /// Since when records wait for `flush.ms`; `None` while all are flushed.
     unflushed_since: Option<i64>,
@@ -145,6 +149,7 @@ impl Partition {
                 log: Some(log),
                 config,
                 leader_epoch,
+                leads: true,
                 unflushed_since: None,
                 flushing: false,
                 failed: false,
@@ -176,6 +181,9 @@ impl Partition {
     ) -> Result<PartitionAppend, PartitionError> {
         self.data_dir.guard.admit(batches.bytes.len())?;
         let mut state = self.state.lock();
+        if !state.leads {
+            return Err(PartitionError::NotLeader);
+        }
         let epoch = state.leader_epoch;
         let log = state.log.as_mut().ok_or(PartitionError::Closed)?;
         let appended = log.append(&batches.bytes, &batches.headers, epoch, origin, now_ms)?;
@@ -202,6 +210,9 @@ impl Partition {
         at_least_one: bool,
     ) -> Result<(Offsets, LogSlice), PartitionError> {
         let state = self.state.lock();
+        if !state.leads {
+            return Err(PartitionError::NotLeader);
+        }
         let log = state.log.as_ref().ok_or(PartitionError::Closed)?;
         let offsets = state.offsets_of(log);
         let limit = match isolation {
@@ -222,6 +233,48 @@ impl Partition {
 
     pub fn leader_epoch(&self) -> i32 {
         self.state.lock().leader_epoch
+    }
+
+    /// Resolves once all that is in the log now is committed; `None` if it is.
+    pub fn all_committed(self: &Arc<Self>) -> Option<Committed> {
+        let mut state = self.state.lock();
+        let end = state.log.as_ref()?.end_offset();
+        if state.high_watermark >= end {
+            return None;
+        }
+        if state.wants_flush() {
+            self.start_flush(&mut state);
+        }
+        let (sender, receiver) = oneshot::channel();
+        // After a failed flush nothing comes any more.
+        if !state.failed {
+            state.awaiting_commit.push_back((end, sender));
+        }
+        Some(receiver)
+    }
+
+    /// The epoch in which this broker leads it, if it does.
+    pub fn led_in(&self) -> Option<i32> {
+        let state = self.state.lock();
+        state.leads.then_some(state.leader_epoch)
+    }
+
+    /// Leads from now on in this epoch, or does not.
+    pub fn turn(&self, leads: bool, leader_epoch: i32) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if (state.leads, state.leader_epoch) == (leads, leader_epoch) {
+            return;
+        }
+        state.leads = leads;
+        state.leader_epoch = leader_epoch;
+        if let (true, Some(log)) = (leads, &mut state.log) {
+            log.start_epoch(leader_epoch);
+        }
+        // Who waits for records is to learn that none come from here.
+        for reader in &state.readers {
+            reader.wake.notify_one();
+        }
     }
 
     pub fn update_config(&self, config: Arc<TopicConfig>) {

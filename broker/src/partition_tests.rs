@@ -79,3 +79,27 @@ async fn what_recovery_could_not_sync_is_committed_once_it_is_flushed() {
     };
     tokio::time::timeout(Duration::from_secs(10), committed).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_does_not_lead_takes_and_gives_nothing_until_it_leads_again() {
+    let disk = SimulatedDisk::new();
+    let (dir, log) = open(&disk).unwrap();
+    let guard = DiskGuard::new(Arc::new(disk.clone()), ROOT.into(), 0);
+    let data_dir = Arc::new(DataDir { dir, guard });
+    let traffic = Metrics::new().unwrap().topic(&Arc::from("snow"));
+    let partition = Partition::lead(log, 3, Arc::new(TopicConfig::default()), data_dir, traffic);
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.push(1, None, Some(b"flake"), &[]);
+    let batches = ValidatedBatches::trusted(builder.build().unwrap()).unwrap();
+    let append = || partition.append(&batches, AppendOrigin::Client, 1);
+    append().unwrap();
+    partition.turn(false, 4);
+    assert!(matches!(append(), Err(PartitionError::NotLeader)));
+    let read = || partition.read(0, Isolation::ReadUncommitted, 1_000, true);
+    assert!(matches!(read(), Err(PartitionError::NotLeader)));
+    partition.turn(true, 5);
+    assert_eq!(append().unwrap().appended.last_offset, 1);
+    assert!(read().is_ok());
+    let ends = partition.with_log(|log| [3, 5].map(|epoch| log.epoch_end_offset(epoch))).unwrap();
+    assert_eq!(ends, [Some((3, 1)), Some((5, 2))]);
+}

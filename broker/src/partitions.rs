@@ -37,6 +37,8 @@ pub enum NoSuchPartition {
     TopicId(TopicId),
     #[error("topic '{topic}' has no partition {partition} here")]
     Partition { topic: TopicName, partition: i32 },
+    #[error("{topic}-{partition} is led by broker {leader} (-1: by nobody)")]
+    Elsewhere { topic: TopicName, partition: i32, leader: i32 },
 }
 
 impl Partitions {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, ConnectionError, Peer};
-use crate::context::Context;
+use crate::lobby::Lobby;
 use crate::net::Listener;
 use crate::open_files;
 
@@ -25,11 +25,11 @@ pub async fn run(
     listener: Listener,
     name: Arc<str>,
     limits: Arc<Limits>,
-    context: Arc<Context>,
+    lobby: Arc<Lobby>,
     shutdown: CancellationToken,
 ) {
     let connections = TaskTracker::new();
-    let open = context.metrics.connections(&name);
+    let open = lobby.metrics.connections(&name);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -42,23 +42,24 @@ pub async fn run(
                 continue;
             }
         };
-        let Some(admitted) = Limits::admit(&limits, address.ip(), &context, &open) else {
-            context.metrics.connections_refused.inc();
+        let admitted = Limits::admit(&limits, address.ip(), &lobby, &open);
+        // However many clients there are, brokers reach each other on their own listeners.
+        if admitted.is_none() && !lobby.is_for_brokers_alone(&name) {
+            lobby.metrics.connections_refused.inc();
             tracing::debug!(peer = %address, "refused a connection: max.connections, max.connections.per.ip or the process's limit on open files is reached");
             continue;
-        };
-        let context = context.clone();
-        let shutdown = shutdown.clone();
+        }
+        let (lobby, shutdown) = (lobby.clone(), shutdown.clone());
         let peer = Peer { address, listener: name.clone() };
         connections.spawn(async move {
-            let metrics = context.clone();
-            match connection::serve(stream, peer, context, shutdown).await {
+            let metrics = lobby.metrics.clone();
+            match connection::serve(stream, peer, lobby, shutdown).await {
                 Ok(()) => {}
                 Err(ConnectionError::Io(error)) => {
                     tracing::debug!(peer = %address, %error, "connection lost")
                 }
                 Err(error) => {
-                    metrics.metrics.malformed_requests.inc();
+                    metrics.malformed_requests.inc();
                     tracing::info!(peer = %address, %error, "closed a connection");
                 }
             }
@@ -102,10 +103,10 @@ impl Limits {
     fn admit(
         limits: &Arc<Limits>,
         address: IpAddr,
-        context: &Context,
+        lobby: &Lobby,
         counted: &OpenConnections,
     ) -> Option<Admitted> {
-        let config = context.config();
+        let config = lobby.config();
         let network = &config.network;
         let overrides = &network.max_connections_per_ip_overrides;
         let here_max = match overrides.is_empty() {
@@ -117,7 +118,7 @@ impl Limits {
         let here = open.by_address.get(&address).copied().unwrap_or(0);
         let reached = |count: usize, max: i32| count >= usize::try_from(max).unwrap_or(0);
         // Files need descriptors as well: a broker whose clients had taken all of them could not write.
-        let all_max = open_files::of_clients(context.environment.open_files_max);
+        let all_max = open_files::of_clients(lobby.open_files_max);
         if reached(open.all, network.max_connections) || open.all >= all_max || reached(here, here_max) {
             return None;
         }

@@ -71,6 +71,8 @@ mod tests {
                 partition,
                 replicas: replicas.to_vec(),
                 isr: replicas.to_vec(),
+                elr: Vec::new(),
+                last_known_elr: Vec::new(),
                 leader: replicas[0],
                 leader_epoch: 0,
                 partition_epoch: 0,

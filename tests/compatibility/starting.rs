@@ -60,25 +60,6 @@ fn a_taken_port_is_said_and_not_waited_for() {
     assert!(second.stderr().contains(&broker.address()), "{}", second.stderr());
 }
 
-#[test]
-fn dev_runs_one_broker_and_says_that_more_cannot_be() {
-    let work = TempDir::new("brokers");
-    let dev = |brokers: &str| {
-        let mut command = Command::new(tools::firn());
-        command.args(["dev", "--port", "0", "--brokers", brokers, "--data"]).arg(work.path().join("data"));
-        command
-    };
-    let mut one = Process::start("dev", dev("1"), work.path());
-    wait_for("the ready line", DEADLINE, || one.stdout().contains("127.0.0.1:").then_some(()));
-    assert_eq!(one.stop(DEADLINE), 0);
-    for brokers in ["0", "3"] {
-        let refused = run(&mut dev(brokers), "", DEADLINE);
-        assert!(!refused.status.success());
-        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(error.contains(&format!("--brokers {brokers}")) && error.contains("replication"), "{error}");
-    }
-}
-
 fn serve(lines: &str, work: &Path) -> (i32, String) {
     let config = work.join("server.properties");
     std::fs::write(&config, lines).expect("write server.properties");

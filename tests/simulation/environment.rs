@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use firn::environment::{Clock, Environment, Random};
-use firn::net::{Accept, Accepting, ByteStream, Listener, Network, SocketOptions};
+use firn::net::{Accept, Accepting, ByteStream, Connecting, Listener, Network, SocketOptions};
 use firn_storage::simulated::SimulatedDisk;
-use turmoil::net::TcpListener;
+use turmoil::net::{TcpListener, TcpStream};
 
 /// Where the broker's clock begins: any day will do, and the same one each time.
 const BEGAN_MS: i64 = 1_800_000_000_000;
@@ -52,6 +52,13 @@ impl Network for TurmoilNetwork {
         let bound = futures_util::FutureExt::now_or_never(TcpListener::bind(address));
         let listener = bound.ok_or(io::ErrorKind::WouldBlock)??;
         Ok(Listener::Streams(Box::new(TurmoilListener(listener))))
+    }
+
+    fn connect(&self, address: String) -> Connecting {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address.as_str()).await?;
+            Ok(Box::new(stream) as Box<dyn ByteStream>)
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use firn_protocol::{bounds, versions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::error::Error;
@@ -55,6 +56,14 @@ pub struct Connection {
     requests: mpsc::Sender<Queued>,
     state: Arc<Mutex<State>>,
     versions: BTreeMap<i16, (i16, i16)>,
+    task: AbortHandle,
+}
+
+impl Drop for Connection {
+    /// A peer that reads nothing would otherwise hold the stream, and what is being written to it.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// The next correlation id is taken by the task that writes, so that ids follow the order on the wire.
@@ -73,8 +82,10 @@ struct State {
     ended: Option<String>,
 }
 
+/// The length of a frame's size.
+const SIZE_BYTES: usize = 4;
 /// Where the correlation id lies in a frame: after size, api key and version.
-const CORRELATION_ID_AT: usize = 8;
+const CORRELATION_ID_AT: usize = SIZE_BYTES + 4;
 
 impl Connection {
     /// Connects to the first of `addresses` (`host:port`) that answers.
@@ -107,12 +118,21 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let (requests, queue) = mpsc::channel(QUEUED_REQUESTS_MAX);
-        let state = Arc::new(Mutex::new(State::default()));
-        tokio::spawn(run(stream, queue, Arc::clone(&state), options.frame_bytes_max));
-        let mut connection = Self { peer, options, requests, state, versions: BTreeMap::new() };
+        let mut connection = Self::unnegotiated(stream, peer, options);
         connection.versions = connection.negotiate().await?;
         Ok(connection)
+    }
+
+    /// The same without a word about versions: for `send` alone.
+    pub fn unnegotiated<S>(stream: S, peer: String, options: ConnectionOptions) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (requests, queue) = mpsc::channel(QUEUED_REQUESTS_MAX);
+        let state = Arc::new(Mutex::new(State::default()));
+        let task = tokio::spawn(run(stream, queue, Arc::clone(&state), options.frame_bytes_max));
+        let task = task.abort_handle();
+        Self { peer, options, requests, state, versions: BTreeMap::new(), task }
     }
 
     /// The version in which a request of this kind would be sent.
@@ -138,7 +158,8 @@ impl Connection {
         deadline: Duration,
     ) -> Result<R::Response, Error> {
         let version = self.version_of::<R>()?;
-        let mut reply = self.exchange(request, version, true, deadline).await?;
+        let frame = self.frame(request, version)?;
+        let mut reply = self.exchange(R::KEY, frame, true, deadline).await?;
         ResponseHeader::decode(&mut reply, R::Response::header_version(version))
             .map_err(|error| self.malformed(R::KEY, &error))?;
         self.decode(R::KEY, version, reply)
@@ -146,7 +167,24 @@ impl Connection {
 
     /// Sends a request that brokers do not answer, which is a Produce with `acks=0`, and waits until it is written.
     pub async fn tell<R: Request>(&self, request: &R) -> Result<(), Error> {
-        self.exchange(request, self.version_of::<R>()?, false, self.options.deadline).await.map(drop)
+        let frame = self.frame(request, self.version_of::<R>()?)?;
+        self.exchange(R::KEY, frame, false, self.options.deadline).await.map(drop)
+    }
+
+    /// Sends a body to an API of which this crate knows nothing, and returns that of the reply. Its headers are those of
+    /// before flexible versions.
+    pub async fn send(
+        &self,
+        key: i16,
+        version: i16,
+        body: &[u8],
+        deadline: Duration,
+    ) -> Result<Bytes, Error> {
+        let header = self.header(key, version);
+        let frame = self.framed(key, |bytes| header.encode(bytes, 1).map(|()| bytes.put_slice(body)))?;
+        let mut reply = self.exchange(key, frame, true, deadline).await?;
+        ResponseHeader::decode(&mut reply, 0).map_err(|error| self.malformed(key, &error))?;
+        Ok(reply)
     }
 
     /// Whether calls may still be answered.
@@ -159,7 +197,8 @@ impl Connection {
             .with_client_software_name(StrBytes::from_static_str("firn"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         let key = ApiVersionsRequest::KEY;
-        let mut reply = self.exchange(&request, API_VERSIONS_VERSION, true, self.options.deadline).await?;
+        let frame = self.frame(&request, API_VERSIONS_VERSION)?;
+        let mut reply = self.exchange(key, frame, true, self.options.deadline).await?;
         ResponseHeader::decode(&mut reply, 0).map_err(|error| self.malformed(key, &error))?;
         // A broker that does not speak this version answers in version 0, with its own versions (KIP-511).
         let refused = reply.get(..2) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()[..]);
@@ -174,14 +213,13 @@ impl Connection {
     }
 
     /// Returns the reply from its correlation id on.
-    async fn exchange<R: Request>(
+    async fn exchange(
         &self,
-        request: &R,
-        version: i16,
+        key: i16,
+        frame: BytesMut,
         answered: bool,
         deadline: Duration,
     ) -> Result<Bytes, Error> {
-        let frame = self.frame(request, version)?;
         let (reply, replied) = oneshot::channel();
         let exchange = async {
             self.requests.send(Queued { frame, reply, answered }).await.map_err(|_| self.closed())?;
@@ -189,7 +227,7 @@ impl Connection {
         };
         timeout(deadline, exchange).await.map_err(|_| Error::Timeout {
             peer: self.peer.clone(),
-            api: api_name(R::KEY),
+            api: api_name(key),
             deadline_ms: deadline.as_millis(),
         })?
     }
@@ -204,19 +242,32 @@ impl Connection {
     }
 
     fn frame<R: Request>(&self, request: &R, version: i16) -> Result<BytesMut, Error> {
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
+        let header = self.header(R::KEY, version);
+        self.framed(R::KEY, |bytes| {
+            header.encode(bytes, R::header_version(version))?;
+            request.encode(bytes, spelled(R::KEY, version))
+        })
+    }
+
+    fn header(&self, key: i16, version: i16) -> RequestHeader {
+        RequestHeader::default()
+            .with_request_api_key(key)
             .with_request_api_version(version)
-            .with_client_id(Some(StrBytes::from_string(self.options.client_id.clone())));
-        let mut body = BytesMut::new();
-        header
-            .encode(&mut body, R::header_version(version))
-            .and_then(|()| request.encode(&mut body, spelled(R::KEY, version)))
-            .map_err(|error| self.malformed(R::KEY, &error))?;
-        let size = i32::try_from(body.len()).map_err(|error| self.malformed(R::KEY, &error))?;
-        let mut frame = BytesMut::with_capacity(body.len().saturating_add(4));
-        frame.put_i32(size);
-        frame.put_slice(&body);
+            .with_client_id(Some(StrBytes::from_string(self.options.client_id.clone())))
+    }
+
+    /// What `encode` writes, behind its size.
+    fn framed<E: ToString>(
+        &self,
+        key: i16,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<BytesMut, Error> {
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        encode(&mut frame).map_err(|error| self.malformed(key, &error))?;
+        let size = i32::try_from(frame.len() - SIZE_BYTES).map_err(|error| self.malformed(key, &error))?;
+        let mut place = &mut frame[..SIZE_BYTES];
+        place.put_i32(size);
         Ok(frame)
     }
 

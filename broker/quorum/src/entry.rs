@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use firn_metadata::record::{RecordError, VERSION};
-use firn_records::batch::{BatchHeader, HEADER_LENGTH, verify_crc};
+use firn_records::batch::{BatchHeader, HEADER_LENGTH, PATCHABLE_LENGTH, patched_prefix, verify_crc};
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::record::records;
 use openraft::EntryPayload;
@@ -84,6 +84,19 @@ pub fn size(change: &Change) -> Result<usize, String> {
     encode(&Entry::new(log_id(0, 0), EntryPayload::Normal(change.clone()))).map(|bytes| bytes.len())
 }
 
+/// The batch of an entry as it lies in the log, with its offset and leader epoch.
+pub fn encode_placed(entry: &Entry) -> Result<Vec<u8>, String> {
+    let (term, index) = (entry.log_id.committed_leader_id().term, entry.log_id.index());
+    let (Ok(epoch), Ok(offset)) = (i32::try_from(term), i64::try_from(index)) else {
+        return Err(format!("term {term} or index {index} is too large"));
+    };
+    let mut bytes = encode(entry)?.to_vec();
+    if let Some(prefix) = bytes.first_chunk_mut::<PATCHABLE_LENGTH>() {
+        *prefix = patched_prefix(prefix, offset, epoch);
+    }
+    Ok(bytes)
+}
+
 /// Reads an entry's batch. The error says what is wrong with it.
 pub fn decode(header: &BatchHeader, batch: &[u8]) -> Result<Entry, String> {
     verify_crc(batch).map_err(|error| error.to_string())?;
@@ -128,20 +141,10 @@ fn decode_value(value: &[u8]) -> Result<EntryPayload<Change, u64, Member>, Strin
 mod tests {
     use firn_metadata::record::{MetadataRecord, RemoveTopicRecord};
     use firn_model::ids::TopicId;
-    use firn_records::batch::{batches, patched_prefix};
+    use firn_records::batch::batches;
     use uuid::Uuid;
 
     use super::*;
-
-    /// As the log stores it.
-    fn stored(entry: &Entry) -> Vec<u8> {
-        let mut bytes = encode(entry).unwrap().to_vec();
-        let epoch = entry.log_id.committed_leader_id().term as i32;
-        let prefix = *bytes.first_chunk().unwrap();
-        let patched = patched_prefix(&prefix, entry.log_id.index() as i64, epoch);
-        bytes[..patched.len()].copy_from_slice(&patched);
-        bytes
-    }
 
     fn entries() -> [(EntryPayload<Change, u64, Member>, &'static str); 3] {
         let records =
@@ -168,7 +171,7 @@ mod tests {
     fn what_is_written_is_read_and_stays_the_same() {
         for (payload, text) in entries() {
             let entry = Entry::new(log_id(3, 9), payload);
-            let bytes = stored(&entry);
+            let bytes = encode_placed(&entry).unwrap();
             let (header, batch) = batches(&bytes).next().unwrap().unwrap();
             assert_eq!(decode(&header, batch).unwrap(), entry);
             let record = records(1, &batch[HEADER_LENGTH..]).next().unwrap().unwrap();
@@ -195,7 +198,7 @@ mod tests {
         let (header, batch) = batches(&bytes).next().unwrap().unwrap();
         let header = BatchHeader { partition_leader_epoch: 0, ..header };
         assert!(decode(&header, batch).unwrap_err().contains("before there was a quorum"));
-        let mut damaged = stored(&Entry::new(log_id(1, 1), EntryPayload::Blank));
+        let mut damaged = encode_placed(&Entry::new(log_id(1, 1), EntryPayload::Blank)).unwrap();
         *damaged.last_mut().unwrap() ^= 1;
         let (header, batch) = batches(&damaged).next().unwrap().unwrap();
         assert!(decode(&header, batch).is_err());

@@ -36,6 +36,10 @@ pub enum QuorumError {
         "{METADATA_TOPIC}-0/quorum-state says that there were votes, and the metadata log names no member: the log is lost; restore it, or begin with an empty directory"
     )]
     NoMembers,
+    #[error(
+        "brokers {others:?} keep the metadata as well, and nothing can be changed without them: name all of them in controller.quorum.voters"
+    )]
+    OtherMembers { others: Vec<i32> },
     #[error("snapshot of the metadata: {0}")]
     Snapshot(#[from] SnapshotError),
     #[error("{0}")]

@@ -15,7 +15,8 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::type_config::alias::SnapshotMetaOf;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::error::QuorumError;
 use crate::log_store::{Found, LogStore};
@@ -27,8 +28,8 @@ const ENTRIES_AT_A_TIME: usize = 256;
 
 /// Acts on the metadata. Calls come in the order of the entries, one at a time, on a thread that may block.
 pub trait Observer: Send + Sync + Debug {
-    /// `records` have been applied and made `image`.
-    fn applied(&self, image: &Image, records: &[MetadataRecord]);
+    /// `records` have been applied and made `image` of `before`.
+    fn applied(&self, before: &Image, image: &Image, records: &[MetadataRecord]);
 
     /// `image` takes the place of an older one; what lies between is not known.
     fn replaced(&self, image: &Image);
@@ -46,7 +47,7 @@ struct State {
     /// Held while an entry is applied, observers included.
     applied: Mutex<Applied>,
     /// What everybody reads.
-    published: RwLock<Published>,
+    published: watch::Sender<Published>,
 }
 
 #[derive(Debug)]
@@ -71,24 +72,30 @@ impl Machine {
         let published = Published { image: found.content.image.clone(), last: found.last };
         let applied =
             Applied { content: found.content.clone(), last: found.last, observer: None, closed: false };
-        let state = State { applied: Mutex::new(applied), published: RwLock::new(published) };
+        let state = State { applied: Mutex::new(applied), published: watch::Sender::new(published) };
         Self { store: found.store.clone(), state: Arc::new(state) }
     }
 
     /// The image as it stands. Costs nothing and does not change under its holder.
     pub fn published(&self) -> Published {
-        self.state.published.read().clone()
+        self.state.published.borrow().clone()
     }
 
-    /// Lets `begin` act on the image as it is, and the observer that it returns on each change from there on. Changes wait meanwhile.
-    pub fn observe<T, E>(
-        &self,
-        begin: impl FnOnce(&Image) -> Result<(Arc<dyn Observer>, T), E>,
-    ) -> Result<T, E> {
+    /// Waits for metadata of which `holds` is true.
+    pub async fn wait_until(&self, holds: impl FnMut(&Published) -> bool) {
+        let mut published = self.state.published.subscribe();
+        // What publishes does not end before this does.
+        published.wait_for(holds).await.ok();
+    }
+
+    /// Lets `begin` act on the metadata as they are, and the observer that it returns on each change from there on. Changes
+    /// wait meanwhile.
+    pub fn observe<T>(&self, begin: impl FnOnce(&Published) -> (Arc<dyn Observer>, T)) -> T {
         let mut applied = self.state.applied.lock();
-        let (observer, begun) = begin(&applied.content.image)?;
+        let now = Published { image: applied.content.image.clone(), last: applied.last };
+        let (observer, begun) = begin(&now);
         applied.observer = Some(observer);
-        Ok(begun)
+        begun
     }
 
     /// Waits for the change that is being applied, if one is, and lets no other in. Blocks.
@@ -107,7 +114,7 @@ impl Machine {
 
 impl State {
     fn publish(&self, applied: &Applied) {
-        *self.published.write() = Published { image: applied.content.image.clone(), last: applied.last };
+        self.published.send_replace(Published { image: applied.content.image.clone(), last: applied.last });
     }
 
     fn apply(&self, entries: Vec<EntryResponder<Types>>) -> Result<(), QuorumError> {
@@ -147,9 +154,10 @@ impl Applied {
     }
 
     fn change(&mut self, change: &Change) -> Result<(), String> {
+        let before = self.content.image.clone();
         self.content.image.apply_all(&change.records).map_err(|error| error.to_string())?;
         if let Some(observer) = &self.observer {
-            observer.applied(&self.content.image, &change.records);
+            observer.applied(&before, &self.content.image, &change.records);
         }
         Ok(())
     }

@@ -1,25 +1,29 @@
 //! One member of the quorum: proposes changes, and says how far the log has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::image::Image;
 use firn_metadata::record::MetadataRecord;
 use firn_storage::partition_log::PartitionLog;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, RaftError};
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::storage::{Snapshot, SnapshotMeta};
+use openraft::{ChangeMembers, Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use crate::error::QuorumError;
 use crate::log_store::{Found, LogStore};
-use crate::machine::{Machine, Observer};
-use crate::network::Alone;
-use crate::types::{Change, Member, Outcome, Types, broker_of};
+use crate::machine::{Machine, Observer, Published};
+use crate::network::{Peers, Transport};
+use crate::snapshot;
+use crate::types::{Change, LogId, Member, Outcome, Types, broker_of};
+use crate::wire::{Ask, Told, WireError};
 
 /// How long a change may take, with those that it waits for. What takes longer may yet be made.
 const PROPOSAL_MAX: Duration = Duration::from_secs(30);
@@ -45,10 +49,37 @@ pub enum ProposeError {
     Closed,
 }
 
+/// Why another member gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("this member has ended: {0}")]
+    Ended(#[from] Fatal<Types>),
+}
+
+impl From<RaftError<Types>> for AnswerError {
+    fn from(error: RaftError<Types>) -> Self {
+        match error {
+            RaftError::Fatal(fatal) => fatal.into(),
+            RaftError::APIError(never) => match never {},
+        }
+    }
+}
+
+/// How soon a leader is missed.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    pub heartbeat: Duration,
+    /// A member that has heard of no leader for a time between these two stands for election.
+    pub election_min: Duration,
+    pub election_max: Duration,
+}
+
 /// How far the metadata log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether this member is the controller.
+    /// Whether this member is the controller, and knows all that earlier ones have decided.
     pub leads: bool,
     /// The broker that is the controller, as far as it is known here.
     pub leader: Option<i32>,
@@ -93,6 +124,7 @@ pub struct Quorum {
     raft: Raft<Types, Machine>,
     store: LogStore,
     machine: Machine,
+    member: Member,
     /// One decision at a time: each is to see what the one before has changed.
     deciding: AsyncMutex<()>,
     counted: Mutex<Counted>,
@@ -105,49 +137,150 @@ impl std::fmt::Debug for Quorum {
 }
 
 impl Quorum {
-    /// Starts the only member of a quorum, and returns once it leads it and knows all that was ever changed.
-    pub async fn start_alone(found: Found) -> Result<Self, QuorumError> {
+    /// Starts a member. It has no leader yet; a new one belongs to no quorum until it founds one, or is taken in. Without
+    /// `timing` it stands for election only when it is told to, and tells nobody that it leads: it is the only one.
+    pub async fn start(
+        found: Found,
+        timing: Option<Timing>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, QuorumError> {
         let machine = Machine::new(&found);
         let Found { store, member, .. } = found;
-        let config = Config {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut config = Config {
             cluster_name: "metadata".to_owned(),
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: store.limits().entries_kept,
             enable_pre_vote: Some(true),
             // What was committed is not kept, so a leader that comes back must be elected to know.
             enable_leader_restore: Some(false),
-            // Nobody else could be elected, and nobody waits for heartbeats.
-            enable_tick: false,
+            enable_tick: timing.is_some(),
+            // Who gets a vote has every entry, and so something on its disk to be known by.
+            replication_lag_threshold: 0,
             ..Config::default()
         };
+        if let Some(Timing { heartbeat, election_min, election_max }) = timing {
+            config.heartbeat_interval = ms(heartbeat);
+            config.election_timeout_min = ms(election_min);
+            config.election_timeout_max = ms(election_max);
+        }
         let config = config.validate().map_err(|error| QuorumError::Raft(error.to_string()))?;
-        let raft = Raft::new(member.id(), Arc::new(config), Alone, store.clone(), machine.clone()).await?;
-        let quorum =
-            Self { raft, store, machine, deciding: AsyncMutex::default(), counted: Mutex::default() };
-        quorum.lead(member).await?;
-        Ok(quorum)
+        let peers = Peers(transport);
+        let raft = Raft::new(member.id(), Arc::new(config), peers, store.clone(), machine.clone()).await?;
+        Ok(Self { raft, store, machine, member, deciding: AsyncMutex::default(), counted: Mutex::default() })
     }
 
-    async fn lead(&self, member: Member) -> Result<(), QuorumError> {
-        if self.raft.is_initialized().await? {
-            self.check_member(&member)?;
-            self.raft.trigger().elect(false).await?;
+    /// Leads the quorum of which this is the only member, which may have to be founded.
+    pub async fn lead_alone(&self) -> Result<(), QuorumError> {
+        if self.is_founded().await? {
+            self.check_member()?;
+            self.check_alone()?;
+            self.stand_for_election().await?;
         } else {
-            let begun = self.raft.initialize(BTreeMap::from([(member.id(), member)])).await;
-            begun.map_err(|error| QuorumError::Raft(error.to_string()))?;
+            self.found([self.member.clone()]).await?;
         }
-        let settled = |metrics: &openraft::RaftMetrics<Types>| {
+        self.settled().await
+    }
+
+    /// Who has a vote, as far as the log here says; `None` while one change of the members is between its two halves.
+    pub fn voters(&self) -> Option<BTreeSet<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match metrics.membership_config.membership().get_joint_config().as_slice() {
+            [voters] => Some(voters.clone()),
+            _ => None,
+        }
+    }
+
+    /// Carries a change of the members through that a leader has left half done.
+    pub async fn complete_change(&self) -> Result<(), ProposeError> {
+        let nothing_more = ChangeMembers::AddVoterIds(BTreeSet::new());
+        let changed = self.raft.change_membership(nothing_more, false).await;
+        changed.map(drop).map_err(propose_error)
+    }
+
+    /// Waits until it is known here that another member leads than that of `broker`.
+    pub async fn until_another_leads(&self, broker: i32) {
+        let another = |metrics: &openraft::RaftMetrics<Types>| {
             metrics.running_state.is_err()
-                || (metrics.state == ServerState::Leader
-                    && metrics.last_log_index == metrics.last_applied.map(|last| last.index()))
+                || metrics.current_leader.map(broker_of).is_some_and(|leader| leader != broker)
         };
-        let metrics = self.raft.wait(None).metrics(settled, "the first leader").await;
+        // Where it cannot be waited for, nobody leads any more.
+        self.raft.wait(None).metrics(another, "another leader").await.ok();
+    }
+
+    /// Waits until it is not known any more here that `leader` leads.
+    pub async fn until_led_by_another(&self, leader: i32) {
+        let another = |metrics: &openraft::RaftMetrics<Types>| {
+            metrics.running_state.is_err() || metrics.current_leader.map(broker_of) != Some(leader)
+        };
+        // Where it cannot be waited for, nobody leads any more.
+        self.raft.wait(None).metrics(another, "another leader").await.ok();
+    }
+
+    /// Whether this member has ever belonged to a quorum.
+    pub async fn is_founded(&self) -> Result<bool, QuorumError> {
+        Ok(self.raft.is_initialized().await?)
+    }
+
+    /// Begins a quorum of these voters, who must all be new. Several of them may do so, with the same voters.
+    pub async fn found(&self, voters: impl IntoIterator<Item = Member>) -> Result<(), QuorumError> {
+        let voters: BTreeMap<u64, Member> = voters.into_iter().map(|member| (member.id(), member)).collect();
+        match self.raft.initialize(voters).await {
+            Ok(()) => Ok(()),
+            // Another one of them was faster.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(QuorumError::Raft(error.to_string())),
+        }
+    }
+
+    /// Stands for election now, without waiting for the leader to be missed.
+    async fn stand_for_election(&self) -> Result<(), QuorumError> {
+        Ok(self.raft.trigger().elect(false).await?)
+    }
+
+    /// Hands leadership to another voter (of a controlled shutdown).
+    pub async fn hand_over(&self, to: &Member) -> Result<(), QuorumError> {
+        Ok(self.raft.trigger().transfer_leader(to.id()).await?)
+    }
+
+    /// Takes a member in that has no vote, and waits until it has the log.
+    pub async fn take_in(&self, member: Member) -> Result<(), ProposeError> {
+        let taken = self.raft.add_learner(member.id(), member, true).await;
+        taken.map(drop).map_err(propose_error)
+    }
+
+    /// Gives votes to these members, which were taken in, and takes them from all others.
+    pub async fn change_voters(&self, voters: impl IntoIterator<Item = u64>) -> Result<(), ProposeError> {
+        let voters = ChangeMembers::ReplaceAllVoters(voters.into_iter().collect());
+        let changed = self.raft.change_membership(voters, false).await;
+        changed.map(drop).map_err(propose_error)
+    }
+
+    /// Takes members out that have no vote.
+    pub async fn forget(&self, members: impl IntoIterator<Item = u64>) -> Result<(), ProposeError> {
+        let members = ChangeMembers::RemoveNodes(members.into_iter().collect());
+        let changed = self.raft.change_membership(members, false).await;
+        changed.map(drop).map_err(propose_error)
+    }
+
+    /// Waits until there is a leader, and all that it has committed when it was seen is in force here.
+    pub async fn settled(&self) -> Result<(), QuorumError> {
+        let settled = |metrics: &openraft::RaftMetrics<Types>| {
+            let applied = metrics.last_applied.map(|last| last.index());
+            metrics.running_state.is_err()
+                || (metrics.current_leader.is_some()
+                    && metrics.last_log_index.is_some()
+                    && metrics.last_log_index == applied)
+        };
+        let metrics = self.raft.wait(None).metrics(settled, "a leader").await;
         metrics.map_err(|error| QuorumError::Raft(error.to_string()))?.running_state?;
         Ok(())
     }
 
     /// That the log is this member's: another could never be elected.
-    fn check_member(&self, member: &Member) -> Result<(), QuorumError> {
+    fn check_member(&self) -> Result<(), QuorumError> {
+        let member = &self.member;
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let members = metrics.membership_config.membership();
@@ -162,17 +295,56 @@ impl Quorum {
         }
     }
 
+    /// That nobody else has a vote: without them this member could never be elected.
+    fn check_alone(&self) -> Result<(), QuorumError> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
+        let others: BTreeSet<i32> = voters.map(broker_of).collect();
+        match others.is_empty() {
+            true => Ok(()),
+            false => Err(QuorumError::OtherMembers { others: others.into_iter().collect() }),
+        }
+    }
+
+    /// Answers another member.
+    pub async fn answer(&self, message: &Bytes) -> Result<Bytes, AnswerError> {
+        let told = match Ask::decode(message)? {
+            Ask::Append(ask) => Told::Append(self.raft.append_entries(ask).await?),
+            Ask::Vote(ask) => Told::Vote(self.raft.vote(ask).await?),
+            Ask::PreVote(ask) => Told::Vote(self.raft.pre_vote(ask).await?),
+            Ask::Snapshot(vote, id, bytes) => {
+                let decoded = bytes.clone();
+                let content = firn_blocking::run(move || snapshot::decode(&decoded)).await;
+                let content = content.map_err(WireError::Malformed)?;
+                let meta = SnapshotMeta { last_log_id: id.last(), last_membership: content.members };
+                let installed =
+                    self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: bytes }).await?;
+                Told::Snapshot(installed)
+            }
+            Ask::TransferLeader(ask) => Told::TransferLeader(self.raft.handle_transfer_leader(ask).await?),
+        };
+        Ok(told.encode()?)
+    }
+
     /// The metadata as they stand. Costs nothing and does not change under its holder.
     pub fn image(&self) -> Image {
         self.machine.published().image
     }
 
-    /// Lets `begin` act on the image as it is, and the observer that it returns on each change from there on. Changes wait
-    /// meanwhile.
-    pub fn observe<T, E>(
-        &self,
-        begin: impl FnOnce(&Image) -> Result<(Arc<dyn Observer>, T), E>,
-    ) -> Result<T, E> {
+    /// Waits for metadata of which `holds` is true.
+    pub async fn wait_until(&self, holds: impl FnMut(&Published) -> bool) {
+        self.machine.wait_until(holds).await;
+    }
+
+    /// The metadata as they stand, and the entry that they are of.
+    pub fn published(&self) -> Published {
+        self.machine.published()
+    }
+
+    /// Lets `begin` act on the metadata as they are, and the observer that it returns on each change from there on. Changes
+    /// wait meanwhile.
+    pub fn observe<T>(&self, begin: impl FnOnce(&Published) -> (Arc<dyn Observer>, T)) -> T {
         self.machine.observe(begin)
     }
 
@@ -198,6 +370,10 @@ impl Quorum {
         let _alone = self.deciding.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let now = self.machine.published();
+            // What another has decided may not be known here, and a refusal is no better than what it rests on.
+            if !self.progress_at(now.last).leads {
+                return Err(ProposeError::NotController);
+            }
             let Decision { records, reply } = decide(&now.image)?;
             if records.is_empty() {
                 return Ok(reply);
@@ -253,13 +429,19 @@ impl Quorum {
 
     /// How far the log has come. Waits for nothing.
     pub fn progress(&self) -> Progress {
+        self.progress_at(self.machine.published().last)
+    }
+
+    fn progress_at(&self, applied: Option<LogId>) -> Progress {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let counted = *self.counted.lock();
         let after = |index: Option<u64>| index.map_or(0, |index| index as i64 + 1);
         let runs = metrics.running_state.is_ok();
+        // A leader begins with an entry of its own, behind all that there was.
+        let knows_all = applied.is_some_and(|last| last.committed_leader_id().term == metrics.current_term);
         Progress {
-            leads: runs && metrics.state == ServerState::Leader,
+            leads: runs && metrics.state == ServerState::Leader && knows_all,
             leader: metrics.current_leader.filter(|_| runs).map(broker_of),
             voted_for: runs.then(|| broker_of(metrics.vote.leader_id().voted_for)),
             term: metrics.current_term,

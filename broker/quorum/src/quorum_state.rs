@@ -25,12 +25,27 @@ struct Written {
     purged: Option<WrittenLogId>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct WrittenVote {
+/// A vote, in JSON.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct WrittenVote {
     term: u64,
     voted_for: u64,
     /// A majority voted so: it is the leader.
     leads: bool,
+}
+
+impl From<&Vote> for WrittenVote {
+    fn from(vote: &Vote) -> Self {
+        let leader = vote.leader_id();
+        Self { term: leader.term, voted_for: leader.voted_for, leads: vote.is_committed() }
+    }
+}
+
+impl From<WrittenVote> for Vote {
+    fn from(vote: WrittenVote) -> Self {
+        let make = if vote.leads { Vote::new_committed } else { Vote::new };
+        make(vote.term, vote.voted_for)
+    }
 }
 
 /// The term and the index of an entry, in JSON.
@@ -54,11 +69,7 @@ impl From<WrittenLogId> for LogId {
 
 impl QuorumState {
     pub(crate) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let vote = self.vote.as_ref().map(|vote| WrittenVote {
-            term: vote.leader_id().term,
-            voted_for: vote.leader_id().voted_for,
-            leads: vote.is_committed(),
-        });
+        let vote = self.vote.as_ref().map(WrittenVote::from);
         serde_json::to_vec(&Written { v: VERSION, vote, purged: self.purged.map(WrittenLogId::from) })
     }
 
@@ -68,11 +79,7 @@ impl QuorumState {
         if written.v > VERSION {
             return Err(format!("it is of format {}, and this program reads up to {VERSION}", written.v));
         }
-        let vote = written.vote.map(|vote| {
-            let make = if vote.leads { Vote::new_committed } else { Vote::new };
-            make(vote.term, vote.voted_for)
-        });
-        Ok(Self { vote, purged: written.purged.map(LogId::from) })
+        Ok(Self { vote: written.vote.map(Vote::from), purged: written.purged.map(LogId::from) })
     }
 }
 

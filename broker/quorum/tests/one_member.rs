@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use firn_metadata::decide::Decision;
 use firn_metadata::image::Image;
 use firn_metadata::record::{MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord};
 use firn_model::ids::TopicId;
 use firn_quorum::error::QuorumError;
 use firn_quorum::log_store::{LogStore, NowMs, SnapshotLimits};
+use firn_quorum::network::{Answer, Lane, Transport};
 use firn_quorum::quorum::{ProposeError, Quorum};
+use firn_quorum::types::Member;
 use firn_storage::directory::LogDirOptions;
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::identity::Identity;
@@ -26,6 +29,16 @@ use uuid::Uuid;
 
 const BETWEEN_SNAPSHOTS: u64 = 2_000;
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// There is no other member.
+#[derive(Debug)]
+struct Nobody;
+
+impl Transport for Nobody {
+    fn ask(&self, _: &Member, _: Lane, _: Bytes, _: Duration) -> Answer {
+        Box::pin(async { Err(std::io::ErrorKind::NotFound.into()) })
+    }
+}
 
 /// The member as one process has it; the directory's lock goes with it.
 struct Process {
@@ -51,7 +64,9 @@ async fn start_at(
     let dir = LogDir::open(Arc::new(disk.clone()), Path::new("/data"), &identity, LogDirOptions::default())?;
     let clock = clock.clone();
     let found = LogStore::open(&dir, limits, NowMs(Arc::new(move || clock.load(Ordering::Relaxed))))?;
-    Ok(Process { quorum: Quorum::start_alone(found).await?, dir })
+    let quorum = Quorum::start(found, None, Arc::new(Nobody)).await?;
+    quorum.lead_alone().await?;
+    Ok(Process { quorum, dir })
 }
 
 impl Process {
@@ -80,6 +95,8 @@ fn creation(number: u32) -> [MetadataRecord; 2] {
         partition: 0,
         replicas: vec![1],
         isr: vec![1],
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
         leader: 1,
         leader_epoch: 0,
         partition_epoch: 0,

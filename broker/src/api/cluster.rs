@@ -31,11 +31,12 @@ use firn_protocol::{response, versions};
 use crate::api::authorized::{Resource, operations};
 use crate::api::distinct::distinct;
 use crate::api::errors::{Failure, missing};
-use crate::api::topics::create_topics;
+use crate::api::topics::ask_for_topics;
 use crate::api::{Answer, ApiError, reply};
 use crate::connection::Peer;
 use crate::context::Context;
 use crate::net::Chunk;
+use crate::peers::membership::AskError;
 
 /// What DescribeCluster may ask for (KIP-919): brokers, or controllers.
 const ENDPOINTS_OF_BROKERS: i8 = 1;
@@ -126,7 +127,7 @@ pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> 
     });
     let mut body = MetadataResponse::default().with_brokers(brokers.collect()).with_topics(topics);
     if version >= 1 {
-        body = body.with_controller_id(BrokerId(context.node_id));
+        body = body.with_controller_id(BrokerId(controller_id(context, &image)));
     }
     if version >= 2 {
         body = body.with_cluster_id(Some(StrBytes::from_string(context.cluster_id.clone())));
@@ -135,6 +136,12 @@ pub async fn metadata(context: &Arc<Context>, peer: &Peer, request: Request) -> 
         body = body.with_cluster_authorized_operations(operations(Resource::Cluster, asks_of_cluster));
     }
     reply(ApiKey::Metadata, &request.header, &body)
+}
+
+/// The controller, if clients know it as a broker; otherwise this broker, which passes on what is for it.
+fn controller_id(context: &Context, image: &Image) -> i32 {
+    let is_known = |id: &i32| image.broker(*id).is_some_and(|broker| !broker.fenced);
+    context.controller.progress().leader.filter(is_known).unwrap_or(context.node_id)
 }
 
 fn described(topic: &Topic, version: i16) -> MetadataResponseTopic {
@@ -179,14 +186,12 @@ async fn auto_create(context: &Context, names: &[String]) {
             ..NewTopic::default()
         })
         .collect();
-    match create_topics(context, &topics, false).await {
+    match ask_for_topics(context, topics).await {
         Ok(created) => {
             for (topic, result) in created {
                 match result {
-                    Ok(_) => tracing::info!(%topic, "created on first use (auto.create.topics.enable)"),
-                    Err(failure) => {
-                        tracing::debug!(%topic, reason = %failure.message, "not created on first use")
-                    }
+                    Ok(()) => tracing::info!(%topic, "created on first use (auto.create.topics.enable)"),
+                    Err(reason) => tracing::debug!(%topic, %reason, "not created on first use"),
                 }
             }
         }
@@ -223,7 +228,7 @@ pub fn describe_cluster(context: &Arc<Context>, peer: &Peer, request: Request) -
     });
     let mut body = DescribeClusterResponse::default()
         .with_cluster_id(StrBytes::from_string(context.cluster_id.clone()))
-        .with_controller_id(BrokerId(context.node_id))
+        .with_controller_id(BrokerId(controller_id(context, &image)))
         .with_brokers(brokers.collect())
         .with_cluster_authorized_operations(operations(
             Resource::Cluster,
@@ -364,6 +369,14 @@ pub fn describe_log_dirs(context: &Arc<Context>, request: Request) -> Result<Ans
     reply(ApiKey::DescribeLogDirs, &request.header, &body)
 }
 
+/// Of what may pass, producers know that they are to ask again by this code alone.
+fn no_producer_id(error: AskError) -> Failure {
+    match error.may_pass() {
+        true => Failure::new(ResponseError::CoordinatorLoadInProgress, error.to_string()),
+        false => error.into(),
+    }
+}
+
 /// Producer ids for idempotent producers (KIP-98, KIP-360). Transactions have no coordinator yet and are refused.
 pub async fn init_producer_id(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let asked: InitProducerIdRequest = request.decode(ApiKey::InitProducerId)?;
@@ -383,7 +396,7 @@ pub async fn init_producer_id(context: &Arc<Context>, request: Request) -> Resul
                 asked.producer_id.0, asked.producer_epoch
             ),
         )),
-        None => context.producer_ids.next(&context.controller, context.node_id).await.map_err(Failure::from),
+        None => context.producer_ids.next(&context.membership, context.node_id).await.map_err(no_producer_id),
     };
     let body = match given {
         Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),

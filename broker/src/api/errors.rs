@@ -11,6 +11,7 @@ use firn_storage::error::{AppendError, ReadError, StorageError};
 use crate::cold::ColdError;
 use crate::partition::PartitionError;
 use crate::partitions::NoSuchPartition;
+use crate::peers::membership::AskError;
 use firn_quorum::quorum::ProposeError;
 
 /// What a client is told: a code that its library knows, and words for the person who reads its log.
@@ -45,6 +46,7 @@ impl From<NoSuchPartition> for Failure {
     fn from(error: NoSuchPartition) -> Self {
         let code = match error {
             NoSuchPartition::TopicId(_) => ResponseError::UnknownTopicId,
+            NoSuchPartition::Elsewhere { .. } => ResponseError::NotLeaderOrFollower,
             NoSuchPartition::Topic(_) | NoSuchPartition::Partition { .. } => {
                 ResponseError::UnknownTopicOrPartition
             }
@@ -86,7 +88,7 @@ impl From<PartitionError> for Failure {
 impl From<&PartitionError> for Failure {
     fn from(error: &PartitionError) -> Self {
         let code = match error {
-            PartitionError::Closed => ResponseError::NotLeaderOrFollower,
+            PartitionError::Closed | PartitionError::NotLeader => ResponseError::NotLeaderOrFollower,
             // Clients retry it, and the disk may have room by then.
             PartitionError::DiskFull(_) => ResponseError::KafkaStorageError,
             PartitionError::Append(error) => append_code(error),
@@ -154,9 +156,22 @@ impl From<DecisionError> for Failure {
             DecisionError::UnknownTopicId(_) => ResponseError::UnknownTopicId,
             DecisionError::DuplicateBrokerRegistration(_) => ResponseError::DuplicateBrokerRegistration,
             DecisionError::BrokerIdNotRegistered(_) => ResponseError::BrokerIdNotRegistered,
+            DecisionError::StaleBrokerEpoch(_) => ResponseError::StaleBrokerEpoch,
             DecisionError::UnknownServerError(_) => ResponseError::UnknownServerError,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Here(error) => error.into(),
+            // Clients ask again, and there may be a controller by then.
+            AskError::Peer(_) | AskError::There { .. } => {
+                Self::new(ResponseError::CoordinatorNotAvailable, error.to_string())
+            }
+        }
     }
 }
 

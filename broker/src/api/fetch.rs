@@ -413,8 +413,8 @@ pub fn check_leader_epoch(partition: &Partition, client: i32) -> Result<(), Fail
 
 fn locate(context: &Context, wanted: &Wanted, version: i16) -> Result<Arc<Partition>, Failure> {
     Ok(if version >= TOPIC_IDS_SINCE {
-        context.partitions.by_id(TopicId(wanted.topic_id), wanted.partition)?
+        context.led_by_id(TopicId(wanted.topic_id), wanted.partition)?
     } else {
-        context.partitions.by_name(&wanted.name, wanted.partition)?
+        context.led(&wanted.name, wanted.partition)?
     })
 }

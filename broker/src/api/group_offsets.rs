@@ -65,19 +65,22 @@ pub async fn commit(context: &Arc<Context>, request: Request) -> Result<Answer, 
         group_instance_id: asked.group_instance_id.as_ref().map(ToString::to_string),
         generation: asked.generation_id_or_member_epoch,
     };
+    let image = context.controller.image();
     let mut offsets = Vec::new();
     let mut rows: Vec<(String, (i32, i16))> = Vec::new();
     for topic in &asked.topics {
         for partition in &topic.partitions {
             let name = topic.name.to_string();
             // An offset of a partition that does not exist would never be forgotten.
-            let Ok(known) = context.partitions.by_name(&name, partition.partition_index) else {
+            let known =
+                image.topic(&name).filter(|topic| topic.partition(partition.partition_index).is_some());
+            let Some(known) = known else {
                 rows.push((name, (partition.partition_index, ResponseError::UnknownTopicOrPartition.code())));
                 continue;
             };
             offsets.push(OffsetToCommit {
                 topic: name.clone(),
-                topic_id: known.topic_id,
+                topic_id: known.id,
                 partition: partition.partition_index,
                 offset: partition.committed_offset,
                 leader_epoch: partition.committed_leader_epoch,
@@ -253,8 +256,10 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let named = asked.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
     });
-    let (known, unknown): (Vec<_>, Vec<_>) =
-        named.partition(|(topic, index)| context.partitions.by_name(topic, *index).is_ok());
+    let image = context.controller.image();
+    let exists =
+        |topic: &str, index| image.topic(topic).is_some_and(|topic| topic.partition(index).is_some());
+    let (known, unknown): (Vec<_>, Vec<_>) = named.partition(|(topic, index)| exists(topic, *index));
     let unknown = unknown.into_iter().map(|(topic, partition)| PartitionOutcome {
         topic,
         partition,

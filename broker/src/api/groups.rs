@@ -9,7 +9,9 @@ use firn_coordinators::partitioning::partition_for;
 use firn_coordinators::requests::{
     JoinReply, JoinRequest, LeaveRequest, LeavingMember, MemberOfGroup, Reply, SyncRequest,
 };
+use firn_metadata::decide::DecisionError;
 use firn_metadata::decide::create_topics::NewTopic;
+use firn_metadata::image::NO_LEADER;
 use firn_protocol::frame::Request;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::delete_groups_response::DeletableGroupResult;
@@ -31,7 +33,7 @@ use firn_protocol::library::protocol::StrBytes;
 use crate::api::authorized::{Resource, operations};
 use crate::api::distinct::distinct;
 use crate::api::errors::Failure;
-use crate::api::topics::create_topics;
+use crate::api::topics::ask_for_topics;
 use crate::api::{Answer, ApiError, reply};
 use crate::connection::Peer;
 use crate::context::Context;
@@ -77,34 +79,44 @@ pub async fn find_coordinator(
         Err(Failure::new(ResponseError::InvalidRequest, message))
     };
     let image = context.controller.image();
-    let endpoint = image.broker(context.node_id).and_then(|broker| broker.endpoint(&peer.listener));
-    let found = found.and_then(|()| {
-        endpoint.ok_or_else(|| {
-            Failure::new(ResponseError::CoordinatorNotAvailable, "this broker is not registered")
-        })
-    });
-    let (node, host, port, error_code, message) = match found {
-        Ok(endpoint) => (context.node_id, text(endpoint.host.clone()), i32::from(endpoint.port), 0, None),
-        Err(failure) => (-1, StrBytes::default(), -1, failure.code.code(), failure.text()),
+    let find = |key: &str| -> Result<(i32, StrBytes, i32), Failure> {
+        found.clone()?;
+        let shard = image.topic(OFFSETS_TOPIC).and_then(|topic| topic.partition(shard_of(context, key)));
+        let leader = shard.map_or(NO_LEADER, |partition| partition.leader);
+        let broker = image.broker(leader).filter(|broker| !broker.fenced);
+        let endpoint = broker.and_then(|broker| broker.endpoint(&peer.listener)).ok_or_else(|| {
+            let message = format!("Nobody leads the partition of {OFFSETS_TOPIC} that has it");
+            Failure::new(ResponseError::CoordinatorNotAvailable, message)
+        })?;
+        Ok((leader, text(endpoint.host.clone()), i32::from(endpoint.port)))
     };
     let body = if request.header.api_version >= 4 {
         let coordinators = asked.coordinator_keys.into_iter().map(|key| {
-            Coordinator::default()
-                .with_key(key)
-                .with_node_id(BrokerId(node))
-                .with_host(host.clone())
-                .with_port(port)
-                .with_error_code(error_code)
-                .with_error_message(message.clone())
+            let row = Coordinator::default();
+            let row = match find(&key) {
+                Ok((node, host, port)) => row.with_node_id(BrokerId(node)).with_host(host).with_port(port),
+                Err(failure) => row
+                    .with_node_id(BrokerId(NO_LEADER))
+                    .with_port(-1)
+                    .with_error_code(failure.code.code())
+                    .with_error_message(failure.text()),
+            };
+            row.with_key(key)
         });
         FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
     } else {
-        let body = FindCoordinatorResponse::default()
-            .with_node_id(BrokerId(node))
-            .with_host(host)
-            .with_port(port)
-            .with_error_code(error_code);
-        if request.header.api_version >= 1 { body.with_error_message(message) } else { body }
+        let body = FindCoordinatorResponse::default();
+        match find(&asked.key) {
+            Ok((node, host, port)) => body.with_node_id(BrokerId(node)).with_host(host).with_port(port),
+            Err(failure) => {
+                let body =
+                    body.with_node_id(BrokerId(NO_LEADER)).with_port(-1).with_error_code(failure.code.code());
+                match request.header.api_version {
+                    1.. => body.with_error_message(failure.text()),
+                    _ => body,
+                }
+            }
+        }
     };
     reply(ApiKey::FindCoordinator, &request.header, &body)
 }
@@ -116,11 +128,11 @@ async fn ensure_offsets_topic(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     let config = context.config();
-    let brokers = i16::try_from(image.brokers().count()).unwrap_or(i16::MAX).max(1);
     let topic = NewTopic {
         name: OFFSETS_TOPIC.to_owned(),
         num_partitions: config.offsets.topic_num_partitions,
-        replication_factor: config.offsets.topic_replication_factor.min(brokers),
+        // As long as brokers do not copy from each other.
+        replication_factor: config.offsets.topic_replication_factor.min(1),
         assignments: Vec::new(),
         configs: [
             ("cleanup.policy", "compact".to_owned()),
@@ -132,12 +144,14 @@ async fn ensure_offsets_topic(context: &Context) -> Result<(), Failure> {
         .map(|(name, value)| (name.to_owned(), Some(value)))
         .collect(),
     };
-    let created = create_topics(context, &[topic], false).await?;
-    match created.into_iter().next() {
-        Some((_, Err(failure))) if failure.code != ResponseError::TopicAlreadyExists => {
-            Err(Failure::new(ResponseError::CoordinatorNotAvailable, failure.message))
+    let created = ask_for_topics(context, vec![topic]).await;
+    match created.map(|created| created.into_iter().next()) {
+        Ok(Some((_, Err(error)))) if !matches!(error, DecisionError::TopicAlreadyExists(_)) => {
+            Err(Failure::new(ResponseError::CoordinatorNotAvailable, error.to_string()))
         }
-        _ => Ok(()),
+        Ok(_) => Ok(()),
+        // Clients ask again, and there may be a controller by then.
+        Err(error) => Err(Failure::new(ResponseError::CoordinatorNotAvailable, error.to_string())),
     }
 }
 

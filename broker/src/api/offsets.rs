@@ -60,7 +60,7 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
     for topic in list.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let found = match context.partitions.by_name(&topic.name, asked.partition_index) {
+            let found = match context.led(&topic.name, asked.partition_index) {
                 _ if twice.contains(&(topic.name.clone(), asked.partition_index)) => Err(Failure::new(
                     ResponseError::InvalidRequest,
                     format!("{}-{} is in the request more than once", &*topic.name, asked.partition_index),
@@ -210,12 +210,10 @@ pub async fn offset_for_leader_epoch(context: &Arc<Context>, request: Request) -
         let partitions = topic.partitions.iter().map(|asked| {
             let end = EpochEndOffset::default().with_partition(asked.partition);
             let found =
-                context.partitions.by_name(&topic.topic, asked.partition).map_err(Failure::from).and_then(
-                    |partition| {
-                        check_leader_epoch(&partition, asked.current_leader_epoch)?;
-                        Ok(partition.with_log(|log| log.epoch_end_offset(asked.leader_epoch))?)
-                    },
-                );
+                context.led(&topic.topic, asked.partition).map_err(Failure::from).and_then(|partition| {
+                    check_leader_epoch(&partition, asked.current_leader_epoch)?;
+                    Ok(partition.with_log(|log| log.epoch_end_offset(asked.leader_epoch))?)
+                });
             match found {
                 Ok(Some((epoch, offset))) => end.with_leader_epoch(epoch).with_end_offset(offset),
                 Ok(None) => end,
@@ -236,7 +234,7 @@ pub async fn delete_records(context: &Arc<Context>, request: Request) -> Result<
     for topic in delete.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let deleted = match context.partitions.by_name(&topic.name, asked.partition_index) {
+            let deleted = match context.led(&topic.name, asked.partition_index) {
                 Ok(partition) => {
                     let offset = asked.offset;
                     firn_blocking::run(move || delete_before(&partition, offset)).await

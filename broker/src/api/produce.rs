@@ -103,11 +103,8 @@ fn find(
             format!("acks={acks} is not one of -1, 0 and 1"),
         ));
     }
-    let partition = if version >= 13 {
-        context.partitions.by_id(TopicId(topic_id), index)
-    } else {
-        context.partitions.by_name(name, index)
-    };
+    let partition =
+        if version >= 13 { context.led_by_id(TopicId(topic_id), index) } else { context.led(name, index) };
     let partition = partition?;
     if is_internal_topic(&partition.name.topic) {
         return Err(Failure::new(

@@ -1,12 +1,13 @@
 //! Topics come, grow and go: CreateTopics, CreatePartitions, DeleteTopics. The decisions are `firn_metadata`'s.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_metadata::decide::DecisionError;
 use firn_metadata::decide::create_partitions::{MorePartitions, create_partitions as decide_partitions};
-use firn_metadata::decide::create_topics::{CreatedTopic, NewTopic, create_topics as decide_topics};
+use firn_metadata::decide::create_topics::{CreatedTopic, NewTopic};
 use firn_metadata::decide::delete_topics::{Deletion, TopicSelector, delete_topics as decide_deletion};
+use firn_metadata::image::Image;
 use firn_model::config_entry::{ConfigEntry, describe_topic};
 use firn_model::ids::TopicId;
 use firn_protocol::frame::Request;
@@ -25,8 +26,11 @@ use uuid::Uuid;
 use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
+use crate::creation;
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
+use crate::peers::membership::AskError;
+use crate::peers::wire::{ControllerAsk, ControllerTold};
 use firn_quorum::quorum::ProposeError;
 
 pub async fn create(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
@@ -78,22 +82,37 @@ fn room_for_logs(context: &Context) -> Result<(), Failure> {
     last
 }
 
-/// Creates topics; also those that the broker itself wants.
-pub async fn create_topics(
+/// How long topics that a broker wants may take: elections may come in between.
+const WANTED_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Has the controller create topics that this broker wants, and waits until they are known here. Tells what became of each.
+pub async fn ask_for_topics(
+    context: &Context,
+    topics: Vec<NewTopic>,
+) -> Result<Vec<(String, Result<(), DecisionError>)>, AskError> {
+    let ask = ControllerAsk::CreateTopics(topics);
+    let ControllerTold::CreatedTopics(created) =
+        context.membership.ask_controller(&ask, WANTED_PATIENCE).await?
+    else {
+        return Err(ProposeError::NotController.into());
+    };
+    let exists = |created: &Result<(), DecisionError>| {
+        matches!(created, Ok(()) | Err(DecisionError::TopicAlreadyExists(_)))
+    };
+    let names = created.iter().filter(|(_, created)| exists(created)).map(|(name, _)| name.as_str());
+    let names: Vec<&str> = names.collect();
+    context.controller.wait_until(|now| names.iter().all(|name| now.image.topic(name).is_some())).await;
+    Ok(created)
+}
+
+async fn create_topics(
     context: &Context,
     topics: &[NewTopic],
     validate_only: bool,
 ) -> Result<Vec<(String, Result<CreatedTopic, Failure>)>, ProposeError> {
-    let config = context.config();
-    let random = context.environment.random.clone();
-    let new_id = || TopicId(uuid::Builder::from_random_bytes(random.bits().to_be_bytes()).into_uuid());
-    let created = context
-        .controller
-        .propose(|image| {
-            let mut ids = &new_id;
-            Ok(decide_topics(image, topics, validate_only, &config, &mut ids))
-        })
-        .await?;
+    let (config, random) = (context.config(), context.environment.random.as_ref());
+    let decide = |image: &Image| Ok(creation::create(image, topics, validate_only, &config, random));
+    let created = context.controller.propose(decide).await?;
     Ok(created.into_iter().map(|(name, one)| (name, one.map_err(Failure::from))).collect())
 }
 
@@ -183,13 +202,9 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let decided = context.controller.propose(|image| Ok(decide_deletion(image, &selectors, &config))).await;
     let results: Vec<DeletableTopicResult> = match decided {
         Ok(deletions) => {
-            let gone = deletions.iter().filter_map(|one| one.outcome.as_ref().ok());
-            let topics = gone.map(|(name, id)| (name.to_string(), *id)).collect();
-            context.cold.topics_were_deleted();
             // Before the client is told, as a rule. Nobody mistakes them for offsets of a topic of that name later.
-            let forgotten = tokio::spawn(forget_topics(context.clone(), topics));
-            let patience = milliseconds(delete.timeout_ms);
-            tokio::time::timeout(patience.min(FORGET_PATIENCE), forgotten).await.ok();
+            let patience = milliseconds(delete.timeout_ms).min(FORGET_PATIENCE);
+            tokio::time::timeout(patience, context.deleted_topics.forgotten()).await.ok();
             deletions.into_iter().map(deleted_result).collect()
         }
         Err(error) => {
@@ -200,20 +215,6 @@ pub async fn delete(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let body = DeleteTopicsResponse::default().with_responses(results);
     let bytes = response::encode_with_legacy(ApiKey::DeleteTopics, &request.header, &body)?;
     Ok(Answer::Now(vec![Chunk::Bytes(bytes)]))
-}
-
-/// Takes away what the groups keep of deleted topics: their committed offsets.
-async fn forget_topics(context: Arc<Context>, topics: BTreeMap<String, TopicId>) {
-    if topics.is_empty() {
-        return;
-    }
-    for shard in context.groups.led() {
-        if let Err(error) =
-            context.groups.ask(shard, |group, _, token| group.topics_deleted(&topics, token)).await
-        {
-            tracing::warn!(shard, %error, "offsets of deleted topics stay until they expire");
-        }
-    }
 }
 
 fn deleted_result(deletion: Deletion) -> DeletableTopicResult {

@@ -53,6 +53,10 @@ async fn visit_all(context: &Context, tier: &Tier, visits: &mut HashMap<TopicId,
             continue;
         }
         context.cold.forget(id);
+        // The controller deletes what the others have copied.
+        if !context.controller.progress().leads {
+            continue;
+        }
         match tier.delete_topic(&context.cluster_id, name, id).await {
             Ok(0) if now_ms.saturating_sub(visit.first_ms) >= grace_ms => gone.push(id),
             Ok(objects) => {

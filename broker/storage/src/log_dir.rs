@@ -81,6 +81,15 @@ impl LogDir {
         &self.identity
     }
 
+    /// Gives the directory another id: nobody is to take it for what it was.
+    pub fn renew_id(&mut self, directory_id: &str) -> Result<(), StorageError> {
+        let identity = Identity { directory_id: directory_id.to_owned(), ..self.identity.clone() };
+        let disk = self.directory.disk.as_ref();
+        checkpoint::replace(disk, self.path(), META_PROPERTIES, &identity::encode(&identity), DirSync::Now)?;
+        self.identity = identity;
+        Ok(())
+    }
+
     /// Did the last owner shut down cleanly?
     pub fn was_clean(&self) -> bool {
         self.clean

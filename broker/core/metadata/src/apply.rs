@@ -9,8 +9,9 @@ use firn_model::ids::{TopicId, collision_key, validate_topic_name};
 
 use crate::image::{Broker, Image, NO_LEADER, Partition, Topic};
 use crate::record::{
-    BrokerRecord, ConfigRecord, ConfigResource, FeatureRecord, MetadataRecord, PartitionChangeRecord,
-    PartitionRecord, ProducerIdsRecord, RemoteDeleteRecord, RemoteDeleteState, ResourceKind, TopicRecord,
+    BrokerChangeRecord, BrokerRecord, ConfigRecord, ConfigResource, FeatureRecord, MetadataRecord,
+    PartitionChangeRecord, PartitionRecord, ProducerIdsRecord, RemoteDeleteRecord, RemoteDeleteState,
+    ResourceKind, TopicRecord,
 };
 
 /// Why a record cannot be applied.
@@ -49,6 +50,7 @@ impl Image {
     pub fn apply(&mut self, record: &MetadataRecord) -> Result<(), ApplyError> {
         match record {
             MetadataRecord::Broker(record) => self.apply_broker(record),
+            MetadataRecord::BrokerChange(record) => self.apply_broker_change(record),
             MetadataRecord::UnregisterBroker(record) => self.apply_unregister(record.broker_id),
             MetadataRecord::Topic(record) => self.apply_topic(record),
             MetadataRecord::Partition(record) => self.apply_partition(record),
@@ -93,8 +95,24 @@ impl Image {
             endpoints: record.endpoints.clone(),
             rack: record.rack.clone(),
             fenced: record.fenced,
+            directory_ids: record.directory_ids.clone(),
         };
         Arc::make_mut(&mut self.brokers).insert(broker_id, broker);
+        Ok(())
+    }
+
+    fn apply_broker_change(&mut self, record: &BrokerChangeRecord) -> Result<(), ApplyError> {
+        let (broker_id, proposed) = (record.broker_id, record.broker_epoch);
+        match self.brokers.get(&broker_id).map(|broker| broker.epoch) {
+            None => return Err(ApplyError::UnknownBroker { broker_id }),
+            Some(current) if current != proposed => {
+                return Err(ApplyError::BrokerEpochWentBack { broker_id, current, proposed });
+            }
+            Some(_) => {}
+        }
+        if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&broker_id) {
+            broker.fenced = record.fenced.unwrap_or(broker.fenced);
+        }
         Ok(())
     }
 
@@ -139,6 +157,8 @@ impl Image {
         let new = Partition {
             replicas: record.replicas.clone(),
             isr: record.isr.clone(),
+            elr: record.elr.clone(),
+            last_known_elr: record.last_known_elr.clone(),
             leader: record.leader,
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
@@ -165,6 +185,12 @@ impl Image {
         }
         if let Some(isr) = &record.isr {
             next.isr.clone_from(isr);
+        }
+        if let Some(elr) = &record.elr {
+            next.elr.clone_from(elr);
+        }
+        if let Some(known) = &record.last_known_elr {
+            next.last_known_elr.clone_from(known);
         }
         if let Some(leader) = record.leader {
             next.leader = leader;
@@ -263,7 +289,7 @@ impl Partition {
         if self.replicas.is_empty() {
             return Err("it has no replica");
         }
-        if twice(&self.replicas) || twice(&self.isr) {
+        if [&self.replicas, &self.isr, &self.elr, &self.last_known_elr].into_iter().any(|ids| twice(ids)) {
             return Err("a replica is named twice");
         }
         if self.replicas.iter().any(|id| *id < 0) {
@@ -271,6 +297,12 @@ impl Partition {
         }
         if !self.isr.iter().all(|id| self.replicas.contains(id)) {
             return Err("its ISR has a broker that is no replica");
+        }
+        if !self.elr.iter().chain(&self.last_known_elr).all(|id| self.replicas.contains(id)) {
+            return Err("a broker that is no replica may lead it");
+        }
+        if self.elr.iter().any(|id| self.isr.contains(id)) {
+            return Err("a replica is in sync, and eligible because it is not");
         }
         if self.leader != NO_LEADER && !self.isr.contains(&self.leader) {
             return Err("its leader is not in its ISR");

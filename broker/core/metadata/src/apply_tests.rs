@@ -7,15 +7,18 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::decide::brokers::{register_broker, unregister_broker};
+use crate::decide::brokers::{Registration, register_broker, unregister_broker};
 use crate::decide::configs::{
     AlterOperation, ConfigChange, ResourceChanges, incremental_alter_configs, resource_type,
 };
 use crate::decide::create_partitions::{MorePartitions, create_partitions};
 use crate::decide::create_topics::create_topics;
 use crate::decide::delete_topics::{TopicSelector, delete_topics, finish_remote_deletes};
+use crate::decide::lifecycle::{fence, heartbeat};
+use crate::decide::partitions::Rules;
 use crate::decide::producer_ids::allocate_producer_ids;
 use crate::decide::testing::{apply, code, config, create, ids, image_of, image_with, registration, topic};
+use crate::decide::{Decision, DecisionError};
 use crate::invariants;
 use crate::record::RemoveTopicRecord;
 
@@ -25,6 +28,8 @@ fn partition(topic_id: TopicId, index: i32, replicas: &[i32], isr: &[i32], leade
         partition: index,
         replicas: replicas.to_vec(),
         isr: isr.to_vec(),
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
         leader,
         leader_epoch: 0,
         partition_epoch: 0,
@@ -37,8 +42,14 @@ fn change(topic_id: TopicId, index: i32, isr: Option<Vec<i32>>, leader: Option<i
         partition: index,
         replicas: None,
         isr,
+        elr: None,
+        last_known_elr: None,
         leader,
     })
+}
+
+fn broker_change(broker_id: i32, broker_epoch: i64) -> MetadataRecord {
+    MetadataRecord::BrokerChange(BrokerChangeRecord { broker_id, broker_epoch, fenced: Some(true) })
 }
 
 fn topic_record(name: &str, id: u128) -> MetadataRecord {
@@ -58,6 +69,7 @@ fn impossible_records_are_errors_and_change_nothing() {
         endpoints: Vec::new(),
         rack: None,
         fenced: false,
+        directory_ids: Vec::new(),
     });
     let orphan = ConfigRecord {
         resource: ConfigResource::topic("b"),
@@ -84,6 +96,8 @@ fn impossible_records_are_errors_and_change_nothing() {
         (MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: unknown }), "no topic with id"),
         (MetadataRecord::Config(orphan), "no topic 'b'"),
         (again, "does not follow"),
+        (broker_change(0, 7), "does not follow"),
+        (broker_change(4, 0), "not registered"),
         (
             MetadataRecord::UnregisterBroker(crate::record::UnregisterBrokerRecord { broker_id: 4 }),
             "not registered",
@@ -198,6 +212,10 @@ fn many_topics_one_by_one_share_all_but_their_path() {
 enum Command {
     Register(i32, u128),
     Unregister(i32),
+    Fence(i32),
+    Hear(i32),
+    /// It comes back on another disk.
+    LoseDisk(i32, u128),
     Create(String, i32, i16),
     Delete(String),
     FinishRemoteDeletes,
@@ -213,6 +231,9 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         (0..5i32, 1..9u128).prop_map(|(id, incarnation)| Command::Register(id, incarnation)),
         (0..5i32).prop_map(Command::Unregister),
+        (0..5i32).prop_map(Command::Fence),
+        (0..5i32).prop_map(Command::Hear),
+        (0..5i32, 1..9u128).prop_map(|(id, disk)| Command::LoseDisk(id, disk)),
         (name.clone(), -1..6i32, -1..4i16).prop_map(|(name, n, rf)| Command::Create(name, n, rf)),
         (name.clone(), 1..6i32, Just(1i16)).prop_map(|(name, n, rf)| Command::Create(name, n, rf)),
         name.clone().prop_map(Command::Delete),
@@ -237,13 +258,32 @@ fn changes(
     vec![ResourceChanges { resource_type, resource_name: resource_name.to_owned(), changes: vec![change] }]
 }
 
+fn records_of<R>(decision: Decision<R>) -> Vec<MetadataRecord> {
+    decision.records
+}
+
+fn none(_: DecisionError) -> Vec<MetadataRecord> {
+    Vec::new()
+}
+
 /// The records of a command; none if it is refused.
 fn run(image: &Image, command: &Command, next_id: &mut dyn FnMut() -> TopicId) -> Vec<MetadataRecord> {
     let broker = BrokerConfig::default();
+    let rules = Rules { config: &broker };
     match command {
-        Command::Register(id, incarnation) => register_broker(image, &registration(*id, *incarnation))
-            .map(|decision| decision.records)
-            .unwrap_or_default(),
+        Command::Register(id, incarnation) => {
+            register_broker(image, rules, &registration(*id, *incarnation)).map_or_else(none, records_of)
+        }
+        Command::Fence(id) => fence(image, rules, *id).records,
+        Command::Hear(id) => {
+            let epoch = image.broker(*id).map_or(0, |broker| broker.epoch);
+            heartbeat(image, rules, *id, epoch).map_or_else(none, records_of)
+        }
+        Command::LoseDisk(id, disk) => {
+            let directory_ids = vec![format!("disk-{disk}")];
+            let registration = Registration { directory_ids, ..registration(*id, 100 * disk + *id as u128) };
+            register_broker(image, rules, &registration).map_or_else(none, records_of)
+        }
         Command::Unregister(id) => {
             unregister_broker(image, *id).map(|decision| decision.records).unwrap_or_default()
         }

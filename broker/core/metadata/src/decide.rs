@@ -7,8 +7,12 @@ pub mod configs;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
+pub mod lifecycle;
+pub mod partitions;
 pub mod placement;
 pub mod producer_ids;
+
+use serde::{Deserialize, Serialize};
 
 use crate::record::MetadataRecord;
 
@@ -19,8 +23,10 @@ pub struct Decision<R> {
     pub reply: R,
 }
 
-/// Why a request is refused. Variants are named like Kafka's error codes; the text is the error's message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a request is refused. Variants are named like Kafka's error codes; the text is the error's message. Brokers tell it
+/// each other: a variant keeps its name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DecisionError {
     #[error("{0}")]
     UnknownTopicOrPartition(String),
@@ -48,6 +54,8 @@ pub enum DecisionError {
     DuplicateBrokerRegistration(String),
     #[error("{0}")]
     BrokerIdNotRegistered(String),
+    #[error("{0}")]
+    StaleBrokerEpoch(String),
     #[error("{0}")]
     UnknownServerError(String),
 }

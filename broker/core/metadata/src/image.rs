@@ -28,6 +28,7 @@ pub struct Broker {
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
     pub fenced: bool,
+    pub directory_ids: Vec<String>,
 }
 
 /// A topic and its partitions, by index.
@@ -44,6 +45,10 @@ pub struct Partition {
     /// The preferred leader first.
     pub replicas: Vec<i32>,
     pub isr: Vec<i32>,
+    /// Replicas out of sync that have every acknowledged record all the same, and may lead if nobody in sync can (KIP-966).
+    pub elr: Vec<i32>,
+    /// Replicas that were in sync or eligible when fewer than `min.insync.replicas` came to be in sync, and are neither now.
+    pub last_known_elr: Vec<i32>,
     /// `NO_LEADER`, or one of the ISR.
     pub leader: i32,
     /// Grows with each new leader.
@@ -232,6 +237,7 @@ impl Broker {
             endpoints: self.endpoints.clone(),
             rack: self.rack.clone(),
             fenced: self.fenced,
+            directory_ids: self.directory_ids.clone(),
         }
     }
 }
@@ -254,6 +260,8 @@ impl Topic {
                 partition: index,
                 replicas: partition.replicas.clone(),
                 isr: partition.isr.clone(),
+                elr: partition.elr.clone(),
+                last_known_elr: partition.last_known_elr.clone(),
                 leader: partition.leader,
                 leader_epoch: partition.leader_epoch,
                 partition_epoch: partition.partition_epoch,

@@ -2,7 +2,7 @@
 
 use firn_model::ids::TopicId;
 
-use crate::image::Image;
+use crate::image::{Image, NO_LEADER, Partition};
 use crate::record::ResourceKind;
 
 /// The first invariant that does not hold, in words.
@@ -10,6 +10,7 @@ pub fn violated(image: &Image) -> Option<String> {
     [
         names_and_ids_agree,
         partitions_are_sound,
+        who_leads_is_there_and_who_can_does,
         configs_belong_to_something,
         brokers_are_themselves,
         no_living_topic_loses_its_objects,
@@ -43,6 +44,19 @@ fn partitions_are_sound(image: &Image) -> Option<String> {
             .enumerate()
             .find_map(|(index, partition)| Some((index, partition.check().err()?)));
         unsound.map(|(index, reason)| format!("{}-{index}: {reason}", topic.name))
+    })
+}
+
+/// No partition is led by a broker that is behind the fence, or not registered, and none waits for a leader that is there.
+fn who_leads_is_there_and_who_can_does(image: &Image) -> Option<String> {
+    let is_there = |id: i32| image.broker(id).is_some_and(|broker| !broker.fenced);
+    let wrong = |partition: &Partition| match partition.leader {
+        NO_LEADER => partition.isr.iter().chain(&partition.elr).any(|id| is_there(*id)),
+        leader => !is_there(leader),
+    };
+    image.topics.values().find_map(|topic| {
+        let index = topic.partitions.iter().position(|partition| wrong(partition))?;
+        Some(format!("{}-{index} is not led by who could lead it: {:?}", topic.name, topic.partitions[index]))
     })
 }
 

@@ -4,4 +4,6 @@ pub mod apply;
 pub mod decide;
 pub mod image;
 pub mod invariants;
+pub mod leadership;
+pub mod leases;
 pub mod record;

@@ -24,6 +24,7 @@ pub const VERSION: u16 = 1;
 #[serde(rename_all = "snake_case")]
 pub enum MetadataRecord {
     Broker(BrokerRecord),
+    BrokerChange(BrokerChangeRecord),
     UnregisterBroker(UnregisterBrokerRecord),
     Topic(TopicRecord),
     Partition(PartitionRecord),
@@ -53,6 +54,10 @@ pub struct BrokerRecord {
     pub rack: Option<String>,
     /// A fenced broker leads nothing and is in no ISR.
     pub fenced: bool,
+    /// Its log directories (`directory.id` in meta.properties): a broker that has none of those of before has lost what it
+    /// had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directory_ids: Vec<String>,
 }
 
 /// Where clients reach a broker, by listener.
@@ -61,6 +66,16 @@ pub struct Endpoint {
     pub listener: String,
     pub host: String,
     pub port: u16,
+}
+
+/// A registered broker is put behind a fence, or let out. What is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerChangeRecord {
+    pub broker_id: i32,
+    /// Of the registration that this is about.
+    pub broker_epoch: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<bool>,
 }
 
 /// A broker leaves for good.
@@ -86,6 +101,10 @@ pub struct PartitionRecord {
     /// The preferred leader first.
     pub replicas: Vec<i32>,
     pub isr: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elr: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_known_elr: Vec<i32>,
     /// -1: nobody leads it.
     pub leader: i32,
     pub leader_epoch: i32,
@@ -103,6 +122,10 @@ pub struct PartitionChangeRecord {
     pub replicas: Option<Vec<i32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isr: Option<Vec<i32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elr: Option<Vec<i32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_known_elr: Option<Vec<i32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<i32>,
 }

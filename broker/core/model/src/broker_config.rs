@@ -4,6 +4,7 @@ pub mod definitions;
 mod kafka;
 pub mod layers;
 pub mod listeners;
+pub mod quorum;
 pub mod settings;
 mod unused;
 
@@ -15,6 +16,7 @@ use crate::topic_config::{self, TopicConfig};
 use definitions::{definition, unknown};
 use layers::ConfigLayers;
 use listeners::Listener;
+use quorum::QuorumSettings;
 use settings::{
     GroupSettings, HttpSettings, LogFormat, LogSettings, NetworkSettings, OffsetsSettings, TierSettings,
     TopicSettings, invalid,
@@ -30,6 +32,9 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// What to bind.
     pub listeners: Vec<Listener>,
+    /// What to bind beside, for the other brokers; no client is told of them.
+    pub controller_listeners: Vec<Listener>,
+    pub quorum: QuorumSettings,
     /// What to tell clients, by the name of the listener they came in at.
     pub advertised_listeners: Vec<Listener>,
     pub log_dirs: Vec<PathBuf>,
@@ -117,7 +122,8 @@ impl BrokerConfig {
     fn from_layers(layers: ConfigLayers) -> Result<Self, ConfigError> {
         let listeners = listeners::read(&layers)?;
         let node_id = node_id(&layers)?;
-        check_roles(&layers, node_id)?;
+        check_roles(&layers)?;
+        let quorum = quorum::quorum(&layers, node_id)?;
         let tier = settings::tier(&layers)?;
         let topic_defaults = topic_defaults(&layers)?;
         topic_defaults.check(tier.enabled)?;
@@ -126,6 +132,12 @@ impl BrokerConfig {
             node_id,
             rack: layers.text("broker.rack")?,
             http: settings::http(&layers, &listeners.bound)?,
+            // Without others there is nobody to use them.
+            controller_listeners: match quorum.voters.is_empty() {
+                true => Vec::new(),
+                false => listeners.controllers,
+            },
+            quorum,
             listeners: listeners.bound,
             advertised_listeners: listeners.advertised,
             log_dirs: settings::log_dirs(&layers)?,
@@ -187,6 +199,9 @@ pub fn not_obeyed(name: &str, value: Option<&str>) -> ConfigError {
 fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
     let layers = &config.layers;
     for listener in listeners::read(layers)?.controllers {
+        if config.controller_listeners.contains(&listener) {
+            continue;
+        }
         warnings.push(format!(
             "Listener {} on port {} is not opened: it is for controllers, and the cluster is one node.",
             listener.name, listener.port
@@ -224,8 +239,9 @@ fn node_id(layers: &ConfigLayers) -> Result<i32, ConfigError> {
     }
 }
 
-/// A cluster is one node for now: what describes another quorum is refused, rather than split the cluster in silence.
-fn check_roles(layers: &ConfigLayers, node_id: i32) -> Result<(), ConfigError> {
+/// Every node is a broker and keeps the metadata; what describes another cluster is refused, rather than split it in
+/// silence.
+fn check_roles(layers: &ConfigLayers) -> Result<(), ConfigError> {
     let roles = layers.list("process.roles")?;
     if !roles.iter().any(|role| role == "broker") {
         return Err(invalid(
@@ -234,17 +250,9 @@ fn check_roles(layers: &ConfigLayers, node_id: i32) -> Result<(), ConfigError> {
             "a node must be a broker: allowed are broker, and broker,controller",
         ));
     }
-    let voters = layers.list("controller.quorum.voters")?;
-    let own = |voter: &String| {
-        voter.split_once('@').and_then(|(id, _)| id.trim().parse::<i32>().ok()) == Some(node_id)
-    };
-    if voters.len() > 1 || !voters.iter().all(own) {
-        let reason = format!("a cluster has one node: allowed is {node_id}@host:port alone, or nothing");
-        return Err(invalid("controller.quorum.voters", voters.join(","), &reason));
-    }
     let servers = layers.list("controller.quorum.bootstrap.servers")?;
     if servers.len() > 1 {
-        let reason = "a cluster has one node: allowed is one host:port, or nothing";
+        let reason = "the brokers of a cluster are named in controller.quorum.voters: allowed is one host:port, this node's, or nothing";
         return Err(invalid("controller.quorum.bootstrap.servers", servers.join(","), reason));
     }
     Ok(())

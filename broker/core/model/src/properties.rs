@@ -1,4 +1,4 @@
-//! Reads Java's `.properties` files, as `server.properties` is one.
+//! Reads and writes Java's `.properties` files, as `server.properties` is one.
 //!
 //! The grammar is that of `java.util.Properties.load`: `key=value`, `key: value` or `key value`; `#` and `!` start a
 //! comment line; a backslash at the end of a line joins the next one; `\t \n \r \f \uXXXX` and `\` before any other
@@ -28,6 +28,38 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, PropertiesError> {
         properties.insert(key, value);
     }
     Ok(properties)
+}
+
+/// Writes a file that is read as these properties, one a line.
+pub fn write(properties: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    for (key, value) in properties {
+        escape(key, true, &mut text);
+        text.push('=');
+        escape(value, false, &mut text);
+        text.push('\n');
+    }
+    text
+}
+
+fn escape(plain: &str, key: bool, text: &mut String) {
+    for (at, c) in plain.char_indices() {
+        let escaped = match c {
+            '\t' => Some('t'),
+            '\n' => Some('n'),
+            '\r' => Some('r'),
+            '\u{c}' => Some('f'),
+            '\\' => Some(c),
+            // Blanks before a value belong to the separator.
+            ' ' if key || at == 0 => Some(c),
+            '=' | ':' | '#' | '!' if key => Some(c),
+            _ => None,
+        };
+        if escaped.is_some() {
+            text.push('\\');
+        }
+        text.push(escaped.unwrap_or(c));
+    }
 }
 
 /// Joins continued lines and drops comments and blank lines. Each comes with the number of its first line, from 1.
@@ -166,12 +198,31 @@ mod tests {
         assert_eq!(parse("c=\\uDE00\\uD83D"), Err(PropertiesError::LoneSurrogate { line: 1 }));
     }
 
+    #[test]
+    fn what_is_written_is_plain_where_it_can_be() {
+        let pairs = [("log.dirs", "/a b/c"), ("x y", " C:\\d\n"), ("z", "")];
+        let properties: BTreeMap<String, String> =
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        assert_eq!(write(&properties), "log.dirs=/a b/c\nx\\ y=\\ C:\\\\d\\n\nz=\n");
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "[ -~\\n\\r\\t\\\\]{0,80}") {
             if let Err(error) = parse(&text) {
                 prop_assert!(error.to_string().starts_with("line "), "{error}");
             }
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(
+            properties in proptest::collection::btree_map(
+                "[ -~\\n\\r\\t\u{c}ä😀]{0,8}",
+                "[ -~\\n\\r\\t\u{c}ä😀]{0,8}",
+                0..4,
+            ),
+        ) {
+            prop_assert_eq!(parse(&write(&properties)), Ok(properties));
         }
 
         #[test]

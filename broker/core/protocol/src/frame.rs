@@ -61,6 +61,15 @@ pub fn correlation_id_of(frame: &[u8]) -> Option<i32> {
     Some(i32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]))
 }
 
+/// Correlation id and body of a frame (without its length) of an API that is none of Kafka's: its header is that of before
+/// flexible versions.
+pub fn foreign(frame: &Bytes) -> Result<(i32, Bytes), FrameError> {
+    let correlation_id = correlation_id_of(frame).ok_or(FrameError::CutOff(frame.len()))?;
+    let mut rest = frame.slice(FIXED_LENGTH..);
+    client_id(&mut rest)?;
+    Ok((correlation_id, rest))
+}
+
 impl Request {
     /// Reads the header of `frame` (without its length), which must be of an API and version that are served.
     pub fn parse(api: ApiKey, frame: Bytes) -> Result<Self, FrameError> {

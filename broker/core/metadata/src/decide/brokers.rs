@@ -1,24 +1,31 @@
 //! Brokers join and leave.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::partitions::{Rules, come_back};
 use super::{Decision, DecisionError};
-use crate::image::Image;
+use crate::image::{Broker, Image};
 use crate::record::{BrokerRecord, Endpoint, MetadataRecord, UnregisterBrokerRecord};
 
 /// What a broker says of itself when it starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     pub broker_id: i32,
     /// New at each start of the process.
     pub incarnation_id: Uuid,
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
+    pub directory_ids: Vec<String>,
 }
 
-/// Registers a broker, or an incarnation of it that follows another; replies with its epoch. The same incarnation again
-/// changes nothing, unless what it says of itself has changed.
-pub fn register_broker(image: &Image, registration: &Registration) -> Result<Decision<i64>, DecisionError> {
+/// Registers a broker that is ready to lead, or an incarnation of it that follows another; replies with its epoch. The same
+/// incarnation again changes nothing, unless what it says of itself has changed.
+pub fn register_broker(
+    image: &Image,
+    rules: Rules<'_>,
+    registration: &Registration,
+) -> Result<Decision<i64>, DecisionError> {
     let broker_id = registration.broker_id;
     if broker_id < 0 {
         return Err(DecisionError::InvalidRequest(format!("Broker id {broker_id} is negative")));
@@ -37,6 +44,7 @@ pub fn register_broker(image: &Image, registration: &Registration) -> Result<Dec
         && previous.incarnation_id == registration.incarnation_id
         && previous.endpoints == registration.endpoints
         && previous.rack == registration.rack
+        && previous.directory_ids == registration.directory_ids
         && !previous.fenced
     {
         return Ok(Decision { records: Vec::new(), reply: previous.epoch });
@@ -49,8 +57,18 @@ pub fn register_broker(image: &Image, registration: &Registration) -> Result<Dec
         endpoints: registration.endpoints.clone(),
         rack: registration.rack.clone(),
         fenced: false,
+        directory_ids: registration.directory_ids.clone(),
     };
-    Ok(Decision { records: vec![MetadataRecord::Broker(record)], reply: epoch })
+    let lost = previous.is_some_and(|previous| has_lost_all(previous, registration));
+    let mut records = vec![MetadataRecord::Broker(record)];
+    records.extend(come_back(image, rules, broker_id, lost));
+    Ok(Decision { records, reply: epoch })
+}
+
+/// Whether none of the directories of before is there.
+pub fn has_lost_all(previous: &Broker, registration: &Registration) -> bool {
+    let is_there = |id: &String| registration.directory_ids.contains(id);
+    !previous.directory_ids.is_empty() && !previous.directory_ids.iter().any(is_there)
 }
 
 /// Takes a broker out for good. It must hold no replica any more.

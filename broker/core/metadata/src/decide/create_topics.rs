@@ -6,6 +6,7 @@ use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, collision_key, validate_topic_name};
 use firn_model::repeated::repeated;
 use firn_model::topic_config::TopicConfig;
+use serde::{Deserialize, Serialize};
 
 use super::placement::{place, seats};
 use super::{Decision, DecisionError, PartitionBudget};
@@ -18,8 +19,8 @@ pub const BROKER_DEFAULT: i32 = -1;
 /// The controllers' own log: no client may create it.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-/// A topic to create.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A topic to create. Brokers ask the controller for it in this form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTopic {
     pub name: String,
     /// `BROKER_DEFAULT`, or at least 1; `BROKER_DEFAULT` if `assignments` are given.
@@ -293,6 +294,8 @@ pub(crate) fn new_partition(
         partition,
         replicas,
         isr,
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
         leader,
         leader_epoch: 0,
         partition_epoch: 0,

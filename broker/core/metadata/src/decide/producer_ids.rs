@@ -1,5 +1,7 @@
 //! AllocateProducerIds: each broker hands out ids from a block that is its alone (KIP-730).
 
+use serde::{Deserialize, Serialize};
+
 use super::{Decision, DecisionError};
 use crate::image::Image;
 use crate::record::{MetadataRecord, ProducerIdsRecord};
@@ -8,7 +10,7 @@ use crate::record::{MetadataRecord, ProducerIdsRecord};
 pub const PRODUCER_ID_BLOCK_LENGTH: i64 = 1000;
 
 /// Ids that belong to one broker: `first` and the `PRODUCER_ID_BLOCK_LENGTH - 1` after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerIdBlock {
     pub first: i64,
     pub length: i64,

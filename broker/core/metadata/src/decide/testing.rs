@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::brokers::{Registration, register_broker};
 use super::create_topics::{CreatedTopics, NewTopic, create_topics};
+use super::partitions::Rules;
 use super::{Decision, DecisionError};
 use crate::image::Image;
 use crate::invariants;
@@ -30,6 +31,7 @@ pub(crate) fn registration(broker_id: i32, incarnation: u128) -> Registration {
             port: 9092,
         }],
         rack: None,
+        directory_ids: Vec::new(),
     }
 }
 
@@ -37,7 +39,8 @@ pub(crate) fn registration(broker_id: i32, incarnation: u128) -> Registration {
 pub(crate) fn image_of(brokers: i32) -> Image {
     let mut image = Image::default();
     for id in 0..brokers {
-        let decision = register_broker(&image, &registration(id, 1000 + id as u128)).unwrap();
+        let rules = Rules { config: &BrokerConfig::default() };
+        let decision = register_broker(&image, rules, &registration(id, 1000 + id as u128)).unwrap();
         image.apply_all(&decision.records).unwrap();
     }
     image

@@ -33,7 +33,7 @@ impl fmt::Display for Listener {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listeners {
     pub(crate) bound: Vec<Listener>,
-    /// Listeners for the controllers' own traffic: nothing uses them while the cluster is one node.
+    /// Listeners for the controllers' own traffic.
     pub(crate) controllers: Vec<Listener>,
     pub(crate) advertised: Vec<Listener>,
 }

@@ -14,6 +14,7 @@ const SPECIAL: &[(&str, Properties, &str)] = &[
     ("advertised.port", &[("advertised.host.name", "elsewhere")], "1234"),
     ("broker.id", &[], "5"),
     ("controller.listener.names", &[("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093"), ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT")], "CONTROLLER"),
+    ("controller.quorum.voters", &[], "0@a:1,1@b:1"),
     ("firn.remote.storage.enable", &[("firn.store.url", "memory:")], "true"),
     ("firn.store.url", &[], "memory:"),
     ("host.name", &[], "elsewhere"),
@@ -25,11 +26,8 @@ const SPECIAL: &[(&str, Properties, &str)] = &[
 ];
 
 /// Keys that say what is so anyway; any other value is refused.
-const REFUSED: &[(&str, &str)] = &[
-    ("controller.quorum.bootstrap.servers", "a:1,b:1"),
-    ("controller.quorum.voters", "1@a:1,2@b:1"),
-    ("process.roles", "controller"),
-];
+const REFUSED: &[(&str, &str)] =
+    &[("controller.quorum.bootstrap.servers", "a:1,b:1"), ("process.roles", "controller")];
 
 fn read(properties: &[(&str, &str)]) -> Result<BrokerConfig, ConfigError> {
     let map = properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();

@@ -136,6 +136,25 @@ fn a_file_of_kraft_is_read_when_it_is_this_node_alone() {
 }
 
 #[test]
+fn a_cluster_is_named_broker_by_broker() {
+    let listeners = "PLAINTEXT://:9092,CONTROLLER://:9093";
+    let cluster = [
+        ("node.id", "1"),
+        ("controller.quorum.voters", "2@b:9093, 0@a:9093,1@[::1]:9093"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("listeners", listeners),
+        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
+        ("log.dirs", "/data"),
+    ];
+    let parsed = read(&cluster).unwrap();
+    let voters = parsed.config.quorum.voters.iter().map(|voter| (voter.broker_id, &*voter.address));
+    assert_eq!(voters.collect::<Vec<_>>(), [(0, "a:9093"), (1, "[::1]:9093"), (2, "b:9093")]);
+    assert_eq!(parsed.config.controller_listeners[0].port, 9093);
+    assert_eq!(parsed.config.advertised_listeners.len(), 1);
+    assert_eq!(parsed.warnings, Vec::<String>::new());
+}
+
+#[test]
 fn a_bad_value_names_key_value_and_what_is_allowed() {
     for (key, value, says) in [
         ("num.partitions", "0", "at least 1"),
@@ -153,9 +172,12 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
         ("port", "70000", "65535"),
         ("process.roles", "controller", "must be a broker"),
         ("process.roles", "king", "broker, controller"),
-        ("controller.quorum.voters", "1@a:1,2@b:1", "one node"),
-        ("controller.quorum.voters", "7@a:1", "0@host:port"),
-        ("controller.quorum.bootstrap.servers", "a:1,b:1", "one node"),
+        ("controller.quorum.voters", "1@a:1,2@b:1", "0@host:port"),
+        ("controller.quorum.voters", "0@a:1,b:1", "id@host:port"),
+        ("controller.quorum.voters", "0@a:1,1@b", "id@host:port"),
+        ("controller.quorum.voters", "0@a:1,1@b:1,1@c:1", "broker 1 stands in it twice"),
+        ("controller.quorum.bootstrap.servers", "a:1,b:1", "controller.quorum.voters"),
+        ("broker.session.timeout.ms", "2000", "broker.heartbeat.interval.ms"),
         ("queued.max.request.bytes", "1000", "socket.request.max.bytes"),
         ("default.replication.factor", "40000", "32767"),
         ("group.min.session.timeout.ms", "1900000", "group.max.session.timeout.ms"),

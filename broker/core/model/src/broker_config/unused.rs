@@ -109,7 +109,7 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "the cluster is one node, so no broker copies from another",
+        "each partition has one replica, so no broker copies from another",
         &[
             "num.replica.fetchers",
             "auto.leader.rebalance.enable",
@@ -138,10 +138,8 @@ static GROUPS: &[Group] = &[
         &["replica."],
     ),
     ignored(
-        "the cluster is one node, so there is no quorum, no registration and no heartbeat to tune",
+        "elections and the metadata log have limits of their own, and a broker registers when it is ready",
         &[
-            "broker.heartbeat.interval.ms",
-            "broker.session.timeout.ms",
             "initial.broker.registration.timeout.ms",
             "metadata.log.dir",
             "metadata.log.segment.bytes",

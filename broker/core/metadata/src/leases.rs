@@ -1,0 +1,66 @@
+//! How long each broker has been silent: the controller's own memory, which no record holds. A new controller gives every
+//! broker a whole lease from when it began to lead.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Leases by broker. Time is what a monotonic clock says, since any moment.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    /// `broker.session.timeout.ms`.
+    lease: Duration,
+    heard: BTreeMap<i32, Duration>,
+}
+
+impl Leases {
+    /// Of these brokers, which are all heard of `now`.
+    pub fn new(lease: Duration, brokers: impl IntoIterator<Item = i32>, now: Duration) -> Self {
+        Self { lease, heard: brokers.into_iter().map(|id| (id, now)).collect() }
+    }
+
+    /// The broker is there.
+    pub fn hear(&mut self, broker_id: i32, now: Duration) {
+        let heard = self.heard.entry(broker_id).or_insert(now);
+        *heard = now.max(*heard);
+    }
+
+    /// Nobody waits for this broker any more: it is fenced, or gone.
+    pub fn forget(&mut self, broker_id: i32) {
+        self.heard.remove(&broker_id);
+    }
+
+    /// Brokers whose leases are over, the longest silent first.
+    pub fn lapsed(&self, now: Duration) -> Vec<i32> {
+        let mut lapsed: Vec<_> =
+            self.heard.iter().filter(|(_, heard)| now.saturating_sub(**heard) >= self.lease).collect();
+        lapsed.sort_by_key(|(id, heard)| (**heard, **id));
+        lapsed.into_iter().map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn who_is_silent_for_a_lease_has_lapsed() {
+        let mut leases = Leases::new(at(500), [1, 2], at(1_000));
+        assert_eq!(leases.lapsed(at(1_499)), [0i32; 0]);
+        leases.hear(1, at(1_400));
+        // What was said before is not heard again.
+        leases.hear(1, at(1_200));
+        leases.hear(3, at(1_100));
+        assert_eq!(leases.lapsed(at(1_500)), [2]);
+        assert_eq!(leases.lapsed(at(5_000)), [2, 3, 1]);
+        leases.forget(2);
+        assert_eq!(leases.lapsed(at(1_600)), [3]);
+        for id in [1, 3] {
+            leases.forget(id);
+        }
+        assert_eq!(leases.lapsed(at(9_000)), [0i32; 0]);
+    }
+}

@@ -1,0 +1,65 @@
+//! What other brokers ask (`peers/wire.rs`), in a frame of Kafka's.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use firn_protocol::frame::{self, FrameError, Request};
+use firn_protocol::versions;
+use firn_quorum::wire::{message, read};
+
+use super::{Answer, ApiError, dispatch};
+use crate::connection::Peer;
+use crate::lobby::Lobby;
+use crate::net::Chunk;
+use crate::peers::wire::{Ask, Told};
+
+pub async fn handle(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, ApiError> {
+    let (correlation_id, body) = frame::foreign(&bytes)?;
+    let (ask, rest) = read(&body).map_err(|error| ApiError::Broker(error.to_string()))?;
+    let (told, rest) = match ask {
+        Ask::Client { listener } => match client(lobby, peer, &listener, rest).await {
+            Ok(answer) => answer,
+            // On this connection come others' requests, too.
+            Err(error) => (Told::Failed(error.to_string()), Bytes::new()),
+        },
+        ask => lobby.membership.answer(ask, &rest).await,
+    };
+    let said = message(&told, &rest).map_err(|error| ApiError::Broker(error.to_string()))?;
+    let mut reply = BytesMut::with_capacity(8 + said.len());
+    let size = i32::try_from(4 + said.len()).map_err(|error| ApiError::Broker(error.to_string()))?;
+    reply.put_i32(size);
+    reply.put_i32(correlation_id);
+    reply.put_slice(&said);
+    Ok(Answer::Now(vec![Chunk::Bytes(reply.freeze())]))
+}
+
+/// Answers a client that another broker speaks for.
+async fn client(
+    lobby: &Lobby,
+    peer: &Peer,
+    listener: &str,
+    request: Bytes,
+) -> Result<(Told, Bytes), ApiError> {
+    // One that is still starting is asked again.
+    let Some(context) = lobby.opened().filter(|context| context.controller.progress().leads) else {
+        return Ok((Told::NotController, Bytes::new()));
+    };
+    let cut_off = FrameError::CutOff(request.len());
+    let (key, version) = frame::api_of(&request).ok_or(cut_off)?;
+    let api = versions::served(key, version).ok_or(FrameError::Unsupported { key, version })?;
+    let peer = Peer { address: peer.address, listener: Arc::from(listener) };
+    let answer = Box::pin(dispatch(&context, &peer, api, Request::parse(api, request)?)).await?;
+    let chunks = match answer {
+        Answer::Now(chunks) => chunks,
+        Answer::Later(reply) => reply.await?,
+        Answer::None => Vec::new(),
+    };
+    let mut reply = BytesMut::new();
+    for chunk in chunks {
+        match chunk {
+            Chunk::Bytes(bytes) | Chunk::Records(bytes) => reply.put_slice(&bytes),
+            Chunk::Log(_) => return Err(ApiError::Broker("a controller's reply has no records".to_owned())),
+        }
+    }
+    Ok((Told::Client { end_offset: context.controller.applied_to() }, reply.freeze()))
+}

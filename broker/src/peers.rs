@@ -1,0 +1,199 @@
+//! Between the brokers of a cluster: connections to the others, and what is asked over them.
+//!
+//! Brokers speak Kafka's framing to each other, on the listeners that their clients use or on one of their own
+//! (`controller.listener.names`), and within it one API that is theirs alone (`wire.rs`). How a broker comes into the
+//! cluster is in `formation.rs`, what it answers in `membership.rs`.
+
+pub mod formation;
+pub mod membership;
+pub mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_client::connection::{Connection, ConnectionOptions};
+use firn_client::error::Error;
+use firn_model::broker_config::quorum::Voter;
+use firn_quorum::network::{Answer, Lane, Transport};
+use firn_quorum::types::Member;
+use firn_quorum::wire::{message, read};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::net::Network;
+use wire::{API_KEY, Ask, Told};
+
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: usize = 100 << 20;
+
+/// How long a connection may take to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// Messages of one line arrive in order, and wait for each other: what takes long has a line of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Line {
+    /// Messages of the quorum.
+    Quorum(Lane),
+    /// Who a broker is, and that it is there.
+    Signals,
+    /// What the controller has to decide.
+    Controller,
+    /// Clients' requests that the controller answers.
+    Clients,
+}
+
+impl Line {
+    /// How long nothing may be answered until a connection counts as lost, though nobody has said so: then another is made.
+    fn silence_max(self) -> Duration {
+        Duration::from_secs(match self {
+            Line::Quorum(Lane::Signals) | Line::Signals => 2,
+            Line::Quorum(Lane::Entries) => 4,
+            Line::Controller | Line::Clients => 30,
+            Line::Quorum(Lane::Snapshots) => 60,
+        })
+    }
+}
+
+/// Why another broker gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    #[error("broker {0} is not in controller.quorum.voters")]
+    Unknown(i32),
+    #[error("broker {broker_id} at {address}: {reason}")]
+    Unreachable { broker_id: i32, address: String, reason: String },
+    #[error("broker {broker_id} at {address}: no answer within {patience:?}")]
+    TimedOut { broker_id: i32, address: String, patience: Duration },
+}
+
+/// The other brokers. A clone is another handle to the same connections.
+#[derive(Debug, Clone)]
+pub struct Peers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    node_id: i32,
+    network: Arc<dyn Network>,
+    /// Of all that are listed, this broker included.
+    addresses: BTreeMap<i32, String>,
+    open: Mutex<HashMap<(i32, Line), Open>>,
+}
+
+/// A connection, and since when it owes an answer.
+#[derive(Debug)]
+struct Open {
+    connection: Arc<Connection>,
+    owes_since: Option<Instant>,
+}
+
+impl Peers {
+    pub fn new(node_id: i32, voters: &[Voter], network: Arc<dyn Network>) -> Self {
+        let addresses = voters.iter().map(|voter| (voter.broker_id, voter.address.clone())).collect();
+        Self(Arc::new(Shared { node_id, network, addresses, open: Mutex::default() }))
+    }
+
+    /// Ids of the other brokers.
+    pub fn others(&self) -> impl Iterator<Item = i32> {
+        self.0.addresses.keys().copied().filter(|id| *id != self.0.node_id)
+    }
+
+    /// Where a broker is.
+    pub fn address(&self, broker_id: i32) -> Option<&str> {
+        self.0.addresses.get(&broker_id).map(String::as_str)
+    }
+
+    /// Whether there is no other broker.
+    pub fn is_alone(&self) -> bool {
+        self.others().next().is_none()
+    }
+
+    /// Asks a broker. `rest` goes behind the question, and what came behind the answer is returned with it.
+    pub async fn ask(
+        &self,
+        broker_id: i32,
+        line: Line,
+        ask: &Ask,
+        rest: &[u8],
+        patience: Duration,
+    ) -> Result<(Told, Bytes), PeerError> {
+        let address = self.0.addresses.get(&broker_id).ok_or(PeerError::Unknown(broker_id))?;
+        let failed = |reason: String| PeerError::Unreachable { broker_id, address: address.clone(), reason };
+        let message = message(ask, rest).map_err(|error| failed(error.to_string()))?;
+        let place = (broker_id, line);
+        let connection = match self.open(place) {
+            Some(connection) => connection,
+            None => self.connect(place, address, patience).await.map_err(failed)?,
+        };
+        match connection.send(API_KEY, 0, &message, patience).await {
+            Ok(answer) => {
+                self.change(place, &connection, |open| open.owes_since = None);
+                read(&answer).map_err(|error| failed(error.to_string()))
+            }
+            Err(Error::Timeout { .. }) => {
+                Err(PeerError::TimedOut { broker_id, address: address.clone(), patience })
+            }
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// The connection to a broker, if there is one that answers; from now on it owes an answer.
+    fn open(&self, place: (i32, Line)) -> Option<Arc<Connection>> {
+        let mut all = self.0.open.lock();
+        let open = all.get_mut(&place)?;
+        let is_silent = open.owes_since.is_some_and(|since| since.elapsed() > place.1.silence_max());
+        if is_silent || !open.connection.is_open() {
+            all.remove(&place);
+            return None;
+        }
+        open.owes_since.get_or_insert_with(Instant::now);
+        Some(open.connection.clone())
+    }
+
+    async fn connect(
+        &self,
+        place: (i32, Line),
+        address: &str,
+        patience: Duration,
+    ) -> Result<Arc<Connection>, String> {
+        let limit = patience.min(CONNECT_MAX);
+        let connecting = self.0.network.connect(address.to_owned());
+        let stream = tokio::time::timeout(limit, connecting).await;
+        let stream = stream.map_err(|_| format!("no connection within {limit:?}"))?;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let options = ConnectionOptions {
+            client_id: format!("broker-{}", self.0.node_id),
+            frame_bytes_max: ANSWER_BYTES_MAX,
+            ..ConnectionOptions::default()
+        };
+        let connection = Arc::new(Connection::unnegotiated(stream, address.to_owned(), options));
+        let open = Open { connection: connection.clone(), owes_since: Some(Instant::now()) };
+        self.0.open.lock().insert(place, open);
+        Ok(connection)
+    }
+
+    fn change(&self, place: (i32, Line), connection: &Arc<Connection>, change: impl FnOnce(&mut Open)) {
+        let mut all = self.0.open.lock();
+        if let Some(open) = all.get_mut(&place).filter(|open| Arc::ptr_eq(&open.connection, connection)) {
+            change(open);
+        }
+    }
+}
+
+impl Transport for Peers {
+    fn ask(&self, member: &Member, lane: Lane, message: Bytes, patience: Duration) -> Answer {
+        let (peers, broker_id) = (self.clone(), member.broker_id);
+        let ask = Ask::Quorum { to: member.id() };
+        Box::pin(async move {
+            match peers.ask(broker_id, Line::Quorum(lane), &ask, &message, patience).await {
+                Ok((Told::Quorum, answer)) => Ok(answer),
+                Ok((told, _)) => Err(io::Error::other(format!("broker {broker_id}: {told}"))),
+                Err(error @ PeerError::TimedOut { .. }) => {
+                    Err(io::Error::new(io::ErrorKind::TimedOut, error))
+                }
+                Err(error) => Err(io::Error::other(error)),
+            }
+        })
+    }
+}

@@ -1,0 +1,475 @@
+//! This broker's part in the cluster: what it says of itself, what it answers the others, and, while it is the controller,
+//! what it does for them.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_metadata::decide::brokers::{has_lost_all, register_broker};
+use firn_metadata::decide::lifecycle::{check_epoch, fence, heartbeat};
+use firn_metadata::decide::partitions::Rules;
+use firn_metadata::decide::producer_ids::allocate_producer_ids;
+use firn_metadata::decide::{Decision, DecisionError};
+use firn_metadata::image::Image;
+use firn_metadata::leases::Leases;
+use firn_model::broker_config::BrokerConfig;
+use firn_quorum::quorum::{ProposeError, Quorum};
+use firn_quorum::types::Member;
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::wire::{Ask, ControllerAsk, ControllerTold, Standing, Told};
+use super::{Line, PeerError, Peers};
+use crate::creation;
+use crate::environment::Random;
+use crate::milliseconds::milliseconds;
+
+/// How long to wait before the controller is looked for again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a joining broker may take to say who it is.
+const STANDING_PATIENCE: Duration = Duration::from_secs(1);
+/// How long one attempt to ask the controller may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+/// How long a reply of the controller is held back until this broker knows what it tells of.
+const KNOWN_MAX: Duration = Duration::from_secs(1);
+/// How long the controller waits for its heir.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// How long a broker may take to join: the metadata are sent to it meanwhile.
+const JOIN_MAX: Duration = Duration::from_secs(50);
+/// How often the controller looks at the leases.
+const LEASES_WATCHED: Duration = Duration::from_millis(100);
+
+/// Why the controller did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(transparent)]
+    Here(#[from] ProposeError),
+    #[error("the controller did not answer: {0}")]
+    Peer(#[from] PeerError),
+    #[error("the controller, broker {controller}: {reason}")]
+    There { controller: i32, reason: String },
+}
+
+impl AskError {
+    /// Whether another broker may be the controller by now, or soon: then it is asked.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            AskError::Here(error) => matches!(error, ProposeError::NotController),
+            AskError::Peer(_) | AskError::There { .. } => true,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Membership {
+    /// As the file has it.
+    config: Arc<BrokerConfig>,
+    random: Arc<dyn Random>,
+    peers: Peers,
+    process: Uuid,
+    /// The disks are known to hold nothing.
+    is_new: OnceLock<()>,
+    part: OnceLock<Part>,
+    began: Instant,
+    watched: Mutex<Option<Watched>>,
+    /// One joins at a time.
+    joining: AsyncMutex<()>,
+}
+
+#[derive(Debug)]
+struct Part {
+    cluster_id: String,
+    member: Member,
+    quorum: Arc<Quorum>,
+    /// It belonged to a quorum when it started.
+    was_founded: bool,
+}
+
+/// The brokers' leases, as this controller of this term has heard of them.
+#[derive(Debug)]
+struct Watched {
+    term: u64,
+    leases: Leases,
+}
+
+impl Membership {
+    pub fn new(config: Arc<BrokerConfig>, random: Arc<dyn Random>, peers: Peers) -> Self {
+        Self {
+            config,
+            process: uuid::Builder::from_random_bytes(random.bits().to_be_bytes()).into_uuid(),
+            random,
+            peers,
+            is_new: OnceLock::new(),
+            part: OnceLock::new(),
+            began: Instant::now(),
+            watched: Mutex::default(),
+            joining: AsyncMutex::default(),
+        }
+    }
+
+    /// The disks hold nothing: others may be told so.
+    pub fn begin_new(&self) {
+        self.is_new.get_or_init(|| ());
+    }
+
+    /// The metadata on the disk have been read, or begun.
+    pub fn begin(&self, cluster_id: String, member: Member, quorum: Arc<Quorum>, was_founded: bool) {
+        self.part.get_or_init(|| Part { cluster_id, member, quorum, was_founded });
+    }
+
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// What this broker asks for to be taken into the quorum; nothing before there is a disk.
+    pub fn wish(&self) -> Option<ControllerAsk> {
+        let Part { cluster_id, member, .. } = self.part.get()?;
+        Some(ControllerAsk::Join { cluster_id: cluster_id.clone(), member: member.clone() })
+    }
+
+    /// Who this broker is, as far as it knows.
+    pub fn standing(&self) -> Standing {
+        let part = self.part.get();
+        let progress = part.map(|part| part.quorum.progress());
+        let is_founded = |part: &Part| part.was_founded || progress.is_some_and(|now| now.end_offset > 0);
+        Standing {
+            broker_id: self.config.node_id,
+            process: self.process,
+            directory_id: part.map(|part| part.member.directory_id.clone()),
+            cluster_id: part.map(|part| part.cluster_id.clone()),
+            is_founded: part.is_some_and(is_founded),
+            controller: progress.and_then(|now| now.leader),
+            term: progress.map_or(0, |now| now.term),
+        }
+    }
+
+    /// Answers another broker; a client's request is not answered here.
+    pub async fn answer(&self, ask: Ask, rest: &Bytes) -> (Told, Bytes) {
+        let told = match ask {
+            // Before the disk is read nobody knows what this broker is.
+            Ask::Standing if self.part.get().is_none() && self.is_new.get().is_none() => {
+                Told::Failed("the broker is starting".to_owned())
+            }
+            Ask::Standing => Told::Standing(self.standing()),
+            Ask::Quorum { to } => return self.answer_member(to, rest).await,
+            Ask::Controller(ask) => match self.as_controller(&ask).await {
+                Ok(told) => Told::Controller(told),
+                Err(ProposeError::Refused(error)) => Told::Controller(ControllerTold::Refused(error)),
+                Err(ProposeError::NotController) => Told::NotController,
+                Err(error) => Told::Failed(error.to_string()),
+            },
+            Ask::Client { .. } => Told::Failed("the broker is starting".to_owned()),
+        };
+        (told, Bytes::new())
+    }
+
+    async fn answer_member(&self, to: u64, message: &Bytes) -> (Told, Bytes) {
+        let Some(part) = self.part.get().filter(|part| part.member.id() == to) else {
+            return (
+                Told::Failed("the message is for another member of the quorum".to_owned()),
+                Bytes::new(),
+            );
+        };
+        match part.quorum.answer(message).await {
+            Ok(answer) => (Told::Quorum, answer),
+            Err(error) => (Told::Failed(error.to_string()), Bytes::new()),
+        }
+    }
+
+    /// Asks the controller, this broker or another, until it answers or `patience` is over. What is asked may be done twice.
+    pub async fn ask_controller(
+        &self,
+        ask: &ControllerAsk,
+        patience: Duration,
+    ) -> Result<ControllerTold, AskError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.ask_once(ask, left).await {
+                Err(error) if error.may_pass() && Instant::now() + PAUSE < deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                told => return told,
+            }
+        }
+    }
+
+    async fn ask_once(&self, ask: &ControllerAsk, patience: Duration) -> Result<ControllerTold, AskError> {
+        let part = self.part.get().ok_or(ProposeError::NotController)?;
+        let progress = part.quorum.progress();
+        if progress.leads {
+            return Ok(self.as_controller(ask).await?);
+        }
+        let controller = progress.leader.ok_or(ProposeError::NotController)?;
+        let line = match ask {
+            ControllerAsk::Heartbeat { .. } => Line::Signals,
+            _ => Line::Controller,
+        };
+        let ask = Ask::Controller(ask.clone());
+        let told = tokio::select! {
+            told = self.peers.ask(controller, line, &ask, &[], patience.min(ATTEMPT_MAX)) => told?.0,
+            () = part.quorum.until_led_by_another(controller) => return Err(ProposeError::NotController.into()),
+        };
+        match told {
+            Told::Controller(ControllerTold::Refused(error)) => Err(ProposeError::Refused(error).into()),
+            Told::Controller(told) => Ok(told),
+            Told::NotController => Err(ProposeError::NotController.into()),
+            told => Err(AskError::There { controller, reason: told.to_string() }),
+        }
+    }
+
+    /// Has the controller answer a client's request (its frame, without the length); `None` where this broker is the
+    /// controller, or none can be reached: then it answers itself.
+    pub async fn forward(&self, listener: &str, request: &Bytes, patience: Duration) -> Option<Bytes> {
+        let deadline = Instant::now() + patience;
+        let part = self.part.get()?;
+        loop {
+            let progress = part.quorum.progress();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if progress.leads || left.is_zero() {
+                return None;
+            }
+            // This broker may have been elected, and not know all yet.
+            if let Some(controller) = progress.leader.filter(|id| *id != self.config.node_id) {
+                let ask = Ask::Client { listener: listener.to_owned() };
+                let asking = self.peers.ask(controller, Line::Clients, &ask, request, left);
+                let told = tokio::select! {
+                    told = asking => told,
+                    // It may have been carried out. As a client that is told of another controller, this broker asks once more
+                    // where it is one now.
+                    () = part.quorum.until_led_by_another(controller) => return None,
+                };
+                match told {
+                    Ok((Told::Client { end_offset }, reply)) => {
+                        // So that the client finds here what it was told of.
+                        let known = part.quorum.wait_until(|now| {
+                            now.last.is_some_and(|last| last.index() as i64 + 1 >= end_offset)
+                        });
+                        tokio::time::timeout(KNOWN_MAX, known).await.ok();
+                        return Some(reply);
+                    }
+                    Ok((told @ Told::NotController, _)) => {
+                        tracing::debug!(controller, %told, "a request is not answered there");
+                    }
+                    Ok((told, _)) => {
+                        tracing::debug!(controller, %told, "a request is not answered there");
+                        return None;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a request is not answered there");
+                        return None;
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Hands the controller's part over, if this broker has it and another can take it.
+    pub async fn hand_over(&self) {
+        let Some(Part { quorum, .. }) = self.part.get() else { return };
+        let voters = quorum.members().map_or_else(Vec::new, |members| members.voters);
+        let others = voters.into_iter().filter(|known| known.member.broker_id != self.config.node_id);
+        let Some(heir) = others.max_by_key(|known| known.end_offset) else { return };
+        if quorum.hand_over(&heir.member).await.is_ok() {
+            let handed_over = quorum.until_another_leads(self.config.node_id);
+            // Otherwise the others find out by themselves.
+            tokio::time::timeout(HAND_OVER_MAX, handed_over).await.ok();
+        }
+    }
+
+    async fn as_controller(&self, ask: &ControllerAsk) -> Result<ControllerTold, ProposeError> {
+        let part = self.part.get().ok_or(ProposeError::NotController)?;
+        let quorum = &part.quorum;
+        if !quorum.progress().leads {
+            return Err(ProposeError::NotController);
+        }
+        match ask {
+            ControllerAsk::Join { cluster_id, member } => {
+                if *cluster_id != part.cluster_id {
+                    let reason = format!(
+                        "This cluster is {}, and broker {} is of {cluster_id}",
+                        part.cluster_id, member.broker_id
+                    );
+                    return Err(DecisionError::InvalidRequest(reason).into());
+                }
+                let joined = tokio::time::timeout(JOIN_MAX, self.take_in(quorum, member)).await;
+                joined.unwrap_or(Err(ProposeError::TimedOut))
+            }
+            ControllerAsk::Register(registration) => {
+                let decide = |image: &Image| {
+                    register_broker(image, Rules { config: &self.config_of(image) }, registration)
+                };
+                let before = quorum.image().broker(registration.broker_id).cloned();
+                let broker_epoch = quorum.propose(decide).await?;
+                if before.is_some_and(|before| has_lost_all(&before, registration)) {
+                    let broker = registration.broker_id;
+                    tracing::warn!(
+                        broker,
+                        "came back without any of its log directories: what it alone had is lost"
+                    );
+                }
+                self.hear(registration.broker_id);
+                Ok(ControllerTold::Registered { broker_epoch })
+            }
+            ControllerAsk::Heartbeat { broker_id, broker_epoch } => {
+                self.heartbeat(quorum, *broker_id, *broker_epoch).await
+            }
+            ControllerAsk::ProducerIds { broker_id } => {
+                let block = quorum.propose(|image| allocate_producer_ids(image, *broker_id)).await?;
+                Ok(ControllerTold::ProducerIds(block))
+            }
+            ControllerAsk::CreateTopics(topics) => {
+                let decide = |image: &Image| {
+                    Ok(creation::create(image, topics, false, &self.config_of(image), self.random.as_ref()))
+                };
+                let created = quorum.propose(decide).await?.into_iter();
+                let created = created.map(|(name, created)| (name, created.map(drop)));
+                Ok(ControllerTold::CreatedTopics(created.collect()))
+            }
+        }
+    }
+
+    fn config_of(&self, image: &Image) -> BrokerConfig {
+        image.broker_config(&self.config).unwrap_or_else(|_| BrokerConfig::clone(&self.config))
+    }
+
+    async fn heartbeat(
+        &self,
+        quorum: &Quorum,
+        broker_id: i32,
+        broker_epoch: i64,
+    ) -> Result<ControllerTold, ProposeError> {
+        let image = quorum.image();
+        check_epoch(&image, broker_id, broker_epoch)?;
+        self.hear(broker_id);
+        if image.broker(broker_id).is_some_and(|broker| broker.fenced) {
+            let decide = |image: &Image| {
+                heartbeat(image, Rules { config: &self.config_of(image) }, broker_id, broker_epoch)
+            };
+            quorum.propose(decide).await?;
+            tracing::info!(broker = broker_id, "heard of again: it may lead");
+        }
+        Ok(ControllerTold::Heard)
+    }
+
+    /// Gives a member a vote, in the place of who had its broker's before.
+    async fn take_in(&self, quorum: &Quorum, member: &Member) -> Result<ControllerTold, ProposeError> {
+        let _alone = self.joining.lock().await;
+        if quorum.voters().is_none() {
+            quorum.complete_change().await?;
+        }
+        let members = quorum.members().ok_or(ProposeError::NotController)?;
+        if members.voters.iter().any(|known| known.member == *member) {
+            return Ok(ControllerTold::Joined);
+        }
+        // Two processes that were given one number by mistake would otherwise put each other out in turn.
+        let broker_id = member.broker_id;
+        let asked = self.peers.ask(broker_id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE).await;
+        let listed = match asked {
+            Ok((Told::Standing(standing), _)) => standing.directory_id == Some(member.directory_id.clone()),
+            Ok(_) | Err(_) => false,
+        };
+        if !listed {
+            return Err(DecisionError::InvalidRequest(format!(
+                "Broker {broker_id} with log directory {} is not the one that answers at its address in controller.quorum.voters",
+                member.directory_id
+            ))
+            .into());
+        }
+        quorum.take_in(member.clone()).await?;
+        let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
+        let voters: Vec<u64> = others.map(|known| known.member.id()).chain([member.id()]).collect();
+        quorum.change_voters(voters).await?;
+        // Of disks that were replaced before they had a vote.
+        let former = members.observers.iter().map(|known| &known.member);
+        let former = former.filter(|known| known.broker_id == broker_id && *known != member);
+        let former: Vec<u64> = former.map(Member::id).collect();
+        if !former.is_empty() {
+            quorum.forget(former).await?;
+        }
+        tracing::info!(
+            broker = broker_id,
+            directory = member.directory_id,
+            "a broker has a vote in the quorum"
+        );
+        Ok(ControllerTold::Joined)
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn hear(&self, broker_id: i32) {
+        if let Some(watched) = self.watched.lock().as_mut() {
+            watched.leases.hear(broker_id, self.now());
+        }
+    }
+
+    /// Fences whoever falls silent, while this broker is the controller; until `shutdown`.
+    pub async fn watch_leases(self: Arc<Self>, shutdown: CancellationToken) {
+        while shutdown.run_until_cancelled(tokio::time::sleep(LEASES_WATCHED)).await.is_some() {
+            let Some(part) = self.part.get() else { continue };
+            if shutdown.run_until_cancelled(self.chores(&part.quorum)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn chores(&self, quorum: &Quorum) {
+        if quorum.progress().leads
+            && quorum.voters().is_none()
+            && let Ok(_alone) = self.joining.try_lock()
+            && let Err(error) = quorum.complete_change().await
+        {
+            tracing::warn!(%error, "a change of the voters is still half done");
+        }
+        for broker_id in self.lapsed(quorum) {
+            let decide = |image: &Image| {
+                Ok::<Decision<()>, DecisionError>(fence(
+                    image,
+                    Rules { config: &self.config_of(image) },
+                    broker_id,
+                ))
+            };
+            match quorum.propose(decide).await {
+                Ok(()) => tracing::warn!(
+                    broker = broker_id,
+                    "not heard of for broker.session.timeout.ms: it leads nothing any more"
+                ),
+                Err(error) => {
+                    tracing::warn!(broker = broker_id, %error, "a silent broker is not fenced yet");
+                    self.hear(broker_id);
+                }
+            }
+        }
+    }
+
+    /// Who has been silent for too long. A new controller gives each broker a whole lease.
+    fn lapsed(&self, quorum: &Quorum) -> Vec<i32> {
+        let progress = quorum.progress();
+        let mut watched = self.watched.lock();
+        if !progress.leads {
+            *watched = None;
+            return Vec::new();
+        }
+        let now = self.now();
+        if watched.as_ref().is_none_or(|watched| watched.term != progress.term) {
+            let lease = milliseconds(self.config.quorum.session_timeout_ms);
+            let image = quorum.image();
+            let unfenced = image.brokers().filter(|broker| !broker.fenced).map(|broker| broker.id);
+            *watched = Some(Watched { term: progress.term, leases: Leases::new(lease, unfenced, now) });
+        }
+        let Some(Watched { leases, .. }) = watched.as_mut() else { return Vec::new() };
+        // It need not tell itself that it is there.
+        leases.hear(self.config.node_id, now);
+        let lapsed = leases.lapsed(now);
+        // Before they are fenced: who is heard of in between has a lease again.
+        lapsed.iter().for_each(|id| leases.forget(*id));
+        lapsed
+    }
+}

@@ -1,0 +1,147 @@
+//! What brokers say to each other beside Kafka's protocol: a message of the quorum's form, in a frame of Kafka's.
+
+use std::fmt;
+
+use firn_metadata::decide::DecisionError;
+use firn_metadata::decide::brokers::Registration;
+use firn_metadata::decide::create_topics::NewTopic;
+use firn_metadata::decide::producer_ids::ProducerIdBlock;
+use firn_quorum::types::Member;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The number of this API: far above Kafka's, and told to no client.
+pub const API_KEY: i16 = 10_000;
+
+/// What one broker asks of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Who are you?
+    Standing,
+    /// A message of the quorum for this member, behind it.
+    Quorum { to: u64 },
+    /// Something for the controller.
+    Controller(ControllerAsk),
+    /// A client's request for the controller, behind it, and the listener that it came in by.
+    Client { listener: String },
+}
+
+/// What the controller is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControllerAsk {
+    /// Take me into the quorum of this cluster, in the place of who had my number before.
+    Join {
+        cluster_id: String,
+        member: Member,
+    },
+    Register(Registration),
+    /// I am here.
+    Heartbeat {
+        broker_id: i32,
+        broker_epoch: i64,
+    },
+    ProducerIds {
+        broker_id: i32,
+    },
+    CreateTopics(Vec<NewTopic>),
+}
+
+/// What a broker is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    Standing(Standing),
+    /// The answer is behind it.
+    Quorum,
+    Controller(ControllerTold),
+    /// The reply is behind it, and what it tells of is in the metadata up to this offset.
+    Client {
+        end_offset: i64,
+    },
+    /// Ask another broker, or later.
+    NotController,
+    Failed(String),
+}
+
+/// What the controller says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControllerTold {
+    Joined,
+    Registered {
+        broker_epoch: i64,
+    },
+    Heard,
+    ProducerIds(ProducerIdBlock),
+    /// What became of each topic.
+    CreatedTopics(Vec<(String, Result<(), DecisionError>)>),
+    Refused(DecisionError),
+}
+
+/// Who a broker is, as far as it knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    pub broker_id: i32,
+    /// Of the process: another at each start.
+    pub process: Uuid,
+    /// Of the directory that holds the metadata; not known before there is one.
+    pub directory_id: Option<String>,
+    pub cluster_id: Option<String>,
+    /// It has belonged to a quorum.
+    pub is_founded: bool,
+    /// The controller, as far as it is known there, and since which term.
+    pub controller: Option<i32>,
+    pub term: u64,
+}
+
+/// What went wrong, where something did.
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Told::Failed(reason) => f.write_str(reason),
+            Told::NotController => f.write_str("it is not the controller"),
+            Told::Standing(_) | Told::Quorum | Told::Controller(_) | Told::Client { .. } => {
+                f.write_str("the answer is to another question")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use firn_quorum::wire::{message, read};
+
+    use super::*;
+
+    /// Brokers of two releases speak with each other while a cluster is upgraded: what was said must stay what it is.
+    #[test]
+    fn the_format_does_not_drift() {
+        let said = |ask: &Ask| {
+            let bytes = message(ask, b"rest").unwrap();
+            assert_eq!(read::<Ask>(&bytes).unwrap(), (ask.clone(), Bytes::from_static(b"rest")));
+            String::from_utf8(bytes[4..].to_vec()).unwrap()
+        };
+        let beat = ControllerAsk::Heartbeat { broker_id: 1, broker_epoch: 2 };
+        assert_eq!(said(&Ask::Standing), r#"{"v":1,"message":"standing"}rest"#);
+        assert_eq!(said(&Ask::Quorum { to: 7 }), r#"{"v":1,"message":{"quorum":{"to":7}}}rest"#);
+        assert_eq!(
+            said(&Ask::Controller(beat)),
+            r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2}}}}rest"#
+        );
+        assert_eq!(
+            said(&Ask::Client { listener: "INSIDE".to_owned() }),
+            r#"{"v":1,"message":{"client":{"listener":"INSIDE"}}}rest"#
+        );
+        let told =
+            Told::Controller(ControllerTold::Refused(DecisionError::StaleBrokerEpoch("old".to_owned())));
+        let bytes = message(&told, &[]).unwrap();
+        assert_eq!(
+            &bytes[4..],
+            br#"{"v":1,"message":{"controller":{"refused":{"stale_broker_epoch":"old"}}}}"#
+        );
+        assert_eq!(read::<Told>(&bytes).unwrap().0, told);
+    }
+}
