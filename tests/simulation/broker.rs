@@ -15,12 +15,15 @@ use crate::clients::Shared;
 use crate::environment::{VirtualClock, environment};
 use crate::trace::Trace;
 
-pub const HOST: &str = "broker";
 pub const PORT: u16 = 9092;
+
+/// The host of a broker, by its number from 0.
+pub fn host(number: usize) -> String {
+    format!("broker-{number}")
+}
 
 /// Small segments, so that logs roll; chores that come round several times in a run.
 const PROPERTIES: &str = "\
-    node.id=1\n\
     listeners=PLAINTEXT://0.0.0.0:9092\n\
     log.dirs=/data\n\
     firn.http.port=-1\n\
@@ -34,6 +37,10 @@ const PROPERTIES: &str = "\
     num.recovery.threads.per.data.dir=1\n";
 
 pub struct Broker {
+    number: usize,
+    /// How many brokers there are.
+    brokers: usize,
+    host: String,
     pub clock: VirtualClock,
     shared: Rc<Shared>,
     trace: Trace,
@@ -47,8 +54,18 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn new(seed: u64, lying_disk: bool, shared: Rc<Shared>, trace: Trace) -> Rc<Self> {
+    pub fn new(
+        number: usize,
+        brokers: usize,
+        seed: u64,
+        lying_disk: bool,
+        shared: Rc<Shared>,
+        trace: Trace,
+    ) -> Rc<Self> {
         let broker = Self {
+            number,
+            brokers,
+            host: host(number),
             clock: VirtualClock::default(),
             shared,
             trace,
@@ -63,8 +80,8 @@ impl Broker {
         Rc::new(broker)
     }
 
-    pub fn host(&self) -> &'static str {
-        HOST
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     pub fn disk(&self) -> SimulatedDisk {
@@ -81,8 +98,14 @@ impl Broker {
         let stop = Rc::new(Notify::new());
         self.stop.replace(stop.clone());
         let start = self.starts.replace(self.starts.get() + 1);
-        let address = turmoil::lookup(HOST);
-        let text = format!("{PROPERTIES}advertised.listeners=PLAINTEXT://{address}:{PORT}\n");
+        let address = |number| format!("{}:{PORT}", turmoil::lookup(host(number)));
+        let voters = (0..self.brokers).map(|number| format!("{number}@{}", address(number)));
+        let text = format!(
+            "{PROPERTIES}node.id={}\nadvertised.listeners=PLAINTEXT://{}\ncontroller.quorum.voters={}\n",
+            self.number,
+            address(self.number),
+            voters.collect::<Vec<_>>().join(",")
+        );
         let parsed = BrokerConfig::from_properties(&properties::parse(&text)?)?;
         assert_eq!(parsed.warnings, Vec::<String>::new());
         let seed = self.seed ^ (start << 32);
@@ -90,17 +113,17 @@ impl Broker {
             Node::start_with_tier(parsed.config, environment(self.disk(), self.clock.clone(), seed), None);
         match started.await {
             Ok(node) => {
-                self.trace.note(HOST, format_args!("serves since start {start}"));
+                self.trace.note(&self.host, format_args!("serves since start {start}"));
                 let disk = self.disk();
                 disk.set_faults(DiskFaults { sync_lies: self.lying_disk, ..disk.faults() });
                 stop.notified().await;
-                self.trace.note(HOST, format_args!("stopped: {:?}", node.stop().await));
+                self.trace.note(&self.host, format_args!("stopped: {:?}", node.stop().await));
             }
             // A disk that is full or fails may keep a broker from starting; nothing else may.
             Err(error) => {
-                self.trace.note(HOST, format_args!("does not start: {error}"));
+                self.trace.note(&self.host, format_args!("does not start: {error}"));
                 if !self.disk_is_faulty() {
-                    self.shared.broke(format!("the broker does not start: {error}"));
+                    self.shared.broke(format!("{} does not start: {error}", self.host));
                 }
             }
         }
@@ -121,13 +144,13 @@ impl Broker {
         if !self.is_running() {
             // Until it has been given a turn, it does not say so itself.
             self.running.set(true);
-            sim.bounce(HOST);
+            sim.bounce(self.host.as_str());
         }
     }
 
     /// The power goes. What the next start finds is what the cut leaves.
     pub fn crash(&self, sim: &mut Sim<'_>, cut: PowerCut) {
-        sim.crash(HOST);
+        sim.crash(self.host.as_str());
         self.running.set(false);
         let after = self.disk().after_power_cut(cut);
         self.disk.replace(after);
@@ -137,10 +160,10 @@ impl Broker {
     /// Every change of the disk is part of the trace: two runs that differ in one write differ in their hashes.
     fn watch_disk(&self) {
         let disk = self.disk.borrow();
-        let trace = self.trace.clone();
+        let (trace, who) = (self.trace.clone(), format!("disk {}", self.number));
         disk.set_probe(Some(Arc::new(
             move |_: &SimulatedDisk, number, operation, path: &std::path::Path| {
-                trace.note("disk", format_args!("{number} {operation:?} {}", path.display()));
+                trace.note(&who, format_args!("{number} {operation:?} {}", path.display()));
             },
         )));
     }

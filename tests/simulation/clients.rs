@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firn::environment::Clock;
-use firn_client::connection::{Connection, ConnectionOptions};
-use firn_client::error::Error;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::fetch_response::PartitionData;
+use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
 use firn_protocol::library::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -24,32 +23,31 @@ use firn_protocol::library::messages::offset_fetch_request::{
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
 use firn_protocol::library::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
+    BrokerId, CreateTopicsRequest, FetchRequest, GroupId, InitProducerIdRequest, MetadataRequest,
     OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName,
 };
-use firn_protocol::library::protocol::{Request, StrBytes};
+use firn_protocol::library::protocol::StrBytes;
 use firn_records::batch::{self, HEADER_LENGTH};
 use firn_records::builder::{BatchBuilder, BatchOptions, Producer as Identity};
 use firn_records::record::records;
 use firn_tests::history::{Commit, CommitAction, FinalRead, History, Poll, Seen, Send, Told, Value};
-use turmoil::net::TcpStream;
 use uuid::Uuid;
 
+use crate::client::{Client, Target, passed};
 use crate::environment::VirtualClock;
 use crate::trace::Trace;
 
 pub const TOPIC: &str = "ledger";
 pub const PARTITIONS: i32 = 3;
-/// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(4);
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
+pub const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 /// How long after the last fault a partition may take to be writable.
 pub const WRITABLE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What all clients of a run share.
 #[derive(Debug)]
 pub struct Shared {
-    pub broker: String,
+    /// Where each broker is.
+    pub brokers: Vec<String>,
     pub trace: Trace,
     pub history: RefCell<History>,
     /// The topic's id, once it is there.
@@ -64,9 +62,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(broker: String, trace: Trace) -> Rc<Self> {
+    pub fn new(brokers: Vec<String>, trace: Trace) -> Rc<Self> {
         Rc::new(Self {
-            broker,
+            brokers,
             trace,
             history: RefCell::default(),
             topic: Cell::new(None),
@@ -100,76 +98,9 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// A client with one connection, which it makes anew when it has to.
-struct Client {
-    name: String,
-    shared: Rc<Shared>,
-    connection: Option<Connection>,
-}
-
-impl Client {
-    fn new(name: String, shared: Rc<Shared>) -> Self {
-        Self { name, shared, connection: None }
-    }
-
-    fn note(&self, what: impl std::fmt::Display) {
-        self.shared.trace.note(&self.name, what);
-    }
-
-    async fn connect(&self) -> Result<Connection, Error> {
-        let address = &self.shared.broker;
-        let failed = |reason: String| Error::Connect { address: address.clone(), reason };
-        let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(address.as_str())).await;
-        let stream =
-            stream.map_err(|_| failed("no answer".to_owned()))?.map_err(|error| failed(error.to_string()))?;
-        let options = ConnectionOptions {
-            client_id: self.name.clone(),
-            deadline: PATIENCE,
-            ..ConnectionOptions::default()
-        };
-        Connection::over(stream, address.clone(), options).await
-    }
-
-    /// Asks once. The connection does not outlive a failure.
-    async fn ask<R: Request>(&mut self, request: &R) -> Result<R::Response, Error> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
-        let answer = connection.call(request).await?;
-        self.connection = Some(connection);
-        Ok(answer)
-    }
-
-    /// Asks until `good` takes the answer.
-    async fn ask_until<R: Request, T>(
-        &mut self,
-        request: &R,
-        good: impl Fn(R::Response) -> Result<T, String>,
-    ) -> T {
-        loop {
-            match self.ask(request).await {
-                Ok(response) => match good(response) {
-                    Ok(answer) => return answer,
-                    Err(why) => self.note(format_args!("tries again: {why}")),
-                },
-                Err(error) => self.note(format_args!("tries again: {error}")),
-            }
-            tokio::time::sleep(BETWEEN_ATTEMPTS).await;
-        }
-    }
-}
-
-fn passed(code: i16) -> Result<(), String> {
-    match code {
-        0 => Ok(()),
-        code => Err(format!("{:?}", ResponseError::try_from_code(code))),
-    }
-}
-
 /// Creates the topic, and tells the others.
 pub async fn set_up(shared: Rc<Shared>) {
-    let mut client = Client::new("set up".to_owned(), shared.clone());
+    let mut client = Client::new("set up".to_owned(), Target::Any, shared.clone());
     let config = |(name, value): (&str, &str)| {
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
     };
@@ -179,11 +110,22 @@ pub async fn set_up(shared: Rc<Shared>) {
         .with_replication_factor(1)
         .with_configs([("segment.ms", "2000"), ("retention.ms", "-1")].map(config).into());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5_000);
-    let id = client
+    let exists = ResponseError::TopicAlreadyExists.code();
+    client
         .ask_until(&request, |mut created| {
             let created = created.topics.remove(0);
             let told = created.error_message.unwrap_or_default();
-            passed(created.error_code).map(|()| created.topic_id).map_err(|why| format!("{why}: {told}"))
+            // Where the first answer was lost.
+            let code = if created.error_code == exists { 0 } else { created.error_code };
+            passed(code).map_err(|why| format!("{why}: {told}"))
+        })
+        .await;
+    let asked = MetadataRequestTopic::default().with_name(Some(TopicName(text(TOPIC))));
+    let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+    let id = client
+        .ask_until(&request, |mut known| {
+            let topic = known.topics.remove(0);
+            passed(topic.error_code).map(|()| topic.topic_id)
         })
         .await;
     client.note(format_args!("created topic {id}"));
@@ -213,7 +155,7 @@ pub async fn produce(shared: Rc<Shared>, partition: i32, mut random: fastrand::R
 /// A producer that nobody was before.
 async fn begin(shared: &Rc<Shared>, topic: Uuid, partition: i32, role: &str) -> (Client, Sending) {
     let number = shared.next_producer();
-    let mut client = Client::new(format!("{role} {number}"), shared.clone());
+    let mut client = Client::new(format!("{role} {number}"), Target::Any, shared.clone());
     let wanted = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_producer_id(ProducerId(-1))
@@ -224,6 +166,7 @@ async fn begin(shared: &Rc<Shared>, topic: Uuid, partition: i32, role: &str) -> 
         })
         .await;
     client.note(format_args!("has id {id}, writes to {partition}"));
+    client.turn_to(Target::Leader(topic, partition));
     (client, Sending { topic, partition, number, id, epoch, next: 0 })
 }
 
@@ -265,6 +208,7 @@ impl Sending {
                         Ok(()) => break response,
                         Err(why) => {
                             self.check_refusal(client, response.error_code);
+                            client.look_again();
                             why
                         }
                     }
@@ -363,8 +307,11 @@ fn seen(shared: &Shared, who: &str, bytes: &Bytes, from: i64) -> Vec<Seen> {
 /// Reads one partition again and again, and commits as a group of its own, until the run is over.
 pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random: fastrand::Rng) {
     let topic = shared.topic().await;
-    let mut client = Client::new(format!("consumer {number}"), shared.clone());
+    let leader = Target::Leader(topic, partition);
+    let mut client = Client::new(format!("consumer {number}"), leader, shared.clone());
     let group = format!("group-{number}");
+    let coordinator = Target::Coordinator(group.clone());
+    let mut member = Client::new(format!("member {number}"), coordinator, shared.clone());
     let (mut next, mut repositioned) = (0, true);
     while !shared.over.get() {
         let request = fetch_request(topic, partition, next, Duration::from_millis(200));
@@ -384,6 +331,7 @@ pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random
                 (next, repositioned) = (0, true);
             }
             client.note(format_args!("could not read from {next}: {why}"));
+            client.look_again();
             tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             continue;
         }
@@ -399,10 +347,10 @@ pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random
         shared.history.borrow_mut().polls.push(poll);
         repositioned = false;
         match random.u8(..16) {
-            0..3 => commit(&mut client, &group, number, topic, partition, next).await,
+            0..3 => commit(&mut member, &group, number, topic, partition, next).await,
             3 => {
                 // It starts anew where its group stands.
-                next = committed(&mut client, &group, number, partition).await;
+                next = committed(&mut member, &group, number, partition).await;
                 repositioned = true;
             }
             _ => {}
@@ -430,15 +378,16 @@ async fn commit(client: &mut Client, group: &str, number: u32, topic: Uuid, part
         .with_topics(vec![topic]);
     let action = match client.ask(&request).await {
         Ok(response) if response.topics[0].partitions[0].error_code == 0 => CommitAction::Committed(offset),
-        _ => CommitAction::Attempted(offset),
+        _ => {
+            client.look_again();
+            CommitAction::Attempted(offset)
+        }
     };
     note_commit(client, number, partition, action);
 }
 
 /// Where the group stands, asked until it is told; 0 where nothing is committed.
 async fn committed(client: &mut Client, group: &str, number: u32, partition: i32) -> i64 {
-    let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
-    client.ask_until(&find, |found| passed(found.coordinators[0].error_code)).await;
     let topic = OffsetFetchRequestTopics::default()
         .with_name(TopicName(text(TOPIC)))
         .with_partition_indexes(vec![partition]);
@@ -477,7 +426,8 @@ pub async fn judge(shared: Rc<Shared>) {
         shared.broke(format!("not every partition was writable {WRITABLE_WITHIN:?} after the last fault"));
     }
     for partition in 0..PARTITIONS {
-        let mut client = Client::new(format!("judge {partition}"), shared.clone());
+        let leader = Target::Leader(topic, partition);
+        let mut client = Client::new(format!("judge {partition}"), leader, shared.clone());
         let mut all = Vec::new();
         let log_end = loop {
             let next = all.last().map_or(0, |seen: &Seen| seen.offset + 1);

@@ -1,5 +1,6 @@
 //! What befalls a run: which fault comes when, and how it ends, all of it from the seed.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use firn_storage::disk::Disk;
@@ -27,15 +28,17 @@ pub struct Faults {
 /// How a fault ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cure {
-    Start,
+    /// A broker, by its number.
+    Start(usize),
     /// It was asked to stop, and is started when it has.
-    StartOnceStopped,
-    Repair(String),
-    Release(String),
+    StartOnceStopped(usize),
+    /// Between two hosts.
+    Repair(String, String),
+    Release(String, String),
     Latency,
-    /// The machine's disk is as good as new; its broker has to start again.
-    Disk,
-    Room,
+    /// A machine's disk is as good as new; its broker has to start again.
+    Disk(usize),
+    Room(usize),
 }
 
 impl Faults {
@@ -49,25 +52,25 @@ impl Faults {
     }
 
     /// Called after every step: ends what is due, and begins what comes next.
-    pub fn step(&mut self, sim: &mut Sim<'_>, broker: &Broker) {
+    pub fn step(&mut self, sim: &mut Sim<'_>, brokers: &[Rc<Broker>]) {
         let now = sim.elapsed();
         let due: Vec<Cure> =
             self.pending.extract_if(.., |(at, _)| *at <= now).map(|(_, cure)| cure).collect();
         for cure in due {
-            self.cure(now, cure, sim, broker);
+            self.cure(now, cure, sim, brokers);
         }
         if now >= self.next {
             self.next = now + Duration::from_millis(self.random.u64(200..5_000));
-            self.strike(now, sim, broker);
+            self.strike(now, sim, brokers);
         }
     }
 
     /// Ends everything that is wrong.
-    pub fn end(&mut self, sim: &mut Sim<'_>, broker: &Broker) {
+    pub fn end(&mut self, sim: &mut Sim<'_>, brokers: &[Rc<Broker>]) {
         let now = sim.elapsed();
         self.note(now, "no more faults");
         for (_, cure) in std::mem::take(&mut self.pending) {
-            self.cure(now, cure, sim, broker);
+            self.cure(now, cure, sim, brokers);
         }
     }
 
@@ -84,8 +87,19 @@ impl Faults {
         self.pending.push((now + Duration::from_millis(lasts), cure));
     }
 
-    fn strike(&mut self, now: Duration, sim: &mut Sim<'_>, broker: &Broker) {
-        let client = self.clients[self.random.usize(..self.clients.len())].clone();
+    /// Somebody whom a broker talks with: a client, or another broker.
+    fn partner(&mut self, struck: usize, brokers: &[Rc<Broker>]) -> String {
+        let others = brokers.iter().enumerate().filter(|(number, _)| *number != struck);
+        let others = others.map(|(_, broker)| broker.host().to_owned());
+        let partners: Vec<String> = self.clients.iter().cloned().chain(others).collect();
+        partners[self.random.usize(..partners.len())].clone()
+    }
+
+    fn strike(&mut self, now: Duration, sim: &mut Sim<'_>, brokers: &[Rc<Broker>]) {
+        let struck = self.random.usize(..brokers.len());
+        let broker = &brokers[struck];
+        let host = broker.host();
+        let partner = self.partner(struck, brokers);
         match self.random.u8(..10) {
             0..=2 if broker.is_running() => {
                 let seed = self.random.u64(..);
@@ -95,31 +109,33 @@ impl Faults {
                     2 => PowerCut::TornLastWrite { seed },
                     _ => PowerCut::Some { seed },
                 };
-                self.note(now, format_args!("the power goes: {cut:?}"));
+                self.note(now, format_args!("the power of {host} goes: {cut:?}"));
                 broker.crash(sim, cut);
                 // What was wrong with the running broker went with it.
-                self.pending.retain(|(_, cure)| !matches!(cure, Cure::Disk | Cure::Room));
-                self.for_a_while(now, Cure::Start);
+                let gone = [Cure::Disk(struck), Cure::Room(struck)];
+                self.pending.retain(|(_, cure)| !gone.contains(cure));
+                self.for_a_while(now, Cure::Start(struck));
             }
             3 if broker.is_running() => {
-                self.note(now, "the broker is told to stop");
+                self.note(now, format_args!("{host} is told to stop"));
                 broker.ask_to_stop();
-                self.pending.push((now, Cure::StartOnceStopped));
+                self.pending.push((now, Cure::StartOnceStopped(struck)));
             }
             4 => {
                 let both = self.random.bool();
-                self.note(now, format_args!("{client} is cut off{}", if both { "" } else { ", one way" }));
+                let how = if both { "" } else { ", one way" };
+                self.note(now, format_args!("{partner} and {host} are cut off from each other{how}"));
                 match both {
-                    true => sim.partition(client.as_str(), broker.host()),
-                    false if self.random.bool() => sim.partition_oneway(client.as_str(), broker.host()),
-                    false => sim.partition_oneway(broker.host(), client.as_str()),
+                    true => sim.partition(partner.as_str(), host),
+                    false if self.random.bool() => sim.partition_oneway(partner.as_str(), host),
+                    false => sim.partition_oneway(host, partner.as_str()),
                 }
-                self.for_a_while(now, Cure::Repair(client));
+                self.for_a_while(now, Cure::Repair(partner, host.to_owned()));
             }
             5 => {
-                self.note(now, format_args!("what {client} says and hears is held back"));
-                sim.hold(client.as_str(), broker.host());
-                self.for_a_while(now, Cure::Release(client));
+                self.note(now, format_args!("what {partner} and {host} say to each other is held back"));
+                sim.hold(partner.as_str(), host);
+                self.for_a_while(now, Cure::Release(partner, host.to_owned()));
             }
             6 => {
                 let ms = self.random.u64(1..2_000);
@@ -129,69 +145,77 @@ impl Faults {
             }
             7 => {
                 let ahead_ms = self.random.i64(-CLOCK_JUMP_MS..CLOCK_JUMP_MS);
-                self.note(now, format_args!("the broker's clock is {ahead_ms} ms ahead"));
+                self.note(now, format_args!("the clock of {host} is {ahead_ms} ms ahead"));
                 broker.clock.jump_to(ahead_ms);
             }
-            8 if broker.is_running() && !self.pending.iter().any(|(_, cure)| *cure == Cure::Disk) => {
+            8 if broker.is_running() && !self.pending.iter().any(|(_, cure)| *cure == Cure::Disk(struck)) => {
                 let disk = broker.disk();
                 let at = disk.operations() + self.random.u64(1..40);
-                self.note(now, format_args!("the disk fails at operation {at}"));
+                self.note(now, format_args!("the disk of {host} fails at operation {at}"));
                 disk.set_faults(DiskFaults { io_error_at: Some(at), ..disk.faults() });
-                self.for_a_while(now, Cure::Disk);
+                self.for_a_while(now, Cure::Disk(struck));
             }
             9 if broker.is_running() => {
                 let disk = broker.disk();
                 let Ok(space) = disk.space(std::path::Path::new("/")) else { return };
                 let capacity = space.total - space.free + ROOM_LEFT_BYTES;
-                self.note(now, format_args!("the disk has {capacity} bytes"));
+                self.note(now, format_args!("the disk of {host} has {capacity} bytes"));
                 disk.set_faults(DiskFaults { capacity_bytes: Some(capacity), ..disk.faults() });
-                self.for_a_while(now, Cure::Room);
+                self.for_a_while(now, Cure::Room(struck));
             }
             _ => {}
         }
     }
 
-    /// Starts the broker, unless that is due later anyway.
-    fn start_if_due(&self, sim: &mut Sim<'_>, broker: &Broker) {
-        let starts = |cure: &Cure| matches!(cure, Cure::Start | Cure::StartOnceStopped);
-        if !self.pending.iter().any(|(_, cure)| starts(cure)) {
+    /// Starts a broker, unless that is due later anyway.
+    fn start_if_due(&self, sim: &mut Sim<'_>, number: usize, broker: &Broker) {
+        let starts = [Cure::Start(number), Cure::StartOnceStopped(number)];
+        if !self.pending.iter().any(|(_, cure)| starts.contains(cure)) {
             broker.start(sim);
         }
     }
 
-    fn cure(&mut self, now: Duration, cure: Cure, sim: &mut Sim<'_>, broker: &Broker) {
+    fn cure(&mut self, now: Duration, cure: Cure, sim: &mut Sim<'_>, brokers: &[Rc<Broker>]) {
         match cure {
-            Cure::Start => {
-                self.note(now, "the broker starts");
+            Cure::Start(number) => {
+                let broker = &brokers[number];
+                self.note(now, format_args!("{} starts", broker.host()));
                 broker.start(sim);
             }
-            Cure::StartOnceStopped if broker.is_running() => {
-                self.pending.push((now + Duration::from_millis(10), Cure::StartOnceStopped));
+            Cure::StartOnceStopped(number) if brokers[number].is_running() => {
+                self.pending.push((now + Duration::from_millis(10), Cure::StartOnceStopped(number)));
             }
-            Cure::StartOnceStopped => {
-                self.note(now, "the broker has stopped, and starts");
+            Cure::StartOnceStopped(number) => {
+                let broker = &brokers[number];
+                self.note(now, format_args!("{} has stopped, and starts", broker.host()));
                 broker.start(sim);
             }
-            Cure::Repair(client) => {
-                self.note(now, format_args!("{client} is back"));
-                sim.repair(client.as_str(), broker.host());
+            Cure::Repair(one, other) => {
+                self.note(now, format_args!("{one} and {other} are not cut off any more"));
+                sim.repair(one.as_str(), other.as_str());
             }
-            Cure::Release(client) => {
-                self.note(now, format_args!("what {client} says and hears goes on"));
-                sim.release(client.as_str(), broker.host());
+            Cure::Release(one, other) => {
+                self.note(now, format_args!("what {one} and {other} say to each other goes on"));
+                sim.release(one.as_str(), other.as_str());
             }
             Cure::Latency => sim.set_max_message_latency(crate::run::LATENCY_MAX),
-            Cure::Disk => {
-                self.note(now, "the disk works again, with what it has kept, and the broker starts");
+            Cure::Disk(number) => {
+                let broker = &brokers[number];
+                let host = broker.host();
+                self.note(
+                    now,
+                    format_args!("the disk of {host} works again, with what it has kept, and it starts"),
+                );
                 broker.crash(sim, PowerCut::DropUnsynced);
-                self.start_if_due(sim, broker);
+                self.start_if_due(sim, number, broker);
             }
-            Cure::Room => {
-                self.note(now, "the disk has room");
+            Cure::Room(number) => {
+                let broker = &brokers[number];
+                self.note(now, format_args!("the disk of {} has room", broker.host()));
                 let disk = broker.disk();
                 disk.set_faults(DiskFaults { capacity_bytes: None, ..disk.faults() });
                 // It may have been too full to start.
-                self.start_if_due(sim, broker);
+                self.start_if_due(sim, number, broker);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A whole broker and its clients on one thread, in virtual time, with faults from a seed: `firn-sim run --seed 7`.
+//! Whole brokers and their clients on one thread, in virtual time, with faults from a seed: `firn-sim run --seed 7`.
 //!
 //! A run that breaks a promise prints its seed and what it broke; the same seed does the same again, with every event by
 //! `--print`. Each seed has a process of its own, so that nothing of another is in it.
@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "this is a command")]
 
 mod broker;
+mod client;
 mod clients;
 mod environment;
 mod faults;
@@ -21,7 +22,7 @@ use clap::{Parser, Subcommand};
 
 use run::{Settings, run};
 
-/// Simulates a broker, its clients and its misfortunes.
+/// Simulates brokers, their clients and their misfortunes.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -34,6 +35,9 @@ enum Action {
     Run {
         #[arg(long)]
         seed: u64,
+        /// How many brokers; if none is said, one or three, as the seed has it.
+        #[arg(long)]
+        brokers: Option<usize>,
         /// Virtual seconds of work and faults.
         #[arg(long, default_value_t = 120)]
         seconds: u64,
@@ -60,9 +64,10 @@ enum Action {
 
 fn main() -> ExitCode {
     match Arguments::parse().action {
-        Action::Run { seed, seconds, print, lying_disk } => {
+        Action::Run { seed, brokers, seconds, print, lying_disk } => {
             let lasts = Duration::from_secs(seconds);
-            let outcome = run(&Settings { seed, lasts, lying_disk, print });
+            let brokers = brokers.unwrap_or(if seed % 2 == 0 { 3 } else { 1 });
+            let outcome = run(&Settings { seed, brokers, lasts, lying_disk, print });
             println!(
                 "seed {seed}: {} broken promises, {} records acknowledged in {:.1} virtual seconds, trace {:016x} of {} events",
                 outcome.broken.len(),

@@ -1,4 +1,4 @@
-//! One run: a broker, its clients and what befalls them, from a seed.
+//! One run: brokers, their clients and what befalls them, from a seed.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use firn_blocking as blocking;
 use firn_tests::checker;
 
-use crate::broker::{Broker, HOST, PORT};
+use crate::broker::{Broker, PORT, host};
 use crate::clients::{self, PARTITIONS, Shared};
 use crate::faults::Faults;
 use crate::randomness;
@@ -22,6 +22,8 @@ const JUDGING_MAX: Duration = Duration::from_secs(90);
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub seed: u64,
+    /// How many brokers there are.
+    pub brokers: usize,
     /// How long there is work and faults, in virtual time.
     pub lasts: Duration,
     /// The disk says that it has synced files, and has not: to see that it is found.
@@ -54,13 +56,20 @@ pub fn run(settings: &Settings) -> Outcome {
         .min_message_latency(Duration::from_micros(100))
         .max_message_latency(LATENCY_MAX)
         .simulation_duration(settings.lasts + JUDGING_MAX)
+        // What was held back comes all at once.
+        .tcp_capacity(4096)
         .enable_random_order()
         .build();
-    let address = format!("{}:{PORT}", sim.lookup(HOST));
-    let shared = Shared::new(address, trace.clone());
-    let broker = Broker::new(random.u64(..), settings.lying_disk, shared.clone(), trace.clone());
-    let life = broker.clone();
-    sim.host(HOST, move || life.clone().life());
+    let count = settings.brokers;
+    let addresses = (0..count).map(|number| format!("{}:{PORT}", sim.lookup(host(number)))).collect();
+    let shared = Shared::new(addresses, trace.clone());
+    let lying = settings.lying_disk;
+    let new = |number| Broker::new(number, count, random.u64(..), lying, shared.clone(), trace.clone());
+    let brokers: Vec<Rc<Broker>> = (0..count).map(new).collect();
+    for broker in &brokers {
+        let life = broker.clone();
+        sim.host(broker.host(), move || life.clone().life());
+    }
     let names = add_clients(&mut sim, &shared, &mut random);
     let mut faults = Faults::new(random.fork(), trace.clone(), names);
     let mut failed = Vec::new();
@@ -74,9 +83,9 @@ pub fn run(settings: &Settings) -> Outcome {
             }
         }
         if sim.elapsed() < settings.lasts {
-            faults.step(&mut sim, &broker);
+            faults.step(&mut sim, &brokers);
         } else if !shared.over.get() || faults.is_pending() {
-            faults.end(&mut sim, &broker);
+            faults.end(&mut sim, &brokers);
             shared.over.set(true);
         }
     }

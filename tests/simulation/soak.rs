@@ -14,7 +14,7 @@ pub fn soak(from: u64, seeds: Option<u64>, seconds: u64) -> ExitCode {
     let next = AtomicU64::new(from);
     let done = AtomicU64::new(0);
     let failed: Mutex<Vec<String>> = Mutex::default();
-    let told = Mutex::new(began);
+    let last = Mutex::new(began);
     let failures = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -26,13 +26,13 @@ pub fn soak(from: u64, seeds: Option<u64>, seconds: u64) -> ExitCode {
                     }
                     match one(seed, seconds) {
                         Ok(output) if output.status.success() => {}
-                        Ok(output) => failures().push(String::from_utf8_lossy(&output.stdout).into_owned()),
+                        Ok(output) => failures().push(told(seed, &output)),
                         Err(error) => failures().push(format!("seed {seed} could not be run: {error}")),
                     }
                     let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    if told.elapsed() >= TOLD_EVERY {
-                        *told = Instant::now();
+                    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                    if last.elapsed() >= TOLD_EVERY {
+                        *last = Instant::now();
                         println!("{done} seeds in {:.0} s", began.elapsed().as_secs_f64());
                     }
                 }
@@ -50,6 +50,12 @@ pub fn soak(from: u64, seeds: Option<u64>, seconds: u64) -> ExitCode {
         println!("{what}");
     }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What a run that failed has said; it may not have come to its end.
+fn told(seed: u64, output: &Output) -> String {
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    format!("seed {seed}, {}: {}", output.status, said.concat())
 }
 
 fn one(seed: u64, seconds: u64) -> std::io::Result<Output> {
