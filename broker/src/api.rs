@@ -36,6 +36,9 @@ use crate::lobby::Lobby;
 use crate::net::Chunk;
 use crate::peers::wire::API_KEY;
 
+/// How long a request waits for a controller to be elected. Longer than clients wait is of no use to them.
+const CONTROLLER_PATIENCE: Duration = Duration::from_secs(25);
+
 /// A reply that waits for something.
 pub type LaterReply = Pin<Box<dyn Future<Output = Result<Vec<Chunk>, ApiError>> + Send>>;
 
@@ -110,9 +113,6 @@ pub async fn handle(context: &Arc<Context>, peer: &Peer, bytes: Bytes) -> Result
     context.requests.finished(api, started.elapsed());
     answer
 }
-
-/// How long a request waits for a controller to be elected. Longer than clients wait is of no use to them.
-const CONTROLLER_PATIENCE: Duration = Duration::from_secs(25);
 
 /// The controller's reply to a request that is the controller's to answer; `None` where this broker is to answer it.
 async fn forwarded(context: &Context, peer: &Peer, api: ApiKey, bytes: &Bytes) -> Option<Bytes> {

@@ -89,7 +89,7 @@ impl Controller {
 
     /// Offset after the last entry that is in force here.
     pub fn applied_to(&self) -> i64 {
-        self.quorum.published().last.map_or(0, |last| last.index() as i64 + 1)
+        self.quorum.published().end_offset()
     }
 
     /// Waits, but not for long, for metadata of which `holds` is true: another broker has made the change, and it is on its way.

@@ -10,9 +10,9 @@ use firn_model::ids::TopicId;
 
 use crate::environment::Random;
 
-/// An id that nobody has.
+/// An id for a topic, a directory or a cluster, which are spelled alike.
 pub fn new_id(random: &dyn Random) -> TopicId {
-    TopicId(uuid::Builder::from_random_bytes(random.bits().to_be_bytes()).into_uuid())
+    TopicId(random.uuid())
 }
 
 /// Decides as `create_topics` does, but takes no topic of several replicas: nobody would copy what the leader has, and it

@@ -15,32 +15,26 @@ use crate::context::Context;
 /// See the module.
 #[derive(Debug)]
 pub struct DeletedTopics {
-    told: Mutex<Told>,
-    /// How many deletions have been told of, and of how many the groups know.
+    /// Those that the groups have not been told of.
+    topics: Mutex<Vec<(String, TopicId)>>,
+    /// How many deletions there were, and of how many the groups know.
     count: watch::Sender<u64>,
     forgotten: watch::Sender<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    topics: Vec<(String, TopicId)>,
-    count: u64,
 }
 
 impl Default for DeletedTopics {
     fn default() -> Self {
         let (count, forgotten) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { told: Mutex::default(), count, forgotten }
+        Self { topics: Mutex::default(), count, forgotten }
     }
 }
 
 impl DeletedTopics {
     /// A topic was deleted.
     pub fn push(&self, name: &str, id: TopicId) {
-        let mut told = self.told.lock();
-        told.topics.push((name.to_owned(), id));
-        told.count += 1;
-        self.count.send_replace(told.count);
+        let mut topics = self.topics.lock();
+        topics.push((name.to_owned(), id));
+        self.count.send_modify(|count| *count += 1);
     }
 
     /// Waits until the groups have forgotten all that was deleted so far.
@@ -51,8 +45,8 @@ impl DeletedTopics {
     }
 
     fn take(&self) -> (Vec<(String, TopicId)>, u64) {
-        let mut told = self.told.lock();
-        (std::mem::take(&mut told.topics), told.count)
+        let mut topics = self.topics.lock();
+        (std::mem::take(&mut *topics), *self.count.borrow())
     }
 }
 
@@ -61,7 +55,6 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let mut told = context.deleted_topics.count.subscribe();
     told.mark_changed();
     while shutdown.run_until_cancelled(told.changed()).await.is_some_and(|changed| changed.is_ok()) {
-        told.mark_unchanged();
         let (topics, count) = context.deleted_topics.take();
         if !topics.is_empty() {
             context.cold.topics_were_deleted();

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use firn_storage::disk::Disk;
 use firn_storage::real_disk::RealDisk;
+use uuid::Uuid;
 
 use crate::net::{Network, SystemNetwork};
 use crate::open_files;
@@ -22,6 +23,11 @@ pub trait Clock: Send + Sync + Debug {
 /// Random bits, for ids and jitter; never for secrets that outlive the process.
 pub trait Random: Send + Sync + Debug {
     fn bits(&self) -> u128;
+
+    /// An id that nobody has.
+    fn uuid(&self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.bits().to_be_bytes()).into_uuid()
+    }
 }
 
 /// Everything outside the process that a broker depends on, but for the object store.

@@ -88,8 +88,8 @@ impl Follower {
         }
     }
 
-    /// Opens the logs of `topic` that are to be here and are not open yet, and tells each whether it leads. Those that cannot be opened stay offline; the
-    /// first error is returned.
+    /// Opens the logs of `topic` that are to be here and are not open yet, and tells each whether it leads. Those that cannot be
+    /// opened stay offline; the first error is returned.
     pub fn open(&self, image: &Image, topic: &Topic, now_ms: i64) -> Result<(), StorageError> {
         let config = self.topic_config(image, topic);
         let open = self.partitions.topic(&topic.name);

@@ -128,7 +128,7 @@ impl Peers {
         };
         match connection.send(API_KEY, 0, &message, patience).await {
             Ok(answer) => {
-                self.change(place, &connection, |open| open.owes_since = None);
+                self.answered(place, &connection);
                 read(&answer).map_err(|error| failed(error.to_string()))
             }
             Err(Error::Timeout { .. }) => {
@@ -173,10 +173,11 @@ impl Peers {
         Ok(connection)
     }
 
-    fn change(&self, place: (i32, Line), connection: &Arc<Connection>, change: impl FnOnce(&mut Open)) {
+    fn answered(&self, place: (i32, Line), connection: &Arc<Connection>) {
         let mut all = self.0.open.lock();
+        // Another may have been made meanwhile.
         if let Some(open) = all.get_mut(&place).filter(|open| Arc::ptr_eq(&open.connection, connection)) {
-            change(open);
+            open.owes_since = None;
         }
     }
 }

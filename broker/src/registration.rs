@@ -37,8 +37,7 @@ pub fn registration(context: &Context, ports: &[u16]) -> Registration {
     let directories = context.log_dirs.all().iter();
     Registration {
         broker_id: context.node_id,
-        incarnation_id: uuid::Builder::from_random_bytes(context.environment.random.bits().to_be_bytes())
-            .into_uuid(),
+        incarnation_id: context.environment.random.uuid(),
         endpoints: endpoints.collect(),
         rack: config.rack.clone(),
         directory_ids: directories.map(|dir| dir.dir.identity().directory_id.clone()).collect(),

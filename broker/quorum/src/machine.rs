@@ -67,6 +67,13 @@ pub struct Published {
     pub last: Option<LogId>,
 }
 
+impl Published {
+    /// Offset after the last entry that is in force.
+    pub fn end_offset(&self) -> i64 {
+        self.last.map_or(0, |last| last.index() as i64 + 1)
+    }
+}
+
 impl Machine {
     pub fn new(found: &Found) -> Self {
         let published = Published { image: found.content.image.clone(), last: found.last };

@@ -86,6 +86,18 @@ impl Peer {
         Told::decode(&answer).map_err(|error| broken(&error))
     }
 
+    /// Either kind of vote.
+    async fn ask_for_vote(
+        &self,
+        ask: Ask,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.ask(ask, Lane::Signals, option.hard_ttl()).await? {
+            Told::Vote(told) => Ok(told),
+            _ => Err(self.strange()),
+        }
+    }
+
     fn strange(&self) -> RPCError<Types> {
         let text = format!("broker {}: the answer is to another question", self.member.broker_id);
         RPCError::Network(NetworkError::new(&AnyError::error(text)))
@@ -119,10 +131,7 @@ impl RaftNetworkV2<Types> for Peer {
         ask: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(Ask::Vote(ask), Lane::Signals, option.hard_ttl()).await? {
-            Told::Vote(told) => Ok(told),
-            _ => Err(self.strange()),
-        }
+        self.ask_for_vote(Ask::Vote(ask), &option).await
     }
 
     async fn pre_vote(
@@ -130,10 +139,7 @@ impl RaftNetworkV2<Types> for Peer {
         ask: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(Ask::PreVote(ask), Lane::Signals, option.hard_ttl()).await? {
-            Told::Vote(told) => Ok(told),
-            _ => Err(self.strange()),
-        }
+        self.ask_for_vote(Ask::PreVote(ask), &option).await
     }
 
     async fn full_snapshot(

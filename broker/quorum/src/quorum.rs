@@ -194,28 +194,31 @@ impl Quorum {
 
     /// Carries a change of the members through that a leader has left half done.
     pub async fn complete_change(&self) -> Result<(), ProposeError> {
-        let nothing_more = ChangeMembers::AddVoterIds(BTreeSet::new());
-        let changed = self.raft.change_membership(nothing_more, false).await;
+        self.change_members(ChangeMembers::AddVoterIds(BTreeSet::new())).await
+    }
+
+    /// Whoever loses the vote is no member any more.
+    async fn change_members(&self, change: ChangeMembers<u64, Member>) -> Result<(), ProposeError> {
+        let changed = self.raft.change_membership(change, false).await;
         changed.map(drop).map_err(propose_error)
     }
 
     /// Waits until it is known here that another member leads than that of `broker`.
     pub async fn until_another_leads(&self, broker: i32) {
-        let another = |metrics: &openraft::RaftMetrics<Types>| {
-            metrics.running_state.is_err()
-                || metrics.current_leader.map(broker_of).is_some_and(|leader| leader != broker)
-        };
-        // Where it cannot be waited for, nobody leads any more.
-        self.raft.wait(None).metrics(another, "another leader").await.ok();
+        self.until_led(|leader| leader.is_some_and(|leader| leader != broker)).await;
     }
 
-    /// Waits until it is not known any more here that `leader` leads.
-    pub async fn until_led_by_another(&self, leader: i32) {
-        let another = |metrics: &openraft::RaftMetrics<Types>| {
-            metrics.running_state.is_err() || metrics.current_leader.map(broker_of) != Some(leader)
+    /// Waits until it is not known any more here that `broker` leads.
+    pub async fn until_deposed(&self, broker: i32) {
+        self.until_led(|leader| leader != Some(broker)).await;
+    }
+
+    async fn until_led(&self, holds: impl Fn(Option<i32>) -> bool + Send) {
+        let led = move |metrics: &openraft::RaftMetrics<Types>| {
+            metrics.running_state.is_err() || holds(metrics.current_leader.map(broker_of))
         };
         // Where it cannot be waited for, nobody leads any more.
-        self.raft.wait(None).metrics(another, "another leader").await.ok();
+        self.raft.wait(None).metrics(led, "another leader").await.ok();
     }
 
     /// Whether this member has ever belonged to a quorum.
@@ -252,16 +255,12 @@ impl Quorum {
 
     /// Gives votes to these members, which were taken in, and takes them from all others.
     pub async fn change_voters(&self, voters: impl IntoIterator<Item = u64>) -> Result<(), ProposeError> {
-        let voters = ChangeMembers::ReplaceAllVoters(voters.into_iter().collect());
-        let changed = self.raft.change_membership(voters, false).await;
-        changed.map(drop).map_err(propose_error)
+        self.change_members(ChangeMembers::ReplaceAllVoters(voters.into_iter().collect())).await
     }
 
     /// Takes members out that have no vote.
     pub async fn forget(&self, members: impl IntoIterator<Item = u64>) -> Result<(), ProposeError> {
-        let members = ChangeMembers::RemoveNodes(members.into_iter().collect());
-        let changed = self.raft.change_membership(members, false).await;
-        changed.map(drop).map_err(propose_error)
+        self.change_members(ChangeMembers::RemoveNodes(members.into_iter().collect())).await
     }
 
     /// Waits until there is a leader, and all that it has committed when it was seen is in force here.

@@ -10,10 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use firn_metadata::decide::Decision;
 use firn_metadata::image::Image;
-use firn_metadata::record::{MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord};
-use firn_model::ids::TopicId;
+use firn_metadata::record::MetadataRecord;
 use firn_quorum::error::QuorumError;
 use firn_quorum::log_store::{LogStore, NowMs, SnapshotLimits};
 use firn_quorum::network::{Answer, Lane, Transport};
@@ -25,7 +23,9 @@ use firn_storage::identity::Identity;
 use firn_storage::log_dir::LogDir;
 use firn_storage::simulated::{Faults, PowerCut, SimulatedDisk};
 use tokio::time::Instant;
-use uuid::Uuid;
+use world::{creation, files, has, removal};
+
+mod world;
 
 const BETWEEN_SNAPSHOTS: u64 = 2_000;
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -71,7 +71,7 @@ async fn start_at(
 
 impl Process {
     async fn change(&self, records: &[MetadataRecord]) -> Result<(), ProposeError> {
-        self.quorum.propose(|_| Ok(Decision { records: records.to_vec(), reply: () })).await
+        world::change(&self.quorum, records).await
     }
 
     fn end(&self) -> i64 {
@@ -82,30 +82,6 @@ impl Process {
     async fn die(self) {
         drop(self.quorum.retire().await);
     }
-}
-
-fn id(number: u32) -> TopicId {
-    TopicId(Uuid::from_u128(u128::from(number) + 1))
-}
-
-fn creation(number: u32) -> [MetadataRecord; 2] {
-    let topic = TopicRecord { name: format!("topic-{number}"), topic_id: id(number) };
-    let partition = PartitionRecord {
-        topic_id: id(number),
-        partition: 0,
-        replicas: vec![1],
-        isr: vec![1],
-        elr: Vec::new(),
-        last_known_elr: Vec::new(),
-        leader: 1,
-        leader_epoch: 0,
-        partition_epoch: 0,
-    };
-    [MetadataRecord::Topic(topic), MetadataRecord::Partition(partition)]
-}
-
-fn removal(number: u32) -> [MetadataRecord; 1] {
-    [MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: id(number) })]
 }
 
 /// Every other topic that is made goes again.
@@ -120,12 +96,6 @@ fn changes(count: u32) -> Vec<Vec<MetadataRecord>> {
 
 fn files_in(disk: &SimulatedDisk, directory: &str) -> Vec<PathBuf> {
     disk.files(Path::new(directory)).unwrap_or_default()
-}
-
-fn files(disk: &SimulatedDisk, ending: &str) -> Vec<PathBuf> {
-    let mut files = files_in(disk, "/data/__cluster_metadata-0");
-    files.retain(|file| file.to_string_lossy().ends_with(ending));
-    files
 }
 
 fn log_bytes(disk: &SimulatedDisk) -> u64 {
@@ -404,8 +374,7 @@ async fn a_full_disk_refuses_changes_and_holds_a_start_up() {
     let (process, ()) = tokio::join!(start(&disk, u64::MAX), room);
     let image = process.unwrap().quorum.image();
     assert!(began.elapsed() >= Duration::from_secs(5));
-    let has = |number: u32| image.topic(&format!("topic-{number}")).is_some();
-    assert!(has(0) && !has(1) && has(2));
+    assert!(has(&image, 0) && !has(&image, 1) && has(&image, 2));
 }
 
 /// A snapshot can wait, and nothing waits for it.

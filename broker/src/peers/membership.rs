@@ -1,6 +1,7 @@
 //! This broker's part in the cluster: what it says of itself, what it answers the others, and, while it is the controller,
 //! what it does for them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ pub struct Membership {
     peers: Peers,
     process: Uuid,
     /// The disks are known to hold nothing.
-    is_new: OnceLock<()>,
+    is_new: AtomicBool,
     part: OnceLock<Part>,
     began: Instant,
     watched: Mutex<Option<Watched>>,
@@ -100,10 +101,10 @@ impl Membership {
     pub fn new(config: Arc<BrokerConfig>, random: Arc<dyn Random>, peers: Peers) -> Self {
         Self {
             config,
-            process: uuid::Builder::from_random_bytes(random.bits().to_be_bytes()).into_uuid(),
+            process: random.uuid(),
             random,
             peers,
-            is_new: OnceLock::new(),
+            is_new: AtomicBool::new(false),
             part: OnceLock::new(),
             began: Instant::now(),
             watched: Mutex::default(),
@@ -113,7 +114,7 @@ impl Membership {
 
     /// The disks hold nothing: others may be told so.
     pub fn begin_new(&self) {
-        self.is_new.get_or_init(|| ());
+        self.is_new.store(true, Ordering::Release);
     }
 
     /// The metadata on the disk have been read, or begun.
@@ -151,7 +152,7 @@ impl Membership {
     pub async fn answer(&self, ask: Ask, rest: &Bytes) -> (Told, Bytes) {
         let told = match ask {
             // Before the disk is read nobody knows what this broker is.
-            Ask::Standing if self.part.get().is_none() && self.is_new.get().is_none() => {
+            Ask::Standing if self.part.get().is_none() && !self.is_new.load(Ordering::Acquire) => {
                 Told::Failed("the broker is starting".to_owned())
             }
             Ask::Standing => Told::Standing(self.standing()),
@@ -212,7 +213,7 @@ impl Membership {
         let ask = Ask::Controller(ask.clone());
         let told = tokio::select! {
             told = self.peers.ask(controller, line, &ask, &[], patience.min(ATTEMPT_MAX)) => told?.0,
-            () = part.quorum.until_led_by_another(controller) => return Err(ProposeError::NotController.into()),
+            () = part.quorum.until_deposed(controller) => return Err(ProposeError::NotController.into()),
         };
         match told {
             Told::Controller(ControllerTold::Refused(error)) => Err(ProposeError::Refused(error).into()),
@@ -241,20 +242,17 @@ impl Membership {
                     told = asking => told,
                     // It may have been carried out. As a client that is told of another controller, this broker asks once more
                     // where it is one now.
-                    () = part.quorum.until_led_by_another(controller) => return None,
+                    () = part.quorum.until_deposed(controller) => return None,
                 };
                 match told {
                     Ok((Told::Client { end_offset }, reply)) => {
                         // So that the client finds here what it was told of.
-                        let known = part.quorum.wait_until(|now| {
-                            now.last.is_some_and(|last| last.index() as i64 + 1 >= end_offset)
-                        });
+                        let known = part.quorum.wait_until(|now| now.end_offset() >= end_offset);
                         tokio::time::timeout(KNOWN_MAX, known).await.ok();
                         return Some(reply);
                     }
-                    Ok((told @ Told::NotController, _)) => {
-                        tracing::debug!(controller, %told, "a request is not answered there");
-                    }
+                    // There will be another.
+                    Ok((Told::NotController, _)) => {}
                     Ok((told, _)) => {
                         tracing::debug!(controller, %told, "a request is not answered there");
                         return None;
