@@ -56,20 +56,62 @@ impl PartitionLog {
     ) -> Result<Appended, AppendError> {
         self.directory.check()?;
         let placed = self.place(bytes, headers, leader_epoch)?;
-        let (Some(first), Some(last)) = (placed.first(), placed.last()) else {
-            return Err(AppendError::InvalidBatches("there is none".to_owned()));
-        };
         if origin == AppendOrigin::Client
             && let Some(known) = headers.iter().find_map(|header| self.producers.find_duplicate(header))
         {
             return Ok(self.duplicate(&known));
         }
-        let staged = self.stage(bytes, &placed, origin)?;
+        self.append_placed(bytes, &placed, origin, now_ms)
+    }
+
+    /// Appends batches as a leader has them: at their own offsets, in their own epochs, between which there may be a gap
+    /// where the leader's log was compacted. What a leader checks is not checked again. Nothing is durable before a flush.
+    pub fn append_fetched(
+        &mut self,
+        bytes: &[u8],
+        headers: &[BatchHeader],
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
+        self.directory.check()?;
+        let placed = self.place_fetched(bytes, headers)?;
+        let mut rest = placed.as_slice();
+        // Segments are to be no longer than those that a leader makes.
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(self.fitting(rest));
+            self.append_placed(bytes, some, AppendOrigin::Leader, now_ms)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// How many of these batches, one at least, one segment takes.
+    fn fitting(&self, batches: &[Placed]) -> usize {
+        let bytes_max = usize::try_from(self.config.segment_bytes).unwrap_or(0);
+        let mut bytes = 0;
+        let fits = |batch: &&Placed| {
+            bytes += batch.header.size_in_bytes();
+            bytes <= bytes_max
+        };
+        batches.iter().take_while(fits).count().max(1)
+    }
+
+    fn append_placed(
+        &mut self,
+        bytes: &[u8],
+        placed: &[Placed],
+        origin: AppendOrigin,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let (Some(first), Some(last)) = (placed.first(), placed.last()) else {
+            return Err(AppendError::InvalidBatches("there is none".to_owned()));
+        };
+        let staged = self.stage(bytes, placed, origin)?;
         let (base_offset, last_offset) = (first.header.base_offset, last.header.last_offset());
-        let max_timestamp = headers.iter().map(|header| header.max_timestamp).max().unwrap_or(-1);
-        self.roll_if_needed(bytes.len(), max_timestamp, last_offset, now_ms)?;
-        self.write(bytes, &placed, &staged)?;
-        self.commit(&placed, staged);
+        let max_timestamp = placed.iter().map(|batch| batch.header.max_timestamp).max().unwrap_or(-1);
+        let size = placed.iter().map(|batch| batch.header.size_in_bytes()).sum();
+        self.roll_if_needed(size, max_timestamp, last_offset, now_ms)?;
+        self.write(bytes, placed, &staged)?;
+        self.commit(placed, staged);
         Ok(Appended {
             base_offset,
             last_offset,
@@ -124,6 +166,39 @@ impl PartitionLog {
             });
             start += header.size_in_bytes();
             offset += i64::from(header.last_offset_delta) + 1;
+        }
+        if start != bytes.len() {
+            return wrong(format!("{} bytes follow the last batch", bytes.len() - start));
+        }
+        Ok(placed)
+    }
+
+    /// Takes each batch at the place that it says, and checks that the headers describe the bytes, and that they go on
+    /// where the log ends.
+    fn place_fetched(&self, bytes: &[u8], headers: &[BatchHeader]) -> Result<Vec<Placed>, AppendError> {
+        let wrong = |what: String| Err(AppendError::InvalidBatches(what));
+        let mut placed = Vec::with_capacity(headers.len());
+        let (mut start, mut offset) = (0, self.end_offset);
+        let mut epoch = self.epochs.latest().map_or(-1, |entry| entry.epoch);
+        for header in headers {
+            let batch = bytes.get(start..).unwrap_or_default();
+            let Some(prefix) = batch.first_chunk().filter(|_| header.size_in_bytes() <= batch.len()) else {
+                return wrong(format!(
+                    "{} bytes are left for a batch of {}",
+                    batch.len(),
+                    header.batch_length
+                ));
+            };
+            if header.base_offset < offset || header.last_offset_delta < 0 {
+                return wrong(format!("a batch at {} does not follow offset {offset}", header.base_offset));
+            }
+            if header.partition_leader_epoch < epoch {
+                return wrong(format!("epoch {} does not follow {epoch}", header.partition_leader_epoch));
+            }
+            placed.push(Placed { header: *header, prefix: *prefix, start });
+            start += header.size_in_bytes();
+            offset = header.next_offset();
+            epoch = header.partition_leader_epoch;
         }
         if start != bytes.len() {
             return wrong(format!("{} bytes follow the last batch", bytes.len() - start));

@@ -4,7 +4,9 @@
 //! directory is then offline until the process restarts and recovery reads what is really there. Nothing is retried.
 //!
 //! The checkpoints bound recovery, so they err on one side only. A recovery point on disk never exceeds what was
-//! synced: it is lowered, durably, before a log is cut below it. A log start on disk never goes back.
+//! synced: it is lowered, durably, before a log is cut below it, and so is a high watermark, which never exceeds what was
+//! committed. A log start on disk
+//! goes back only with a log that begins anew.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use parking_lot::Mutex;
 use crate::checkpoint::{self, DirSync};
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::file_names::{CLEANER_OFFSETS, LOG_START_OFFSETS, RECOVERY_POINTS};
+use crate::file_names::{CLEANER_OFFSETS, HIGH_WATERMARKS, LOG_START_OFFSETS, RECOVERY_POINTS};
 use crate::open_files::OpenFiles;
 
 /// Settings of a log directory.
@@ -35,11 +37,13 @@ impl Default for LogDirOptions {
     }
 }
 
-/// Recovery points and log starts, as they were last given; what is on disk may be older.
+/// Recovery points, log starts and high watermarks, as they were last given; what is on disk may be older.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
     pub(crate) recovery_points: BTreeMap<TopicPartition, i64>,
     pub(crate) log_starts: BTreeMap<TopicPartition, i64>,
+    /// Where they are not 0.
+    pub(crate) high_watermarks: BTreeMap<TopicPartition, i64>,
     /// Ends of what the cleaner has done; lost, it only begins again.
     pub(crate) cleaned: BTreeMap<TopicPartition, i64>,
 }
@@ -129,9 +133,23 @@ impl Directory {
         (checkpoints.recovery_points.get(partition).copied(), checkpoints.log_starts.get(partition).copied())
     }
 
+    /// What the checkpoint says of a partition's high watermark; 0 if nothing.
+    pub(crate) fn high_watermark(&self, partition: &TopicPartition) -> i64 {
+        self.checkpoints.lock().high_watermarks.get(partition).copied().unwrap_or(0)
+    }
+
     /// Notes a log's offsets for the next checkpoint.
-    pub(crate) fn remember(&self, partition: &TopicPartition, recovery_point: i64, log_start_offset: i64) {
+    pub(crate) fn remember(
+        &self,
+        partition: &TopicPartition,
+        recovery_point: i64,
+        log_start_offset: i64,
+        high_watermark: i64,
+    ) {
         let mut checkpoints = self.checkpoints.lock();
+        if high_watermark > 0 {
+            checkpoints.high_watermarks.insert(partition.clone(), high_watermark);
+        }
         checkpoints.recovery_points.insert(partition.clone(), recovery_point);
         // 0 goes without saying, unless it has been said (`keep_log_start`).
         if log_start_offset > 0 || checkpoints.log_starts.contains_key(partition) {
@@ -165,27 +183,26 @@ impl Directory {
         self.write(CLEANER_OFFSETS, &checkpoints.cleaned, DirSync::Now)
     }
 
-    /// Writes both checkpoints.
+    /// Writes the checkpoints.
     pub(crate) fn write_checkpoints(&self) -> Result<(), StorageError> {
         self.check()?;
         let checkpoints = self.checkpoints.lock();
         self.write(RECOVERY_POINTS, &checkpoints.recovery_points, DirSync::ByCaller)?;
+        self.write(HIGH_WATERMARKS, &checkpoints.high_watermarks, DirSync::ByCaller)?;
         self.write(LOG_START_OFFSETS, &checkpoints.log_starts, DirSync::Now)
     }
 
-    /// Durably lowers a recovery point before its log is cut at `offset`, so that recovery will read what is written
-    /// there next. A point that is low enough costs nothing.
-    pub(crate) fn lower_recovery_point(
-        &self,
-        partition: &TopicPartition,
-        offset: i64,
-    ) -> Result<(), StorageError> {
+    /// Durably lowers a recovery point, and a high watermark, before their log is cut at `offset`, so that recovery will read
+    /// what is written there next, and nobody takes it for committed. What is low enough costs nothing.
+    pub(crate) fn lower_to(&self, partition: &TopicPartition, offset: i64) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints.lock();
-        match checkpoints.recovery_points.get_mut(partition) {
-            Some(point) if *point > offset => *point = offset,
-            _ => return Ok(()),
+        if lower(&mut checkpoints.recovery_points, partition, offset) {
+            self.write(RECOVERY_POINTS, &checkpoints.recovery_points, DirSync::Now)?;
         }
-        self.write(RECOVERY_POINTS, &checkpoints.recovery_points, DirSync::Now)
+        if lower(&mut checkpoints.high_watermarks, partition, offset) {
+            self.write(HIGH_WATERMARKS, &checkpoints.high_watermarks, DirSync::Now)?;
+        }
+        Ok(())
     }
 
     /// Durably raises a log start: a reader who was told of it must never see it go back.
@@ -203,10 +220,15 @@ impl Directory {
     pub(crate) fn forget(&self, partitions: &[TopicPartition]) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints.lock();
         let (mut had_point, mut had_start, mut had_cleaned) = (false, false, false);
+        let mut had_high_watermark = false;
         for partition in partitions {
             had_point |= checkpoints.recovery_points.remove(partition).is_some();
             had_start |= checkpoints.log_starts.remove(partition).is_some();
             had_cleaned |= checkpoints.cleaned.remove(partition).is_some();
+            had_high_watermark |= checkpoints.high_watermarks.remove(partition).is_some();
+        }
+        if had_high_watermark {
+            self.write(HIGH_WATERMARKS, &checkpoints.high_watermarks, DirSync::Now)?;
         }
         if had_cleaned {
             self.write(CLEANER_OFFSETS, &checkpoints.cleaned, DirSync::Now)?;
@@ -234,5 +256,16 @@ impl Directory {
             self.fail(error);
         }
         result
+    }
+}
+
+/// Whether there was anything to lower.
+fn lower(offsets: &mut BTreeMap<TopicPartition, i64>, partition: &TopicPartition, offset: i64) -> bool {
+    match offsets.get_mut(partition) {
+        Some(noted) if *noted > offset => {
+            *noted = offset;
+            true
+        }
+        _ => false,
     }
 }

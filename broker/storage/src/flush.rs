@@ -244,10 +244,11 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Notes this log's recovery point and log start for the directory's next checkpoint. They are told by the log
+    /// Notes this log's recovery point, log start and high watermark for the directory's next checkpoint. They are told by the log
     /// itself, so that nobody can note them of a log that is gone: another of its name would inherit them.
     pub fn remember(&self) {
-        self.directory.remember(&self.topic_partition, self.flushed_offset, self.log_start_offset);
+        let (flushed, start) = (self.flushed_offset, self.log_start_offset);
+        self.directory.remember(&self.topic_partition, flushed, start, self.high_watermark());
     }
 }
 

@@ -19,8 +19,9 @@ use crate::directory::{Checkpoints, Directory, LogDirOptions};
 use crate::disk::{Disk, Lock, OpenMode, Space, write_all_at};
 use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{
-    CLEAN_SHUTDOWN, CLEANER_OFFSETS, DIRECTORY_LOCK, LOG_START_OFFSETS, META_PROPERTIES, PARTITION_METADATA,
-    RECOVERY_POINTS, delete_dir, is_delete_dir, is_stray_dir, parse_partition_dir, stray_dir,
+    CLEAN_SHUTDOWN, CLEANER_OFFSETS, DIRECTORY_LOCK, HIGH_WATERMARKS, LOG_START_OFFSETS, META_PROPERTIES,
+    PARTITION_METADATA, RECOVERY_POINTS, delete_dir, is_delete_dir, is_stray_dir, parse_partition_dir,
+    stray_dir,
 };
 use crate::identity::{self, Identity};
 use crate::open_files::read_file;
@@ -337,7 +338,14 @@ fn load_checkpoints(disk: &dyn Disk, path: &Path) -> Result<Checkpoints, Storage
         }
         other => other?,
     };
-    Ok(Checkpoints { recovery_points, log_starts, cleaned })
+    let high_watermarks = match checkpoint::load_offsets(disk, &path.join(HIGH_WATERMARKS)) {
+        Err(StorageError::Corrupt { path, reason }) => {
+            tracing::warn!(file = %path.display(), reason, "what is committed is asked of the replicas");
+            Default::default()
+        }
+        other => other?,
+    };
+    Ok(Checkpoints { recovery_points, log_starts, high_watermarks, cleaned })
 }
 
 fn remove_deleted_partitions(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {

@@ -33,6 +33,8 @@ pub struct PartitionLog {
     pub(crate) end_offset: i64,
     /// Everything below is on stable storage: Kafka's recovery point.
     pub(crate) flushed_offset: i64,
+    /// Everything below is committed, as the owner last said, or as the checkpoint has it.
+    pub(crate) high_watermark: i64,
     /// First offset that the tier does not have; 0 while it has none.
     pub(crate) tiered_end_offset: i64,
     pub(crate) epochs: EpochCache,
@@ -112,8 +114,14 @@ impl PartitionLog {
             .map_or(high_watermark, |first| first.min(high_watermark))
     }
 
-    /// Lets go of what was only kept until the high watermark passed it.
+    /// Everything below is committed, as far as the log was told, now or before it was opened.
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark.min(self.end_offset)
+    }
+
+    /// Takes note of the high watermark, and lets go of what was only kept until it passed.
     pub fn high_watermark_moved(&mut self, high_watermark: i64) {
+        self.high_watermark = high_watermark;
         self.producers.high_watermark_moved(high_watermark);
     }
 
@@ -157,6 +165,17 @@ impl PartitionLog {
     /// as flushed.
     pub fn start_epoch(&mut self, leader_epoch: i32) {
         self.epochs.assign(leader_epoch, self.end_offset);
+    }
+
+    /// Forgets leaders that began at the log's end and wrote nothing: a leader of before may have written more, which is to
+    /// follow.
+    pub fn forget_unwritten_epochs(&mut self) {
+        self.epochs.truncate_from_end(self.end_offset);
+    }
+
+    /// Whether there is no batch on the disk.
+    pub fn is_empty(&self) -> bool {
+        self.segments.iter().all(|segment| segment.size == 0)
     }
 
     /// Producers that wrote to this log and have not expired.

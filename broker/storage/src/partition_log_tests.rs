@@ -154,3 +154,84 @@ fn another_brokers_directory_and_another_topics_log_are_refused() {
     let opened = LogDir::open(Arc::new(RealDisk), &scratch.0, &other, LogDirOptions::default());
     assert!(matches!(opened, Err(StorageError::WrongOwner { key: "node.id", .. })));
 }
+
+/// A follower's log is its leader's, byte for byte, however it was cut into fetches, and over gaps that compaction left.
+#[test]
+fn what_is_fetched_from_a_leader_is_kept_as_it_is() {
+    let (ours, theirs) = (Scratch::new("leader"), Scratch::new("follower"));
+    let config = TopicConfig { segment_bytes: 1000, ..TopicConfig::default() };
+    let (leader_dir, follower_dir) = (dir(&ours), dir(&theirs));
+    let (mut leader, mut follower) = (open(&leader_dir, &config), open(&follower_dir, &config));
+    for round in 0..30 {
+        let bytes = Sample::filled(3, 20, round).at(i64::from(round)).bytes();
+        leader.append(&bytes, &headers(&bytes), i32::from(round) / 10, AppendOrigin::Client, 0).unwrap();
+    }
+    let mut left_out = 0;
+    while follower.end_offset() < leader.end_offset() {
+        let bytes =
+            leader.read(follower.end_offset(), leader.end_offset(), 2_500, true).unwrap().read().unwrap();
+        let all = headers(&bytes);
+        // A fetch may end within a batch.
+        let bytes = bytes.slice(..all.iter().map(|header| header.size_in_bytes()).sum::<usize>());
+        // The second batch of a fetch is one that is not there any more.
+        let gone = all.get(1).filter(|_| all.len() > 2).map_or(0..0, |gone| {
+            let start = all[0].size_in_bytes();
+            start..start + gone.size_in_bytes()
+        });
+        left_out += usize::from(!gone.is_empty());
+        let kept = [&bytes[..gone.start], &bytes[gone.end..]].concat();
+        let kept = if gone.is_empty() { bytes.to_vec() } else { kept };
+        follower.append_fetched(&kept, &headers(&kept), 0).unwrap();
+        assert_eq!(follower.end_offset(), all.last().unwrap().next_offset());
+        let again = follower.append_fetched(&kept, &headers(&kept), 0).unwrap_err();
+        assert!(matches!(again, AppendError::InvalidBatches(_)), "{again}");
+    }
+    assert!(left_out > 3);
+    assert!(follower.segment_count() > 3, "segments are no longer than the topic's");
+    assert_eq!(follower.epoch_entries().iter().map(|entry| entry.epoch).collect::<Vec<_>>(), [0, 1, 2]);
+    let (whole, kept) = (read_all(&leader), read_all(&follower));
+    assert!(kept.iter().all(|batch| whole.contains(batch)));
+    assert_eq!(kept.len() + left_out, whole.len());
+    let late = Sample::filled(1, 20, 0).bytes();
+    let old_epoch = headers(&late);
+    assert!(old_epoch[0].partition_leader_epoch < 2);
+    assert!(
+        follower.append_fetched(&late, &old_epoch, 0).is_err(),
+        "neither its offset nor its epoch follows"
+    );
+}
+
+/// Compaction has left gaps: a log that is cut within one ends where its last batch does, on the disk too.
+#[test]
+fn a_cut_within_a_gap_ends_behind_the_last_batch() {
+    for cut_at in 2..9 {
+        let (ours, theirs) =
+            (Scratch::new(&format!("gaps-{cut_at}")), Scratch::new(&format!("gaps-of-{cut_at}")));
+        let (leader_dir, dir_with_gaps) = (dir(&theirs), dir(&ours));
+        let config = TopicConfig::default();
+        let (mut leader, mut log) = (open(&leader_dir, &config), open(&dir_with_gaps, &config));
+        for _ in 0..5 {
+            append(&mut leader, &Sample::filled(2, 20, 1)).unwrap();
+        }
+        let bytes = leader.read(0, 10, 100_000, true).unwrap().read().unwrap();
+        let all = headers(&bytes);
+        // 2..4 and 6..8 are not there any more.
+        let mut at = 0;
+        for (number, header) in all.iter().enumerate() {
+            let batch = &bytes[at..at + header.size_in_bytes()];
+            at += header.size_in_bytes();
+            if number % 2 == 0 {
+                log.append_fetched(batch, &[*header], 0).unwrap();
+            }
+        }
+        flush(&mut log);
+        log.remember();
+        dir_with_gaps.checkpoint().unwrap();
+        log.truncate_to(cut_at).unwrap();
+        let end = [2, 2, 2, 2, 6, 6, 6][cut_at as usize - 2];
+        assert_eq!(log.end_offset(), end, "cut at {cut_at}");
+        drop((log, dir_with_gaps));
+        let found = open(&dir(&ours), &config);
+        assert_eq!(found.end_offset(), end, "cut at {cut_at}, and opened again");
+    }
+}

@@ -20,6 +20,8 @@ pub enum AppendOrigin {
     Client,
     /// A coordinator of this broker (offset commits, transaction markers): epochs must fit, there are no sequences.
     Coordinator,
+    /// The partition's leader, which has checked what there is to check.
+    Leader,
 }
 
 /// One remembered batch.
@@ -219,7 +221,8 @@ impl Producers {
             Some((_, entry)) => *entry,
             None => self.entries.get(&producer_id).copied().unwrap_or(ProducerEntry::NEW),
         };
-        if header.producer_epoch < entry.epoch {
+        let is_checked = origin != AppendOrigin::Leader;
+        if is_checked && header.producer_epoch < entry.epoch {
             return Err(AppendError::InvalidProducerEpoch {
                 producer_id,
                 epoch: header.producer_epoch,
@@ -228,7 +231,7 @@ impl Producers {
         }
         if header.is_control() {
             if let Some(marker) = marker {
-                if marker.coordinator_epoch < entry.coordinator_epoch {
+                if is_checked && marker.coordinator_epoch < entry.coordinator_epoch {
                     return Err(AppendError::TransactionCoordinatorFenced {
                         producer_id,
                         epoch: marker.coordinator_epoch,
@@ -241,7 +244,7 @@ impl Producers {
             if origin == AppendOrigin::Client {
                 check_sequence(&entry, header)?;
             }
-            if entry.current_txn_first_offset.is_some() && !header.is_transactional() {
+            if is_checked && entry.current_txn_first_offset.is_some() && !header.is_transactional() {
                 return Err(AppendError::InvalidTxnState { producer_id });
             }
             write_data(&mut entry, header);

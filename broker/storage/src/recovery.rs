@@ -108,6 +108,7 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         unsynced: Unsynced { is_new: opening.is_new, ..Unsynced::default() },
         generation: 0,
         truncations: 0,
+        high_watermark: opening.directory.high_watermark(opening.topic_partition),
         cleaned_offset: opening.directory.cleaned(opening.topic_partition),
         doomed: Vec::new(),
     };
@@ -346,6 +347,7 @@ impl PartitionLog {
             self.log_start_offset =
                 self.segments.first().map_or(self.log_start_offset, |segment| segment.base_offset);
         }
+        self.high_watermark = self.high_watermark.min(self.end_offset);
         self.epochs.truncate_from_end(self.end_offset);
         self.epochs.truncate_from_start(self.log_start_offset);
         if clean {

@@ -232,6 +232,31 @@ impl Segment {
         }
     }
 
+    /// First offset after the last batch that lies wholly below `offset`; the segment's base offset if none does.
+    pub(crate) fn end_below(&self, home: Home<'_>, offset: i64) -> Result<i64, StorageError> {
+        let path = home.log_path(self.base_offset);
+        let floor = match self.locate(home, offset)? {
+            Some(located) => located.header.base_offset.min(offset),
+            None => offset,
+        };
+        if self.size == 0 {
+            return Ok(self.base_offset);
+        }
+        let start = self.indexed_position(home, floor - 1)?;
+        let file = self.file(home, Part::Log)?;
+        let mut walk = HeaderWalk::new(file.as_ref(), start, self.size);
+        let mut end = self.base_offset;
+        loop {
+            match walk.next().map_err(failed_to("read", &path))? {
+                Step::Batch(located) if located.header.next_offset() <= floor => {
+                    end = located.header.next_offset();
+                }
+                Step::Batch(_) | Step::End => return Ok(end),
+                Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
+            }
+        }
+    }
+
     /// A position at or before the batch that holds `offset`: the index's, when the batch there agrees with it.
     fn indexed_position(&self, home: Home<'_>, offset: i64) -> Result<u64, StorageError> {
         let Ok(relative) = u32::try_from(offset.saturating_sub(self.base_offset).max(0)) else {

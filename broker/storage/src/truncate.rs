@@ -1,6 +1,6 @@
 //! Cutting a log, at either end.
 //!
-//! Order at the tail: the recovery point on disk is lowered first, so that whatever lies above the cut after a crash is
+//! Order at the tail: the recovery point (and the high watermark) on disk is lowered first, so that whatever lies above the cut after a crash is
 //! read again and checked; then whole segments are removed from the top down and the directory is synced, so that a
 //! crash leaves a shorter log and never one with a hole; then the last segment is cut and synced, so that no cut record
 //! can come back behind a new one. At the head, the new log start is on disk before anybody is told of it.
@@ -23,7 +23,7 @@ impl PartitionLog {
             return self.truncate_fully_and_start_at(offset);
         }
         let cut_at = self.batch_edge_below(offset)?;
-        self.directory.lower_recovery_point(&self.topic_partition, cut_at)?;
+        self.directory.lower_to(&self.topic_partition, cut_at)?;
         self.lower_cleaned_offset(cut_at)?;
         self.cut_tail(cut_at).map_err(|error| self.fail(error))
     }
@@ -37,14 +37,11 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Where the log will end when it is cut at `offset`: before the batch that holds it.
+    /// Where the log will end when it is cut at `offset`: behind the last batch that lies wholly below. Compaction may have left
+    /// a gap there, and a log that were said to end within it would seem to have lost what lay there.
     fn batch_edge_below(&self, offset: i64) -> Result<i64, StorageError> {
         let floor = self.segment_for(offset).and_then(|index| self.segments.get(index));
-        let located = match floor {
-            Some(segment) => segment.locate(self.home(), offset)?,
-            None => None,
-        };
-        Ok(located.map_or(offset, |located| located.header.base_offset.min(offset)))
+        floor.map_or(Ok(offset), |segment| segment.end_below(self.home(), offset))
     }
 
     fn cut_tail(&mut self, offset: i64) -> Result<(), StorageError> {
@@ -58,6 +55,7 @@ impl PartitionLog {
         self.sync_names()?;
         self.end_offset = self.cut_last_segment(offset)?;
         self.flushed_offset = self.flushed_offset.min(self.end_offset);
+        self.high_watermark = self.high_watermark.min(self.end_offset);
         self.epochs.truncate_from_end(self.end_offset);
         self.load_producers()
     }
@@ -67,8 +65,8 @@ impl PartitionLog {
         let home = Home { pool: &self.directory.pool, directory: &self.path };
         let Some(last) = self.segments.last_mut() else { return Ok(offset) };
         let base_offset = last.base_offset;
-        let Some(located) = last.locate(home, offset)? else { return Ok(offset) };
-        let cut_at = located.header.base_offset;
+        let cut_at = last.end_below(home, offset)?;
+        let Some(located) = last.locate(home, offset)? else { return Ok(cut_at) };
         let log = last.file(home, Part::Log)?;
         let path = home.log_path(base_offset);
         cut_indexes(last, home, cut_at)?;
@@ -83,7 +81,7 @@ impl PartitionLog {
     /// Empties the log and lets it go on at `offset`, which is its start as well.
     pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<(), StorageError> {
         self.directory.check()?;
-        self.directory.lower_recovery_point(&self.topic_partition, offset)?;
+        self.directory.lower_to(&self.topic_partition, offset)?;
         self.lower_cleaned_offset(0)?;
         self.directory.raise_log_start(&self.topic_partition, offset)?;
         self.start_empty_at(offset).map_err(|error| self.fail(error))
@@ -99,6 +97,7 @@ impl PartitionLog {
         self.end_offset = offset;
         self.log_start_offset = offset;
         self.flushed_offset = offset;
+        self.high_watermark = offset;
         self.epochs.clear();
         self.producers = Default::default();
         let segment = Segment::new(offset, 0);
@@ -183,6 +182,13 @@ impl PartitionLog {
         Ok(self.log_start_offset)
     }
 
+    /// Raises the log start as a leader has raised its own: durably with the next checkpoint. Nobody is told of it from here.
+    pub fn follow_log_start(&mut self, offset: i64) {
+        if offset > self.log_start_offset {
+            self.start_at(offset);
+        }
+    }
+
     /// Raises the log start, durably; also what the tier's retention calls when it removed old objects.
     pub fn set_log_start_offset(&mut self, offset: i64) -> Result<(), StorageError> {
         self.directory.check()?;
@@ -190,10 +196,14 @@ impl PartitionLog {
             return Ok(());
         }
         self.directory.raise_log_start(&self.topic_partition, offset)?;
+        self.start_at(offset);
+        Ok(())
+    }
+
+    fn start_at(&mut self, offset: i64) {
         self.log_start_offset = offset;
         self.epochs.truncate_from_start(offset);
         self.producers.log_start_moved(offset);
-        Ok(())
     }
 }
 
