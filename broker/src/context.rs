@@ -22,6 +22,7 @@ use crate::partitions::{NoSuchPartition, Partitions};
 use crate::peers::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
+use crate::replication::Replication;
 use crate::request_memory::RequestMemory;
 use crate::request_metrics::RequestMetrics;
 
@@ -33,6 +34,7 @@ pub struct Context {
     pub controller: Controller,
     pub membership: Arc<Membership>,
     pub partitions: Arc<Partitions>,
+    pub replication: Arc<Replication>,
     pub log_dirs: Arc<LogDirs>,
     pub fetch_sessions: Mutex<FetchSessions>,
     pub producer_ids: ProducerIds,

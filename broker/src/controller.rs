@@ -92,6 +92,11 @@ impl Controller {
         self.quorum.published().end_offset()
     }
 
+    /// Whether this is true of the metadata as they are.
+    pub fn holds(&self, holds: impl FnOnce(&Published) -> bool) -> bool {
+        holds(&self.quorum.published())
+    }
+
     /// Waits, but not for long, for metadata of which `holds` is true: another broker has made the change, and it is on its way.
     pub async fn wait_until(&self, holds: impl FnMut(&Published) -> bool) {
         // Whoever waits looks himself then.

@@ -30,10 +30,11 @@ use firn_storage::error::AppendError;
 use firn_storage::producers::AppendOrigin;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::environment::Environment;
-use crate::partition::{Committed, Isolation, Partition, PartitionError};
+use crate::partition::{Acks, Awaited, Isolation, Partition, PartitionError, Watch, Watched};
 use crate::partitions::Partitions;
 
 /// The topic that holds groups and their offsets.
@@ -42,6 +43,8 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 const LOAD_BYTES: usize = 4 << 20;
 /// How long a load waits for what an earlier one has appended.
 const COMMITTED_WITHIN: Duration = Duration::from_secs(5);
+/// How long after a load in vain nobody tries again: those who ask meanwhile do not wait in a row.
+const LOADED_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long the timers' task sleeps when no shard has anything due.
 const NOTHING_DUE: Duration = Duration::from_secs(60);
 /// How long it sleeps when a shard was being loaded, which may take long, or was at work.
@@ -59,7 +62,7 @@ pub struct CoordinatorRuntime {
     shards: Mutex<HashMap<i32, Slot>>,
     loads: AtomicU64,
     /// Something came to be due sooner than the timers' task knows.
-    rescheduled: Notify,
+    rescheduled: Arc<Notify>,
 }
 
 impl fmt::Debug for CoordinatorRuntime {
@@ -70,6 +73,8 @@ impl fmt::Debug for CoordinatorRuntime {
 
 struct Shard {
     partition: Arc<Partition>,
+    /// Wakes the timers' task when another leads.
+    _turned: Watch,
     /// The leader epoch in which it was loaded.
     epoch: i32,
     /// Another for each load: what became of an append is told to the shard that made it, and to no other.
@@ -86,10 +91,25 @@ struct Shard {
 /// What became of an append to the log.
 enum Stored {
     Now(Result<(), AppendFailure>),
-    Later(Committed),
+    Later(Awaited),
 }
 
-type Slot = Arc<AsyncMutex<Option<Shard>>>;
+type Slot = Arc<AsyncMutex<Seat>>;
+
+/// A shard's place.
+#[derive(Default)]
+struct Seat {
+    shard: Option<Shard>,
+    /// When it may be loaded again.
+    again_at: Option<Instant>,
+}
+
+impl Shard {
+    /// Whether this broker leads the partition as it did when the shard was loaded.
+    fn is_current(&self) -> bool {
+        !self.partition.is_closed() && self.partition.led_in() == Some(self.epoch)
+    }
+}
 
 impl CoordinatorRuntime {
     pub fn new(
@@ -108,7 +128,7 @@ impl CoordinatorRuntime {
             members_bytes: AtomicUsize::new(0),
             shards: Mutex::default(),
             loads: AtomicU64::new(0),
-            rescheduled: Notify::new(),
+            rescheduled: Arc::default(),
         }
     }
 
@@ -141,9 +161,9 @@ impl CoordinatorRuntime {
     async fn load_all(self: &Arc<Self>) {
         for partition in self.led() {
             let slot = self.slot(partition);
-            let mut shard = slot.lock().await;
+            let mut seat = slot.lock().await;
             // Why it could not be loaded has been logged; the next request tries again.
-            self.loaded(partition, &slot, &mut shard).await.ok();
+            self.loaded(partition, &slot, &mut seat).await.ok();
             self.rescheduled.notify_one();
         }
     }
@@ -157,7 +177,8 @@ impl CoordinatorRuntime {
                 sleep_max = BUSY;
                 continue;
             };
-            let Some(shard) = guard.as_mut() else { continue };
+            self.leave_what_others_lead(&mut guard);
+            let Some(shard) = guard.shard.as_mut() else { continue };
             let now_ms = self.environment.clock.now_ms();
             if shard.group.next_deadline().is_some_and(|deadline| deadline <= now_ms) {
                 let effects = shard.group.tick(now_ms);
@@ -204,7 +225,7 @@ impl CoordinatorRuntime {
     ) -> Result<oneshot::Receiver<Reply>, GroupError> {
         let slot = self.slot(partition);
         let mut guard = slot.lock().await;
-        let before = guard.as_ref().and_then(|shard| shard.group.next_deadline());
+        let before = guard.shard.as_ref().and_then(|shard| shard.group.next_deadline());
         let shard = self.loaded(partition, &slot, &mut guard).await?;
         let token = shard.next_token;
         shard.next_token += 1;
@@ -222,24 +243,34 @@ impl CoordinatorRuntime {
         self.shards.lock().entry(partition).or_default().clone()
     }
 
+    /// Lets go of a shard whose partition another broker leads by now, or this one anew: whoever waits for it looks for its
+    /// coordinator again.
+    fn leave_what_others_lead(&self, seat: &mut Seat) {
+        if let Some(left) = seat.shard.take_if(|shard| !shard.is_current()) {
+            self.members_bytes.fetch_sub(left.members_bytes, Ordering::Relaxed);
+        }
+    }
+
     /// The shard of `partition`, replayed from its log unless it was before.
     async fn loaded<'a>(
         self: &Arc<Self>,
         partition: i32,
         slot: &Slot,
-        shard: &'a mut Option<Shard>,
+        seat: &'a mut Seat,
     ) -> Result<&'a mut Shard, GroupError> {
-        let is_current =
-            |shard: &Shard| !shard.partition.is_closed() && shard.partition.led_in() == Some(shard.epoch);
-        if !shard.as_ref().is_some_and(is_current) {
-            let mut loaded = self.load(partition, slot).await?;
-            let effects = loaded.group.finish_load(self.environment.clock.now_ms());
-            self.carry_out(&mut loaded, effects);
-            if let Some(closed) = shard.replace(loaded) {
-                self.members_bytes.fetch_sub(closed.members_bytes, Ordering::Relaxed);
+        self.leave_what_others_lead(seat);
+        if seat.shard.is_none() {
+            if seat.again_at.is_some_and(|at| Instant::now() < at) {
+                return Err(GroupError::CoordinatorNotAvailable);
             }
+            let loaded = self.load(partition, slot).await;
+            seat.again_at = matches!(loaded, Err(GroupError::CoordinatorNotAvailable))
+                .then(|| Instant::now() + LOADED_AGAIN_AFTER);
+            let shard = seat.shard.insert(loaded?);
+            let effects = shard.group.finish_load(self.environment.clock.now_ms());
+            self.carry_out(shard, effects);
         }
-        shard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)
+        seat.shard.as_mut().ok_or(GroupError::CoordinatorNotAvailable)
     }
 
     /// Partitions of the topic that this broker leads.
@@ -268,12 +299,15 @@ impl CoordinatorRuntime {
         })
         .await;
         match replayed {
+            // Another may have led it meanwhile, and have written.
+            Ok(_) if partition.led_in() != Some(epoch) => Err(GroupError::NotCoordinator),
             Ok(group) => {
                 let (appends, outcomes) = mpsc::unbounded_channel();
                 let load = self.loads.fetch_add(1, Ordering::Relaxed);
                 let (runtime, slot) = (Arc::downgrade(self), Arc::downgrade(slot));
                 tokio::spawn(Self::report_appends(runtime, slot, load, outcomes));
                 Ok(Shard {
+                    _turned: partition.watch(Watched::Turned, &self.rescheduled),
                     partition,
                     epoch,
                     load,
@@ -321,7 +355,7 @@ impl CoordinatorRuntime {
     /// it therefore keeps nothing.
     async fn report_appends(
         runtime: Weak<Self>,
-        slot: Weak<AsyncMutex<Option<Shard>>>,
+        slot: Weak<AsyncMutex<Seat>>,
         load: u64,
         mut appends: mpsc::UnboundedReceiver<(u64, Stored)>,
     ) {
@@ -336,7 +370,7 @@ impl CoordinatorRuntime {
             };
             let (Some(runtime), Some(slot)) = (runtime.upgrade(), slot.upgrade()) else { return };
             let mut guard = slot.lock().await;
-            let Some(shard) = guard.as_mut().filter(|shard| shard.load == load) else { return };
+            let Some(shard) = guard.shard.as_mut().filter(|shard| shard.load == load) else { return };
             let effects = shard.group.appended(runtime.environment.clock.now_ms(), id, outcome);
             runtime.carry_out(shard, effects);
             runtime.rescheduled.notify_one();
@@ -350,7 +384,7 @@ fn append(
     records: &[OffsetsRecord],
     codec: Codec,
     now_ms: i64,
-) -> Result<Option<Committed>, AppendFailure> {
+) -> Result<Option<Awaited>, AppendFailure> {
     let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
     for record in records {
         builder.push(now_ms, Some(&record.key), record.value.as_deref(), &[]);
@@ -366,8 +400,8 @@ fn append(
     }
     let batches =
         ValidatedBatches::trusted(bytes).map_err(|error| failed(&error, AppendFailure::TooLarge))?;
-    match partition.append(&batches, AppendOrigin::Coordinator, now_ms) {
-        Ok(done) => Ok(done.committed),
+    match partition.append(&batches, AppendOrigin::Coordinator, Acks::All, now_ms) {
+        Ok(done) => Ok(done.awaited),
         Err(PartitionError::Closed | PartitionError::NotLeader) => Err(AppendFailure::NotLeader),
         Err(PartitionError::Append(error @ AppendError::RecordListTooLarge { .. })) => {
             Err(failed(&error, AppendFailure::TooLarge))

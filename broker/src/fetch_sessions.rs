@@ -237,6 +237,7 @@ mod tests {
             max_bytes: 1,
             current_leader_epoch: -1,
             last_fetched_epoch: -1,
+            log_start: -1,
         }]
     }
 

@@ -16,11 +16,13 @@ use tokio::sync::watch;
 use crate::log_dirs::LogDirs;
 use crate::partition::Partition;
 use crate::partitions::Partitions;
+use crate::replication::Replication;
 
 /// This broker's side of the metadata.
 #[derive(Debug, Clone)]
 pub struct Follower {
     pub node_id: i32,
+    pub replication: Arc<Replication>,
     pub log_dirs: Arc<LogDirs>,
     pub partitions: Arc<Partitions>,
     pub metrics: Arc<Metrics>,
@@ -41,7 +43,7 @@ impl Follower {
                 MetadataRecord::Partition(partition) => {
                     opened.insert(partition.topic_id);
                 }
-                MetadataRecord::PartitionChange(changed) if changed.leader.is_some() => {
+                MetadataRecord::PartitionChange(changed) => {
                     self.turn(image, changed.topic_id, changed.partition);
                 }
                 MetadataRecord::RemoveTopic(removed) => self.delete(removed.topic_id),
@@ -67,11 +69,11 @@ impl Follower {
         }
     }
 
-    /// Another leads a partition now, or none.
+    /// Another leads a partition now, or none, or others are in sync.
     fn turn(&self, image: &Image, topic: TopicId, index: i32) {
         let Ok(open) = self.partitions.by_id(topic, index) else { return };
         if let Some(now) = image.topic_by_id(topic).and_then(|topic| topic.partition(index)) {
-            open.turn(now.leader == self.node_id, now.leader_epoch);
+            open.turn(now);
         }
     }
 
@@ -96,9 +98,8 @@ impl Follower {
         let mut added = Vec::new();
         let mut failed = None;
         for (index, partition) in (0i32..).zip(&topic.partitions) {
-            let leads = partition.leader == self.node_id;
             if let Some(known) = open.as_ref().and_then(|open| open.partitions.get(&index)) {
-                known.turn(leads, partition.leader_epoch);
+                known.turn(partition);
                 continue;
             }
             if !partition.replicas.contains(&self.node_id) {
@@ -108,8 +109,8 @@ impl Follower {
             match self.log_dirs.open_log(&name, topic.id, config.clone(), now_ms) {
                 Ok((log, dir)) => {
                     let traffic = self.metrics.topic(&topic.name);
-                    let opened = Partition::lead(log, partition.leader_epoch, config.clone(), dir, traffic);
-                    opened.turn(leads, partition.leader_epoch);
+                    let opened = Partition::open(log, config.clone(), dir, traffic, self.replication.clone());
+                    opened.turn(partition);
                     added.push(opened);
                 }
                 Err(error) => {
@@ -140,7 +141,7 @@ impl Follower {
 
     fn topic_config(&self, image: &Image, topic: &Topic) -> Arc<TopicConfig> {
         let broker = self.config.borrow().clone();
-        let (config, left_out) = TopicConfig::of_existing(image.topic_overrides(&topic.name), &broker);
+        let (mut config, left_out) = TopicConfig::of_existing(image.topic_overrides(&topic.name), &broker);
         // Overrides are checked before they are written; a broker default that changed since may still contradict one.
         if let Err(error) = config.check(broker.tier.enabled) {
             tracing::warn!(topic = %topic.name, %error, "the topic's configs contradict each other or the broker's: what was set on the topic is obeyed as it stands");
@@ -148,6 +149,8 @@ impl Follower {
         for error in left_out {
             tracing::error!(topic = %topic.name, %error, "a config of the topic is not obeyed");
         }
+        // Whoever asked for it was refused; the brokers' default does not mean these.
+        config.remote_storage_enable &= !topic.is_replicated();
         Arc::new(config)
     }
 

@@ -32,6 +32,7 @@ pub mod peers;
 pub mod producer_ids;
 pub mod record_memory;
 pub mod registration;
+pub mod replication;
 pub mod request_memory;
 pub mod request_metrics;
 pub mod server;

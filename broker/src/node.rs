@@ -42,6 +42,7 @@ use crate::opening;
 use crate::partition::Partition;
 use crate::peers::membership::AskError;
 use crate::registration;
+use crate::replication::{fetcher, in_sync};
 use crate::server;
 
 /// Why a broker does not start.
@@ -94,6 +95,9 @@ pub struct Node {
     /// Where /metrics, /healthz and /readyz are.
     pub http_address: Option<SocketAddr>,
     replaced: CancellationToken,
+    /// Ends the heartbeats, the last of which says so.
+    leaving: CancellationToken,
+    beating: TaskTracker,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     background: Background,
@@ -187,13 +191,16 @@ impl Node {
             addresses,
             http_address,
             replaced: CancellationToken::new(),
+            leaving: CancellationToken::new(),
+            beating: TaskTracker::new(),
             shutdown,
             tasks,
             background,
         };
         if !context.membership.peers().is_alone() {
-            let (replaced, shutdown) = (node.replaced.clone(), node.shutdown.clone());
-            node.tasks.spawn(registration::beat(context.clone(), broker_epoch, replaced, shutdown));
+            let (replaced, leaving) = (node.replaced.clone(), node.leaving.clone());
+            node.beating.spawn(registration::beat(context.clone(), broker_epoch, replaced, leaving));
+            node.start_replicating(broker_epoch);
         }
         housekeeping::start(&context, &node.tasks, &node.shutdown);
         node.tasks.spawn(deleted_topics::run(context.clone(), node.shutdown.clone()));
@@ -206,6 +213,15 @@ impl Node {
     /// Waits until another process is registered as this broker: this one serves nobody any more.
     pub async fn replaced(&self) {
         self.replaced.cancelled().await;
+    }
+
+    fn start_replicating(&self, broker_epoch: i64) {
+        let (context, shutdown) = (&self.context, &self.shutdown);
+        context.replication.registered(broker_epoch);
+        self.tasks.spawn(in_sync::report(context.clone(), shutdown.clone()));
+        for other in context.membership.peers().others() {
+            self.tasks.spawn(fetcher::run(context.clone(), other, shutdown.clone()));
+        }
     }
 
     fn start_cooling(&self) {
@@ -228,7 +244,10 @@ impl Node {
         for dir in self.context.log_dirs.all() {
             dir.dir.stop_compaction();
         }
-        // While it still hears the others.
+        // While it still hears the others, and clients still ask it who leads.
+        self.leaving.cancel();
+        self.beating.close();
+        self.beating.wait().await;
         self.context.membership.hand_over().await;
         self.shutdown.cancel();
         self.tasks.close();

@@ -29,6 +29,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::follower::Follower;
 use crate::lobby::Lobby;
 use crate::log_dirs::{self, LogDirs, cluster_id_of};
+use crate::milliseconds::milliseconds;
 use crate::node::StartError;
 use crate::open_files;
 use crate::partition::Partition;
@@ -37,19 +38,13 @@ use crate::peers::formation;
 use crate::peers::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
+use crate::replication::Replication;
 use crate::request_memory::RequestMemory;
 use crate::request_metrics::RequestMetrics;
 use crate::strays;
 
 /// Changes of the metadata that stay in their log although a snapshot has them.
 const METADATA_ENTRIES_KEPT: u64 = 1_000;
-
-/// How soon the controller is missed.
-const TIMING: Timing = Timing {
-    heartbeat: Duration::from_millis(100),
-    election_min: Duration::from_millis(500),
-    election_max: Duration::from_millis(900),
-};
 
 /// Opens everything. See the module.
 pub async fn open(
@@ -121,7 +116,7 @@ async fn take_part(
         let log_dirs = directories.log_dirs.clone();
         if is_new { firn_blocking::run(move || strays::refuse_unknown(&log_dirs)).await } else { Ok(()) }
     };
-    let timing = (!is_alone).then_some(TIMING);
+    let timing = (!is_alone).then(|| timing(milliseconds(config.quorum.election_timeout_ms)));
     let quorum = Arc::new(Quorum::start(found, timing, Arc::new(peers.clone())).await?);
     let entered = async {
         let was_founded = quorum.is_founded().await?;
@@ -151,6 +146,15 @@ async fn take_part(
             quorum.retire().await;
             Err(error)
         }
+    }
+}
+
+/// How soon the controller is missed: after some heartbeats of its that did not come, and not by all at the same time.
+fn timing(election_timeout: Duration) -> Timing {
+    Timing {
+        heartbeat: election_timeout / 5,
+        election_min: election_timeout,
+        election_max: election_timeout * 3 / 2,
     }
 }
 
@@ -229,11 +233,14 @@ impl Opening {
             config.clone()
         });
         let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
+        let lag_max = milliseconds(config.replica.lag_time_max_ms);
         let (config, broker_config) = watch::channel(Arc::new(config));
         let partitions = Arc::new(Partitions::default());
         let metrics = self.metrics.clone();
+        let replication = Arc::new(Replication::new(node_id, lag_max));
         let follower = Follower {
             node_id,
+            replication: replication.clone(),
             metrics: metrics.clone(),
             log_dirs: log_dirs.clone(),
             partitions: partitions.clone(),
@@ -245,14 +252,14 @@ impl Opening {
         if self.tier.is_none() {
             refuse_cold_logs(&partitions)?;
         }
-        Ok((follower, Logs { partitions, broker_config }))
+        Ok((follower, Logs { partitions, replication, broker_config }))
     }
 
     fn assemble(self, controller: Controller, deleted_topics: Arc<DeletedTopics>, logs: Logs) -> Context {
         let Self { config, environment, tier, background, directories, .. } = self;
         let Self { metrics, request_memory, record_memory, membership, .. } = self;
         let Directories { log_dirs, cluster_id } = directories;
-        let Logs { partitions, broker_config } = logs;
+        let Logs { partitions, replication, broker_config } = logs;
         let size = |value: i64| usize::try_from(value).unwrap_or(0);
         let sessions = usize::try_from(config.network.max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let sessions = FetchSessions::new(sessions, size(config.network.fetch_session_bytes));
@@ -288,6 +295,7 @@ impl Opening {
             controller,
             environment,
             partitions,
+            replication,
             log_dirs,
             fetch_sessions: Mutex::new(sessions),
             producer_ids: ProducerIds::default(),
@@ -301,6 +309,7 @@ impl Opening {
 /// What was opened: the partitions' logs, and what came with them.
 struct Logs {
     partitions: Arc<Partitions>,
+    replication: Arc<Replication>,
     broker_config: watch::Receiver<Arc<BrokerConfig>>,
 }
 

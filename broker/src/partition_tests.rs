@@ -1,8 +1,10 @@
-//! What a partition lets readers see of a log that recovery could not make durable.
+//! What a partition lets readers see, as its leader with and without followers, as a follower, and of a log that recovery could
+//! not make durable.
 
 use std::path::Path;
 use std::time::Duration;
 
+use firn_metadata::image;
 use firn_model::ids::TopicId;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::directory::LogDirOptions;
@@ -64,11 +66,8 @@ async fn what_recovery_could_not_sync_is_committed_once_it_is_flushed() {
     let (disk, dir, log) = opened_on_a_full_disk();
     let (flushed, end) = (log.flushed_offset(), log.end_offset());
     assert!(flushed < end);
-    let guard = DiskGuard::new(Arc::new(disk.clone()), ROOT.into(), 0);
-    let data_dir = Arc::new(DataDir { dir, guard });
-    let traffic = Metrics::new().unwrap().topic(&Arc::from("snow"));
-    let config = TopicConfig { flush_messages: 1, ..TopicConfig::default() };
-    let partition = Partition::lead(log, 1, Arc::new(config), data_dir, traffic);
+    let partition = replica(1, &disk, dir, log);
+    partition.turn(&assigned(1, 1, &[1], &[1]));
     assert_eq!(partition.offsets().unwrap().high_watermark, flushed, "a power cut may still take the rest");
     disk.set_faults(Faults::default());
     partition.flush_if_due(1);
@@ -84,22 +83,353 @@ async fn what_recovery_could_not_sync_is_committed_once_it_is_flushed() {
 async fn who_does_not_lead_takes_and_gives_nothing_until_it_leads_again() {
     let disk = SimulatedDisk::new();
     let (dir, log) = open(&disk).unwrap();
-    let guard = DiskGuard::new(Arc::new(disk.clone()), ROOT.into(), 0);
-    let data_dir = Arc::new(DataDir { dir, guard });
-    let traffic = Metrics::new().unwrap().topic(&Arc::from("snow"));
-    let partition = Partition::lead(log, 3, Arc::new(TopicConfig::default()), data_dir, traffic);
-    let mut builder = BatchBuilder::new(BatchOptions::default());
-    builder.push(1, None, Some(b"flake"), &[]);
-    let batches = ValidatedBatches::trusted(builder.build().unwrap()).unwrap();
-    let append = || partition.append(&batches, AppendOrigin::Client, 1);
+    let partition = replica(1, &disk, dir, log);
+    partition.turn(&assigned(1, 3, &[1], &[1]));
+    let append = || partition.append(&flake(), AppendOrigin::Client, Acks::All, 1);
     append().unwrap();
-    partition.turn(false, 4);
+    partition.turn(&assigned(2, 4, &[2, 1], &[2]));
     assert!(matches!(append(), Err(PartitionError::NotLeader)));
     let read = || partition.read(0, Isolation::ReadUncommitted, 1_000, true);
     assert!(matches!(read(), Err(PartitionError::NotLeader)));
-    partition.turn(true, 5);
+    partition.turn(&assigned(1, 5, &[1], &[1]));
     assert_eq!(append().unwrap().appended.last_offset, 1);
     assert!(read().is_ok());
+    partition.turn(&assigned(2, 4, &[2, 1], &[2]));
+    assert_eq!(partition.led_in(), Some(5), "what is older than what it obeys");
     let ends = partition.with_log(|log| [3, 5].map(|epoch| log.epoch_end_offset(epoch))).unwrap();
     assert_eq!(ends, [Some((3, 1)), Some((5, 2))]);
+}
+
+/// A replica on broker `node_id`, flushed before anything is acknowledged.
+fn replica(node_id: i32, disk: &SimulatedDisk, dir: LogDir, log: PartitionLog) -> Arc<Partition> {
+    let guard = DiskGuard::new(Arc::new(disk.clone()), ROOT.into(), 0);
+    let traffic = Metrics::new().unwrap().topic(&Arc::from("snow"));
+    let config = TopicConfig { flush_messages: 1, min_insync_replicas: 2, ..TopicConfig::default() };
+    let replication = Arc::new(Replication::new(node_id, LAG_MAX));
+    replication.heard_since(Instant::now(), LAG_MAX);
+    Partition::open(log, Arc::new(config), Arc::new(DataDir { dir, guard }), traffic, replication)
+}
+
+const LAG_MAX: Duration = Duration::from_secs(30);
+
+fn assigned(leader: i32, epoch: i32, replicas: &[i32], isr: &[i32]) -> image::Partition {
+    image::Partition {
+        replicas: replicas.to_vec(),
+        isr: isr.to_vec(),
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
+        leader,
+        leader_epoch: epoch,
+        partition_epoch: epoch * 10,
+    }
+}
+
+fn flake() -> ValidatedBatches {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.push(1, None, Some(b"flake"), &[]);
+    ValidatedBatches::trusted(builder.build().unwrap()).unwrap()
+}
+
+/// Replicas 1, 2 and 3 on disks of their own.
+fn three() -> [Arc<Partition>; 3] {
+    [1, 2, 3].map(|node_id| {
+        let disk = SimulatedDisk::new();
+        let (dir, log) = open(&disk).unwrap();
+        replica(node_id, &disk, dir, log)
+    })
+}
+
+fn turn_all(replicas: &[Arc<Partition>], assigned: &image::Partition) {
+    replicas.iter().for_each(|replica| replica.turn(assigned));
+}
+
+/// The follower asks its leader once, as a fetcher does, and takes in what it gets; true when it got records.
+async fn fetch(leader: &Arc<Partition>, follower: &Arc<Partition>) -> bool {
+    let id = follower.replication.node_id;
+    let at = follower.position(leader.replication.node_id).unwrap();
+    let fetch = ReplicaFetch {
+        replica: id,
+        broker_epoch: 0,
+        leader_epoch: at.leader_epoch,
+        from: at.offset,
+        last_epoch: at.last_epoch,
+        log_start: at.log_start,
+    };
+    let offsets = match leader.read_for_replica(fetch, 1_000, true).unwrap() {
+        ReplicaRead::Records(offsets, slice) => {
+            let bytes = slice.read().unwrap();
+            if let Some(awaited) = follower.append_fetched(at.leader_epoch, &bytes, 1).unwrap() {
+                awaited.await.unwrap().unwrap();
+            }
+            follower.follow_offsets(at.leader_epoch, offsets.high_watermark, offsets.log_start).unwrap();
+            return !bytes.is_empty();
+        }
+        ReplicaRead::Diverged(offsets, parts_at) => {
+            follower.cut(at.leader_epoch, parts_at).unwrap();
+            offsets
+        }
+        ReplicaRead::OutOfRange(offsets) => {
+            follower.begin_at(at.leader_epoch, offsets.log_start).unwrap();
+            offsets
+        }
+    };
+    assert!(offsets.log_end >= offsets.high_watermark);
+    true
+}
+
+async fn catch_up(leader: &Arc<Partition>, follower: &Arc<Partition>) {
+    while fetch(leader, follower).await {}
+}
+
+fn high_watermarks(replicas: &[Arc<Partition>]) -> Vec<i64> {
+    replicas.iter().map(|replica| replica.offsets().unwrap().high_watermark).collect()
+}
+
+fn contents(replica: &Partition) -> Vec<u8> {
+    let slice = replica.with_log(|log| log.read(log.log_start_offset(), log.end_offset(), 100_000, true));
+    slice.unwrap().unwrap().read().unwrap().to_vec()
+}
+
+#[tokio::test]
+async fn records_are_committed_once_all_in_sync_have_them_on_their_disks() {
+    let replicas = three();
+    let [one, two, three] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2, 3]));
+    let all = one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap().awaited.unwrap();
+    let own = one.append(&flake(), AppendOrigin::Client, Acks::Leader, 1).unwrap().awaited.unwrap();
+    assert!(one.append(&flake(), AppendOrigin::Client, Acks::None, 1).unwrap().awaited.is_none());
+    own.await.unwrap().unwrap();
+    catch_up(one, two).await;
+    assert_eq!(high_watermarks(&replicas), [0, 0, 0]);
+    catch_up(one, three).await;
+    all.await.unwrap().unwrap();
+    assert_eq!(high_watermarks(&replicas), [3, 0, 3]);
+    fetch(one, two).await;
+    assert_eq!(high_watermarks(&replicas), [3, 3, 3]);
+    assert_eq!(contents(one), contents(two));
+    assert_eq!(contents(one), contents(three));
+    let read = two.read(0, Isolation::ReadUncommitted, 1_000, true);
+    assert!(matches!(read, Err(PartitionError::NotLeader)));
+}
+
+#[tokio::test]
+async fn with_too_few_in_sync_nothing_is_taken_that_all_are_to_have() {
+    let replicas = three();
+    let [one, two, _] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1]));
+    let refused = one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap_err();
+    assert!(matches!(refused, PartitionError::NotEnoughReplicas { in_sync: 1, wanted: 2 }), "{refused}");
+    let own = one.append(&flake(), AppendOrigin::Client, Acks::Leader, 1).unwrap().awaited.unwrap();
+    own.await.unwrap().unwrap();
+    assert_eq!(high_watermarks(&replicas), [0, 0, 0], "one disk may be lost");
+    catch_up(one, two).await;
+    let may_join = |replica| replica == (2, 0);
+    let (leader_epoch, partition_epoch, report) = one.in_sync_report(may_join).unwrap();
+    assert_eq!((leader_epoch, partition_epoch, report.isr), (1, 10, vec![(1, -1), (2, 0)]));
+    one.turn(&image::Partition { partition_epoch: 11, ..assigned(1, 1, &[1, 2, 3], &[1, 2]) });
+    assert!(one.in_sync_report(may_join).is_none());
+    assert_eq!(high_watermarks(&replicas)[0], 1);
+    one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+}
+
+/// What was not committed may be on one disk and not on another; the next leader's history is everybody's.
+#[tokio::test]
+async fn a_follower_cuts_what_its_leader_does_not_have_and_nothing_that_is_committed() {
+    let replicas = three();
+    let [one, two, three] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2, 3]));
+    one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    catch_up(one, two).await;
+    catch_up(one, three).await;
+    let lost = one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap().awaited.unwrap();
+    one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    // One has three records, two has two, and three, which leads now, has one.
+    let at = two.position(1).unwrap();
+    let only = one.with_log(|log| log.read(1, 2, 1_000, true)).unwrap().unwrap().read().unwrap();
+    two.append_fetched(at.leader_epoch, &only, 1).unwrap();
+    turn_all(&replicas, &assigned(3, 2, &[1, 2, 3], &[3, 2]));
+    assert!(lost.await.is_err(), "whoever waits is told that it comes from elsewhere");
+    assert!(two.append_fetched(1, &only, 1).is_err(), "what an earlier leader sent comes too late");
+    three.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    catch_up(three, two).await;
+    catch_up(three, one).await;
+    assert_eq!(contents(one), contents(three));
+    assert_eq!(contents(two), contents(three));
+    assert_eq!(three.offsets().unwrap().log_end, 2);
+    assert!(high_watermarks(&replicas).iter().all(|committed| *committed >= 1));
+    let ends = one.with_log(|log| [1, 2].map(|epoch| log.epoch_end_offset(epoch))).unwrap();
+    assert_eq!(ends, [Some((1, 1)), Some((2, 2))]);
+}
+
+/// Another may lead by then, whose records it does not have.
+#[tokio::test]
+async fn a_leader_that_is_out_of_touch_with_the_controller_takes_and_gives_nothing() {
+    let replicas = three();
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2, 3]));
+    let append = || replicas[0].append(&flake(), AppendOrigin::Client, Acks::Leader, 1);
+    append().unwrap();
+    replicas[0].replication.heard_since(Instant::now(), Duration::ZERO);
+    assert!(matches!(append(), Err(PartitionError::NotLeader)));
+    assert!(matches!(
+        replicas[0].read(0, Isolation::ReadUncommitted, 1_000, true),
+        Err(PartitionError::NotLeader)
+    ));
+    assert_eq!(replicas[0].led_in(), None);
+    replicas[0].replication.heard_since(Instant::now(), LAG_MAX);
+    append().unwrap();
+}
+
+/// A leader that wrote nothing leaves no trace of its epoch on a disk that follows one of before.
+#[tokio::test]
+async fn who_led_and_wrote_nothing_follows_records_of_before() {
+    let replicas = three();
+    let [one, two, _] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2]));
+    one.append(&flake(), AppendOrigin::Client, Acks::Leader, 1)
+        .unwrap()
+        .awaited
+        .unwrap()
+        .await
+        .unwrap()
+        .unwrap();
+    two.turn(&assigned(2, 2, &[1, 2, 3], &[2]));
+    one.turn(&assigned(2, 2, &[1, 2, 3], &[2]));
+    turn_all(&replicas, &assigned(1, 3, &[1, 2, 3], &[1]));
+    catch_up(one, two).await;
+    assert_eq!(contents(one), contents(two));
+}
+
+#[tokio::test]
+async fn who_lacks_more_than_the_leader_has_begins_anew_at_its_start() {
+    let replicas = three();
+    let [one, two, _] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 3]));
+    for _ in 0..3 {
+        let awaited = one.append(&flake(), AppendOrigin::Client, Acks::Leader, 1).unwrap().awaited;
+        awaited.unwrap().await.unwrap().unwrap();
+    }
+    catch_up(one, &replicas[2]).await;
+    fetch(one, two).await;
+    one.with_log(|log| log.delete_records_before(2)).unwrap().unwrap();
+    two.with_log(|log| log.truncate_to(0)).unwrap().unwrap();
+    catch_up(one, two).await;
+    assert_eq!(two.offsets().unwrap(), one.offsets().unwrap());
+    one.with_log(|log| log.delete_records_before(3)).unwrap().unwrap();
+    fetch(one, two).await;
+    assert_eq!(two.offsets().unwrap().log_start, 3, "it follows");
+}
+
+#[tokio::test]
+async fn a_fetch_of_another_epoch_or_of_no_replica_counts_for_nothing() {
+    let replicas = three();
+    turn_all(&replicas, &assigned(1, 5, &[1, 2], &[1, 2]));
+    let right =
+        ReplicaFetch { replica: 2, broker_epoch: 0, leader_epoch: 5, from: 0, last_epoch: -1, log_start: 0 };
+    let refused = |fetch| replicas[0].read_for_replica(fetch, 1_000, true).unwrap_err();
+    let old = refused(ReplicaFetch { leader_epoch: 4, ..right });
+    assert!(matches!(old, PartitionError::FencedLeaderEpoch { ours: 5, theirs: 4 }), "{old}");
+    let new = refused(ReplicaFetch { leader_epoch: 6, ..right });
+    assert!(matches!(new, PartitionError::UnknownLeaderEpoch { ours: 5, theirs: 6 }), "{new}");
+    let other = refused(ReplicaFetch { replica: 3, ..right });
+    assert!(matches!(other, PartitionError::NotReplica(3)), "{other}");
+    let not_leading = replicas[1].read_for_replica(right, 1_000, true).unwrap_err();
+    assert!(matches!(not_leading, PartitionError::NotLeader), "{not_leading}");
+}
+
+#[tokio::test]
+async fn what_arrived_damaged_is_not_kept() {
+    let replicas = three();
+    let [one, two, _] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2], &[1, 2]));
+    one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    let mut bytes = contents(one);
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let damaged = two.append_fetched(1, &bytes.into(), 1).unwrap_err();
+    assert!(matches!(damaged, PartitionError::Fetched(_)), "{damaged}");
+    assert_eq!(two.offsets().unwrap().log_end, 0);
+}
+
+/// What an earlier leader has sent may be on the disk and not flushed when the next one is followed, which has other records
+/// there.
+#[tokio::test]
+async fn what_lies_at_the_same_offsets_and_is_of_another_leader_goes() {
+    let replicas = three();
+    let [one, two, three] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2, 3]));
+    one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    catch_up(one, two).await;
+    catch_up(one, three).await;
+    one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    let only = one.with_log(|log| log.read(1, 2, 1_000, true)).unwrap().unwrap().read().unwrap();
+    // Nobody waits for its flush, which has not even begun.
+    drop(two.append_fetched(1, &only, 1).unwrap());
+    turn_all(&replicas, &assigned(3, 2, &[1, 2, 3], &[3, 2]));
+    for _ in 0..2 {
+        three.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    }
+    let all = contents(three);
+    let at = two.position(3).unwrap();
+    assert_eq!((at.offset, at.last_epoch), (1, 1), "it vouches for what is flushed");
+    let newer = three.with_log(|log| log.read(1, 3, 1_000, true)).unwrap().unwrap().read().unwrap();
+    two.append_fetched(2, &newer, 1).unwrap().unwrap().await.unwrap().unwrap();
+    assert_eq!(contents(two), all);
+    // Again, as after an answer that came late: nothing is new.
+    assert!(two.append_fetched(2, &newer, 1).unwrap().is_none());
+    assert_eq!(contents(two), all);
+}
+
+/// By the time that an answer is sent, the leader that was asked may be another one's follower.
+#[tokio::test]
+async fn records_of_a_later_leader_are_not_taken_from_an_earlier_one() {
+    let replicas = three();
+    let [one, two, _] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2], &[1, 2]));
+    one.turn(&assigned(1, 2, &[1, 2], &[1]));
+    one.append(&flake(), AppendOrigin::Client, Acks::Leader, 1).unwrap();
+    let late = two.append_fetched(1, &contents(one).into(), 1).unwrap_err();
+    assert!(matches!(late, PartitionError::FencedLeaderEpoch { .. }), "{late}");
+}
+
+#[tokio::test]
+async fn a_follower_begins_within_a_batch_where_the_leader_does() {
+    let replicas = three();
+    let [one, two, _] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2], &[1]));
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for _ in 0..10 {
+        builder.push(1, None, Some(b"flake"), &[]);
+    }
+    let ten = ValidatedBatches::trusted(builder.build().unwrap()).unwrap();
+    let awaited = one.append(&ten, AppendOrigin::Client, Acks::Leader, 1).unwrap().awaited;
+    awaited.unwrap().await.unwrap().unwrap();
+    one.with_log(|log| log.delete_records_before(5)).unwrap().unwrap();
+    catch_up(one, two).await;
+    assert_eq!(two.offsets().unwrap().log_start, 5);
+    assert_eq!(two.offsets().unwrap().log_end, 10);
+    let whole = |partition: &Partition| {
+        let slice = partition.with_log(|log| log.read(5, 10, 1_000, true)).unwrap().unwrap();
+        (slice.base_offset, slice.read().unwrap())
+    };
+    assert_eq!(whole(one), whole(two));
+}
+
+#[tokio::test]
+async fn records_are_deleted_once_every_replica_in_sync_has_done_so() {
+    let replicas = three();
+    let [one, two, three] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2, 3]));
+    one.append(&flake(), AppendOrigin::Client, Acks::All, 1).unwrap();
+    for follower in [two, three, two, three] {
+        catch_up(one, follower).await;
+    }
+    let mut deleted = one.delete_before(1).unwrap().unwrap();
+    for follower in [two, three, two] {
+        fetch(one, follower).await;
+    }
+    assert!(deleted.try_recv().is_err(), "the leader has not heard of one of them");
+    fetch(one, three).await;
+    deleted.await.unwrap().unwrap();
+    assert_eq!([two, three].map(|follower| follower.offsets().unwrap().log_start), [1, 1]);
+    assert!(one.delete_before(1).unwrap().is_none());
 }

@@ -8,7 +8,7 @@ pub mod formation;
 pub mod membership;
 pub mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use firn_quorum::wire::{message, read};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::net::Network;
+use crate::net::{ByteStream, Network};
 use wire::{API_KEY, Ask, Told};
 
 /// Longest answer that is read.
@@ -79,6 +79,8 @@ struct Shared {
     /// Of all that are listed, this broker included.
     addresses: BTreeMap<i32, String>,
     open: Mutex<HashMap<(i32, Line), Open>>,
+    /// Those that took no connection when they were last asked for one: nobody listens there.
+    refusing: Mutex<BTreeSet<i32>>,
 }
 
 /// A connection, and since when it owes an answer.
@@ -91,7 +93,13 @@ struct Open {
 impl Peers {
     pub fn new(node_id: i32, voters: &[Voter], network: Arc<dyn Network>) -> Self {
         let addresses = voters.iter().map(|voter| (voter.broker_id, voter.address.clone())).collect();
-        Self(Arc::new(Shared { node_id, network, addresses, open: Mutex::default() }))
+        Self(Arc::new(Shared {
+            node_id,
+            network,
+            addresses,
+            open: Mutex::default(),
+            refusing: Mutex::default(),
+        }))
     }
 
     /// Ids of the other brokers.
@@ -124,7 +132,7 @@ impl Peers {
         let place = (broker_id, line);
         let connection = match self.open(place) {
             Some(connection) => connection,
-            None => self.connect(place, address, patience).await.map_err(failed)?,
+            None => self.open_line(place, address, patience).await.map_err(failed)?,
         };
         match connection.send(API_KEY, 0, &message, patience).await {
             Ok(answer) => {
@@ -136,6 +144,49 @@ impl Peers {
             }
             Err(error) => Err(failed(error.to_string())),
         }
+    }
+
+    /// Whether the broker's process has ended, as far as can be told: its machine said that nobody listens at its address.
+    pub fn is_gone(&self, broker_id: i32) -> bool {
+        self.0.refusing.lock().contains(&broker_id)
+    }
+
+    /// The broker has been heard of.
+    pub fn is_there(&self, broker_id: i32) {
+        self.0.refusing.lock().remove(&broker_id);
+    }
+
+    /// A connection to a broker's address, of which is remembered whether there is anybody.
+    async fn reach(
+        &self,
+        broker_id: i32,
+        address: &str,
+        patience: Duration,
+    ) -> Result<Box<dyn ByteStream>, String> {
+        let limit = patience.min(CONNECT_MAX);
+        let connecting = self.0.network.connect(address.to_owned());
+        let Ok(connected) = tokio::time::timeout(limit, connecting).await else {
+            return Err(format!("no connection within {limit:?}"));
+        };
+        let mut refusing = self.0.refusing.lock();
+        match &connected {
+            Ok(_) => {
+                refusing.remove(&broker_id);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                refusing.insert(broker_id);
+            }
+            Err(_) => {}
+        }
+        connected.map_err(|error| error.to_string())
+    }
+
+    /// Another connection to a broker, for requests of Kafka's protocol.
+    pub async fn connect(&self, broker_id: i32, options: ConnectionOptions) -> Result<Connection, Error> {
+        let address = self.address(broker_id).unwrap_or_default().to_owned();
+        let failed = |reason: String| Error::Connect { address: address.clone(), reason };
+        let stream = self.reach(broker_id, &address, CONNECT_MAX).await.map_err(failed)?;
+        Connection::over(stream, address.clone(), options).await
     }
 
     /// The connection to a broker, if there is one that answers; from now on it owes an answer.
@@ -151,17 +202,13 @@ impl Peers {
         Some(open.connection.clone())
     }
 
-    async fn connect(
+    async fn open_line(
         &self,
         place: (i32, Line),
         address: &str,
         patience: Duration,
     ) -> Result<Arc<Connection>, String> {
-        let limit = patience.min(CONNECT_MAX);
-        let connecting = self.0.network.connect(address.to_owned());
-        let stream = tokio::time::timeout(limit, connecting).await;
-        let stream = stream.map_err(|_| format!("no connection within {limit:?}"))?;
-        let stream = stream.map_err(|error| error.to_string())?;
+        let stream = self.reach(place.0, address, patience).await?;
         let options = ConnectionOptions {
             client_id: format!("broker-{}", self.0.node_id),
             frame_bytes_max: ANSWER_BYTES_MAX,

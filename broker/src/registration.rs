@@ -9,14 +9,16 @@ use firn_metadata::decide::brokers::Registration;
 use firn_metadata::record::Endpoint;
 use firn_quorum::machine::Published;
 use firn_quorum::quorum::ProposeError;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::milliseconds::period;
+use crate::milliseconds::{milliseconds, period};
 use crate::peers::membership::AskError;
 use crate::peers::wire::{ControllerAsk, ControllerTold};
 
+/// How long a stop waits for others to lead what this broker led.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// How long an attempt to register may take.
 const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,15 +43,21 @@ pub fn registration(context: &Context, ports: &[u16]) -> Registration {
         endpoints: endpoints.collect(),
         rack: config.rack.clone(),
         directory_ids: directories.map(|dir| dir.dir.identity().directory_id.clone()).collect(),
+        was_stopped_cleanly: context.log_dirs.all().iter().all(|dir| dir.dir.was_clean()),
     }
 }
 
 /// Registers this broker, however long there is no controller; returns its epoch, and the metadata know of it.
 pub async fn register(context: &Context, registration: &Registration) -> Result<i64, AskError> {
     let ask = ControllerAsk::Register(registration.clone());
+    let lease = milliseconds(context.config().quorum.session_timeout_ms);
     let broker_epoch = loop {
+        let sent = Instant::now();
         match context.membership.ask_controller(&ask, REGISTER_PATIENCE).await {
-            Ok(ControllerTold::Registered { broker_epoch }) => break broker_epoch,
+            Ok(ControllerTold::Registered { broker_epoch }) => {
+                context.replication.heard_since(sent, lease);
+                break broker_epoch;
+            }
             Ok(_) => return Err(ProposeError::NotController.into()),
             Err(error) if error.may_pass() && !context.membership.peers().is_alone() => {
                 tracing::info!(%error, "not registered yet");
@@ -59,27 +67,40 @@ pub async fn register(context: &Context, registration: &Registration) -> Result<
     };
     let id = context.node_id;
     let is_known = |now: &Published| now.image.broker(id).is_some_and(|broker| broker.epoch >= broker_epoch);
-    context.controller.wait_until(is_known).await;
+    // However long that takes: what this broker led before, another may lead.
+    while !context.controller.holds(is_known) {
+        context.controller.wait_until(is_known).await;
+    }
     Ok(broker_epoch)
 }
 
-/// Tells the controller again and again that this broker is there, until `shutdown`, or until another process is registered
-/// in its place: then `replaced` is called.
+/// Tells the controller again and again that this broker is there, until `leaving`, when it tells that, or until another
+/// process is registered in its place: then `replaced` is called.
 pub async fn beat(
     context: Arc<Context>,
     broker_epoch: i64,
     replaced: CancellationToken,
-    shutdown: CancellationToken,
+    leaving: CancellationToken,
 ) {
     let ask = ControllerAsk::Heartbeat { broker_id: context.node_id, broker_epoch };
     let mut is_heard = true;
+    let lease = milliseconds(context.config().quorum.session_timeout_ms);
     let interval = period(context.config().quorum.heartbeat_interval_ms);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        let told = tokio::select! {
-            told = context.membership.ask_controller(&ask, interval) => told,
-            () = shutdown.cancelled() => return,
+    loop {
+        let told = async {
+            ticks.tick().await;
+            let sent = Instant::now();
+            let told = context.membership.ask_controller(&ask, interval).await;
+            if told.is_ok() {
+                context.replication.heard_since(sent, lease);
+            }
+            told
+        };
+        let Some(told) = leaving.run_until_cancelled(told).await else {
+            leave(&context, broker_epoch).await;
+            return;
         };
         let was_heard = std::mem::replace(&mut is_heard, told.is_ok());
         match told {
@@ -92,6 +113,21 @@ pub async fn beat(
             }
             Err(error) if was_heard => tracing::warn!(%error, "the controller does not hear this broker"),
             Err(_) => {}
+        }
+    }
+}
+
+/// Has others lead what this broker leads, before it stops.
+async fn leave(context: &Context, broker_epoch: i64) {
+    let id = context.node_id;
+    let ask = ControllerAsk::Leave { broker_id: id, broker_epoch };
+    match context.membership.ask_controller(&ask, LEAVE_MAX).await {
+        Ok(_) => {
+            let is_out = |now: &Published| now.image.broker(id).is_none_or(|broker| broker.fenced);
+            tokio::time::timeout(LEAVE_MAX, context.controller.wait_until(is_out)).await.ok();
+        }
+        Err(error) => {
+            tracing::warn!(%error, "stops without the controller's knowing: others take over later")
         }
     }
 }

@@ -2,18 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
+mod brokers;
 mod topics;
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use firn::environment::Environment;
-use firn::node::{Node, StartError, Stopped};
-use firn_client::connection::{Connection, ConnectionOptions};
-use firn_model::broker_config::BrokerConfig;
-use firn_model::properties;
+use brokers::{Cluster, controller, stop_all, wait_for};
+use firn::node::{Node, Stopped};
+use firn_client::connection::Connection;
 use firn_protocol::library::messages::delete_topics_request::DeleteTopicState;
 use firn_protocol::library::messages::describe_quorum_request::{PartitionData, TopicData};
 use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
@@ -24,70 +20,9 @@ use firn_protocol::library::messages::{
 use firn_protocol::library::protocol::StrBytes;
 use firn_storage::disk::Disk;
 use firn_storage::simulated::SimulatedDisk;
-use tokio::time::Instant;
 use topics::create_topic;
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const METADATA: &str = "/data/__cluster_metadata-0";
-
-/// Where brokers are, and what they have.
-struct Cluster {
-    ports: Vec<u16>,
-    disks: Vec<SimulatedDisk>,
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let bound: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
-impl Cluster {
-    fn new(count: usize) -> Self {
-        Self { ports: free_ports(count), disks: (0..count).map(|_| SimulatedDisk::new()).collect() }
-    }
-
-    /// Starts a broker that is told of these.
-    async fn start(&self, id: usize, listed: &[usize]) -> Result<Node, StartError> {
-        let voters = listed.iter().map(|id| format!("{id}@127.0.0.1:{}", self.ports[*id]));
-        let text = format!(
-            "node.id={id}\nlisteners=PLAINTEXT://127.0.0.1:{}\nlog.dirs=/data\nfirn.http.port=-1\n\
-             offsets.topic.num.partitions=3\noffsets.topic.replication.factor=1\nfirn.disk.reserve.bytes=0\n\
-             controller.quorum.voters={}\n",
-            self.ports[id],
-            voters.collect::<Vec<_>>().join(",")
-        );
-        let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
-        let environment = Environment { disk: Arc::new(self.disks[id].clone()), ..Environment::system() };
-        tokio::time::timeout(DEADLINE, Node::start(parsed.config, environment)).await.unwrap()
-    }
-
-    async fn start_all(&self) -> Vec<Node> {
-        let all: Vec<usize> = (0..self.ports.len()).collect();
-        let starts = all.iter().map(|id| self.start(*id, &all));
-        futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect()
-    }
-
-    async fn connect(&self, id: usize) -> Connection {
-        let address = format!("127.0.0.1:{}", self.ports[id]);
-        Connection::connect(&address, ConnectionOptions::default()).await.unwrap()
-    }
-}
-
-async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// The place of the controller among these.
-async fn controller(nodes: &[Node]) -> usize {
-    wait_for("a controller", || nodes.iter().position(|node| node.context.controller.progress().leads)).await
-}
 
 /// Broker ids and directories of those with a vote.
 fn voters(node: &Node) -> Option<Vec<(i32, String)>> {
@@ -100,11 +35,6 @@ fn voters(node: &Node) -> Option<Vec<(i32, String)>> {
 
 fn directory(node: &Node) -> String {
     node.context.log_dirs.first().dir.identity().directory_id.clone()
-}
-
-async fn stop_all(nodes: Vec<Node>) {
-    let stopped = futures_util::future::join_all(nodes.into_iter().map(Node::stop)).await;
-    assert!(stopped.iter().all(|stopped| *stopped == Stopped::Cleanly), "{stopped:?}");
 }
 
 /// The topic, as a broker answers for it: the leaders of its partitions.

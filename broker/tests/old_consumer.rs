@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use firn::environment::Environment;
 use firn::node::Node;
+use firn::partition::Acks;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::properties;
@@ -49,9 +50,9 @@ async fn start_with(more: &str) -> Node {
 async fn append(node: &Node, batch: BatchBuilder) {
     let batches = ValidatedBatches::trusted(batch.build().unwrap()).unwrap();
     let partition = node.context.partitions.by_name("t", 0).unwrap();
-    let appended = partition.append(&batches, AppendOrigin::Coordinator, NOW_MS).unwrap();
-    if let Some(committed) = appended.committed {
-        committed.await.unwrap().unwrap();
+    let appended = partition.append(&batches, AppendOrigin::Coordinator, Acks::All, NOW_MS).unwrap();
+    if let Some(awaited) = appended.awaited {
+        awaited.await.unwrap().unwrap();
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use firn::environment::{Clock, Environment};
 use firn::node::Node;
+use firn::partition::Acks;
 use firn::partition::Partition;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_model::broker_config::BrokerConfig;
@@ -87,8 +88,8 @@ impl World {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         builder.push(1_000, Some(b"key"), Some(&[b'v'; 100]), &[]);
         let batches = ValidatedBatches::trusted(builder.build().unwrap()).unwrap();
-        let done = partition.append(&batches, AppendOrigin::Client, self.clock.now_ms()).unwrap();
-        done.committed.is_none()
+        let done = partition.append(&batches, AppendOrigin::Client, Acks::All, self.clock.now_ms()).unwrap();
+        done.awaited.is_none()
     }
 }
 

@@ -132,13 +132,13 @@ impl Dev {
         })
     }
 
-    /// Creates a topic of one replica, waits until each of the brokers `ids` leads, and gives what they lead: partition
-    /// and leader.
+    /// Creates a topic with as many replicas as the brokers choose, waits until each of the brokers `ids` leads, and gives what
+    /// they lead: partition and leader.
     fn create(&self, name: &str, ids: &[i32], deadline: Duration) -> Vec<(i32, i32)> {
         let topic = NewTopic {
             name: name.to_owned(),
             partitions: Some(PARTITIONS),
-            replication_factor: Some(1),
+            replication_factor: None,
             assignments: Vec::new(),
             configs: Default::default(),
         };
@@ -204,6 +204,16 @@ impl Dev {
                 }
             }
             Ok(Some(()))
+        });
+    }
+
+    /// Waits until so many replicas of each partition of the topic are in sync.
+    fn in_sync(&self, topic: &str, replicas: usize, deadline: Duration) {
+        self.until("replicas are in sync", deadline, async |client| {
+            let connection = client.any().await?;
+            let found = topics::describe(&connection, Some(&[topic.to_owned()])).await?;
+            let mut partitions = found.iter().flat_map(|topic| &topic.partitions);
+            Ok(partitions.all(|partition| partition.in_sync.len() == replicas).then_some(()))
         });
     }
 
@@ -288,7 +298,7 @@ fn apaches_clients_are_at_home_in_the_cluster() {
 }
 
 #[test]
-fn the_others_go_on_without_a_broker_and_it_comes_back_with_its_records() {
+fn the_others_go_on_without_a_broker_and_it_comes_back_and_catches_up() {
     let mut dev = Dev::start();
     let led = dev.create("ledger", &[0, 1, 2], DEADLINE);
     let mut written = dev.write("ledger", &indexes(&led), DEADLINE);
@@ -297,11 +307,11 @@ fn the_others_go_on_without_a_broker_and_it_comes_back_with_its_records() {
     let killed = Instant::now();
     let left = || FAILOVER.saturating_sub(killed.elapsed());
     let after = dev.create("after", &[0, 2], left());
-    let elsewhere: Vec<i32> =
-        led.iter().filter(|(_, leader)| *leader != 1).map(|(partition, _)| *partition).collect();
     let written_after = dev.write("after", &indexes(&after), left());
-    written.extend(dev.write("ledger", &elsewhere, left()));
+    written.extend(dev.write("ledger", &indexes(&led), left()));
     assert!(killed.elapsed() < FAILOVER, "after {:?}", killed.elapsed());
+    dev.read("ledger", &written);
+    dev.in_sync("ledger", 2, DEADLINE);
 
     let config = dev.directory(1).join("server.properties");
     let told = format!(" serve --config {}", config.display());
@@ -321,6 +331,8 @@ fn the_others_go_on_without_a_broker_and_it_comes_back_with_its_records() {
         again.assert_running();
         wire::answers(&address).then_some(())
     });
+    dev.in_sync("ledger", 3, DEADLINE);
+    dev.in_sync("after", 3, DEADLINE);
     dev.read("ledger", &written);
     dev.read("after", &written_after);
     assert_eq!(again.stop(DEADLINE), 0, "{}", again.stderr());

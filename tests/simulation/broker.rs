@@ -30,7 +30,9 @@ const PROPERTIES: &str = "\
     firn.disk.reserve.bytes=0\n\
     auto.create.topics.enable=false\n\
     offsets.topic.num.partitions=2\n\
-    offsets.topic.replication.factor=1\n\
+    broker.session.timeout.ms=2000\n\
+    broker.heartbeat.interval.ms=300\n\
+    replica.lag.time.max.ms=3000\n\
     log.flush.offset.checkpoint.interval.ms=3000\n\
     log.cleaner.backoff.ms=4000\n\
     log.cleaner.threads=1\n\
@@ -100,11 +102,15 @@ impl Broker {
         let start = self.starts.replace(self.starts.get() + 1);
         let address = |number| format!("{}:{PORT}", turmoil::lookup(host(number)));
         let voters = (0..self.brokers).map(|number| format!("{number}@{}", address(number)));
+        let factor = self.shared.replication_factor;
         let text = format!(
-            "{PROPERTIES}node.id={}\nadvertised.listeners=PLAINTEXT://{}\ncontroller.quorum.voters={}\n",
+            "{PROPERTIES}node.id={}\nadvertised.listeners=PLAINTEXT://{}\ncontroller.quorum.voters={}\n\
+             offsets.topic.replication.factor={factor}\nmin.insync.replicas={}\n",
             self.number,
             address(self.number),
-            voters.collect::<Vec<_>>().join(",")
+            voters.collect::<Vec<_>>().join(","),
+            // Of three, one may be away.
+            factor.div_ceil(2),
         );
         let parsed = BrokerConfig::from_properties(&properties::parse(&text)?)?;
         assert_eq!(parsed.warnings, Vec::<String>::new());

@@ -34,13 +34,15 @@ pub struct Client {
     pub shared: Rc<Shared>,
     target: Target,
     connection: Option<Connection>,
+    /// Whom its connection leads to, if it is to a leader or a coordinator.
+    pub asked: String,
     /// How often it has looked for somebody to ask.
     attempts: usize,
 }
 
 impl Client {
     pub fn new(name: String, target: Target, shared: Rc<Shared>) -> Self {
-        Self { name, shared, target, connection: None, attempts: 0 }
+        Self { name, shared, target, connection: None, asked: String::new(), attempts: 0 }
     }
 
     pub fn note(&self, what: impl std::fmt::Display) {
@@ -97,7 +99,13 @@ impl Client {
                 (broker.host.to_string(), broker.port)
             }
         };
-        self.connect(&format!("{host}:{port}")).await
+        self.asked = format!("{host}:{port}");
+        self.connect(&self.asked).await
+    }
+
+    /// How many connections it has made so far, or tried to.
+    pub fn connections(&self) -> usize {
+        self.attempts
     }
 
     /// Asks once. The connection does not outlive a failure.

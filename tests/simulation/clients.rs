@@ -48,6 +48,7 @@ pub const WRITABLE_WITHIN: Duration = Duration::from_secs(30);
 pub struct Shared {
     /// Where each broker is.
     pub brokers: Vec<String>,
+    pub replication_factor: usize,
     pub trace: Trace,
     pub history: RefCell<History>,
     /// The topic's id, once it is there.
@@ -62,9 +63,10 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(brokers: Vec<String>, trace: Trace) -> Rc<Self> {
+    pub fn new(brokers: Vec<String>, replication_factor: usize, trace: Trace) -> Rc<Self> {
         Rc::new(Self {
             brokers,
+            replication_factor,
             trace,
             history: RefCell::default(),
             topic: Cell::new(None),
@@ -107,7 +109,7 @@ pub async fn set_up(shared: Rc<Shared>) {
     let topic = CreatableTopic::default()
         .with_name(TopicName(text(TOPIC)))
         .with_num_partitions(PARTITIONS)
-        .with_replication_factor(1)
+        .with_replication_factor(shared.replication_factor as i16)
         .with_configs([("segment.ms", "2000"), ("retention.ms", "-1")].map(config).into());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5_000);
     let exists = ResponseError::TopicAlreadyExists.code();
@@ -216,7 +218,7 @@ impl Sending {
                 Err(error) => error.to_string(),
             };
             failed += 1;
-            client.note(format_args!("could not write {numbers:?}: {why}"));
+            client.note(format_args!("could not write {numbers:?} to {}: {why}", client.asked));
             if failed >= attempts {
                 return false;
             }
@@ -240,7 +242,10 @@ impl Sending {
         ];
         if let Some(error) = never.into_iter().find(|error| error.code() == code) {
             let Self { number, partition, .. } = self;
-            client.shared.broke(format!("producer {number} was told {error:?} by partition {partition}"));
+            let asked = &client.asked;
+            client
+                .shared
+                .broke(format!("producer {number} was told {error:?} of partition {partition} by {asked}"));
         }
     }
 
@@ -343,7 +348,8 @@ pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random
         ));
         next = records.last().map_or(next, |seen| seen.offset + 1);
         let high_watermark = Some(data.high_watermark);
-        let poll = Poll { consumer: number, partition, repositioned, records, high_watermark };
+        let connection = client.connections();
+        let poll = Poll { consumer: number, partition, repositioned, records, high_watermark, connection };
         shared.history.borrow_mut().polls.push(poll);
         repositioned = false;
         match random.u8(..16) {

@@ -100,7 +100,7 @@ impl Faults {
         let broker = &brokers[struck];
         let host = broker.host();
         let partner = self.partner(struck, brokers);
-        match self.random.u8(..10) {
+        match self.random.u8(..11) {
             0..=2 if broker.is_running() => {
                 let seed = self.random.u64(..);
                 let cut = match self.random.u8(..4) {
@@ -154,6 +154,14 @@ impl Faults {
                 self.note(now, format_args!("the disk of {host} fails at operation {at}"));
                 disk.set_faults(DiskFaults { io_error_at: Some(at), ..disk.faults() });
                 self.for_a_while(now, Cure::Disk(struck));
+            }
+            // Clients still reach it, and no other broker does.
+            10 if brokers.len() > 1 => {
+                self.note(now, format_args!("{host} and all other brokers are cut off from each other"));
+                for other in brokers.iter().filter(|other| other.host() != host) {
+                    sim.partition(other.host(), host);
+                    self.for_a_while(now, Cure::Repair(other.host().to_owned(), host.to_owned()));
+                }
             }
             9 if broker.is_running() => {
                 let disk = broker.disk();

@@ -24,6 +24,7 @@ pub struct Settings {
     pub seed: u64,
     /// How many brokers there are.
     pub brokers: usize,
+    pub replication_factor: usize,
     /// How long there is work and faults, in virtual time.
     pub lasts: Duration,
     /// The disk says that it has synced files, and has not: to see that it is found.
@@ -62,7 +63,7 @@ pub fn run(settings: &Settings) -> Outcome {
         .build();
     let count = settings.brokers;
     let addresses = (0..count).map(|number| format!("{}:{PORT}", sim.lookup(host(number)))).collect();
-    let shared = Shared::new(addresses, trace.clone());
+    let shared = Shared::new(addresses, settings.replication_factor, trace.clone());
     let lying = settings.lying_disk;
     let new = |number| Broker::new(number, count, random.u64(..), lying, shared.clone(), trace.clone());
     let brokers: Vec<Rc<Broker>> = (0..count).map(new).collect();

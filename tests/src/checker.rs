@@ -238,9 +238,12 @@ fn check_polls(polls: &[&Poll], log: &BTreeMap<i64, Value>, log_start: i64, repo
         (from < to).then(|| log.range(from..to).next().map(|(offset, _)| *offset)).flatten()
     };
     let mut next: Option<i64> = None;
-    let mut watermark = i64::MIN;
+    let (mut watermark, mut connection) = (i64::MIN, None);
     for poll in polls {
         let consumer = poll.consumer;
+        if connection.replace(poll.connection) != Some(poll.connection) {
+            watermark = i64::MIN;
+        }
         if poll.repositioned {
             next = None;
         }

@@ -66,7 +66,7 @@ fn consume(rng: &mut Rng, partition: i32, consumer: u32, log: &[Seen], polls: &m
         let until = rng.usize(position..=high_watermark.min(position + 8));
         let records = log[position..until].to_vec();
         let high_watermark = rng.u8(0..4).gt(&0).then_some(high_watermark as i64);
-        polls.push(Poll { consumer, partition, repositioned, records, high_watermark });
+        polls.push(Poll { consumer, partition, repositioned, records, high_watermark, connection: 0 });
         position = until;
         repositioned = rng.u8(0..12) == 0;
         if repositioned {

@@ -47,6 +47,8 @@ pub struct Poll {
     pub records: Vec<Seen>,
     /// As the response said, where the client shows it.
     pub high_watermark: Option<i64>,
+    /// Whom it had asked. Another leader may know of a lower high watermark than the one before, until its followers fetch.
+    pub connection: usize,
 }
 
 /// What a group did with its position in one partition. All entries of a group and partition are in the order in which

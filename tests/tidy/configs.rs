@@ -8,12 +8,13 @@ use crate::{files, text};
 const SETTINGS: &str = "broker/core/model/src/broker_config/settings.rs";
 
 /// Structs of settings and how the rest of the broker gets at them: `config.network`, or handed over by name.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 8] = [
     ("TopicSettings", ".topics"),
     ("NetworkSettings", ".network"),
     ("LogSettings", ".log"),
     ("OffsetsSettings", ".offsets"),
     ("GroupSettings", ".groups"),
+    ("ReplicaSettings", ".replica"),
     ("TierSettings", ".tier"),
     ("HttpSettings", ".http"),
 ];

@@ -5,12 +5,13 @@ use std::path::Path;
 use crate::{files, text};
 
 /// Lowest first: a crate may depend only on crates above it in this list.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "firn-model",
     "firn-records",
     "firn-protocol",
     "firn-metadata",
     "firn-coordinators",
+    "firn-replication",
     "firn-tier",
     "firn-storage",
     "firn-blocking",

@@ -7,6 +7,7 @@
 
 pub mod entry;
 pub mod error;
+mod flushing;
 pub mod log_store;
 pub mod machine;
 pub mod network;

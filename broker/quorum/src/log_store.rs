@@ -33,6 +33,7 @@ use uuid::Uuid;
 
 use crate::entry;
 use crate::error::QuorumError;
+use crate::flushing::Flushing;
 use crate::quorum_state::{self, QuorumState};
 use crate::snapshot::{self, CHECKPOINT, Content, SnapshotId};
 use crate::types::{Change, Entry, LogId, Member, Types, Vote, log_id};
@@ -80,6 +81,7 @@ struct Shared {
     /// `None` once it is closed.
     open: Mutex<Option<Open>>,
     closing: watch::Sender<bool>,
+    flushing: Flushing,
     limits: SnapshotLimits,
     now: NowMs,
 }
@@ -149,7 +151,13 @@ impl LogStore {
         let bytes_since_snapshot = if log.end_offset() > end { log.size_bytes() } else { 0 };
         let changed_since_ms = (log.end_offset() > end).then_some(now_ms);
         let open = Open { log, state, bytes_since_snapshot, changed_since_ms };
-        let shared = Shared { open: Mutex::new(Some(open)), closing: watch::Sender::new(false), limits, now };
+        let shared = Shared {
+            open: Mutex::new(Some(open)),
+            closing: watch::Sender::new(false),
+            flushing: Flushing::default(),
+            limits,
+            now,
+        };
         let (last, content) = newest.map_or((None, Content::default()), |(id, content)| (id.last(), content));
         Ok(Found { store: Self { shared: Arc::new(shared) }, member, content, last, is_new })
     }
@@ -261,19 +269,27 @@ impl LogStore {
         self.persist("a look into the log", move |store| store.read(from, to, bytes_max)).await
     }
 
-    /// Appends what is `pending`, taking it away, and syncs.
+    /// Appends what is `pending`, taking it away. It can be read, and is not durable yet.
     fn write(&self, pending: &Mutex<VecDeque<Entry>>) -> Result<(), QuorumError> {
         let mut pending = pending.lock();
         let now_ms = self.now_ms();
-        let flush = self.with(|open| {
+        self.with(|open| {
             while let Some(next) = pending.front() {
                 open.append(next, now_ms)?;
                 pending.pop_front();
             }
-            Ok(open.log.flush_task()?)
-        })?;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn flushing(&self) -> &Flushing {
+        &self.shared.flushing
+    }
+
+    /// Syncs all that is in the log.
+    pub(crate) fn flush(&self) -> Result<(), QuorumError> {
         // Without the lock: entries are read, for those that do not have them yet, while the disk is at work.
-        let Some(task) = flush else { return Ok(()) };
+        let Some(task) = self.with(|open| Ok(open.log.flush_task()?))? else { return Ok(()) };
         let flushed = task.run()?;
         self.with(|open| {
             open.log.flushed(flushed);
@@ -488,6 +504,8 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let vote = *vote;
         let save = move |store: &LogStore| {
+            // A vote tells the next start that there was a log.
+            store.flush()?;
             store.with(|open| open.set_state(QuorumState { vote: Some(vote), ..open.state.clone() }))
         };
         Ok(self.persist("a vote", save).await?)
@@ -500,7 +518,7 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let pending = Mutex::new(entries.into_iter().collect::<VecDeque<_>>());
         self.persist("a change", move |store| store.write(&pending)).await?;
-        callback.io_completed(Ok(()));
+        self.flush_for(callback);
         Ok(())
     }
 

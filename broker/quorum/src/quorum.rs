@@ -12,7 +12,7 @@ use firn_storage::partition_log::PartitionLog;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::storage::{Snapshot, SnapshotMeta};
-use openraft::{ChangeMembers, Config, Raft, ServerState, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, Instant as _, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -79,7 +79,7 @@ pub struct Timing {
 /// How far the metadata log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether this member is the controller, and knows all that earlier ones have decided.
+    /// Whether this member is the controller, hears from a majority that it is, and knows all that earlier ones have decided.
     pub leads: bool,
     /// The broker that is the controller, as far as it is known here.
     pub leader: Option<i32>,
@@ -125,6 +125,8 @@ pub struct Quorum {
     store: LogStore,
     machine: Machine,
     member: Member,
+    /// How long after a majority has heard of its leader nobody else is elected; none where there is no other member.
+    lease: Option<Duration>,
     /// One decision at a time: each is to see what the one before has changed.
     deciding: AsyncMutex<()>,
     counted: Mutex<Counted>,
@@ -167,7 +169,16 @@ impl Quorum {
         let config = config.validate().map_err(|error| QuorumError::Raft(error.to_string()))?;
         let peers = Peers(transport);
         let raft = Raft::new(member.id(), Arc::new(config), peers, store.clone(), machine.clone()).await?;
-        Ok(Self { raft, store, machine, member, deciding: AsyncMutex::default(), counted: Mutex::default() })
+        let lease = timing.map(|timing| timing.election_max);
+        Ok(Self {
+            raft,
+            store,
+            machine,
+            member,
+            lease,
+            deciding: AsyncMutex::default(),
+            counted: Mutex::default(),
+        })
     }
 
     /// Leads the quorum of which this is the only member, which may have to be founded.
@@ -439,8 +450,11 @@ impl Quorum {
         let runs = metrics.running_state.is_ok();
         // A leader begins with an entry of its own, behind all that there was.
         let knows_all = applied.is_some_and(|last| last.committed_leader_id().term == metrics.current_term);
+        // Nobody else can be elected within the lease. Where that is over, somebody may have been.
+        let acked = metrics.last_quorum_acked.as_deref();
+        let is_heard = self.lease.is_none_or(|lease| acked.is_some_and(|acked| acked.elapsed() < lease));
         Progress {
-            leads: runs && metrics.state == ServerState::Leader && knows_all,
+            leads: runs && metrics.state == ServerState::Leader && knows_all && is_heard,
             leader: metrics.current_leader.filter(|_| runs).map(broker_of),
             voted_for: runs.then(|| broker_of(metrics.vote.leader_id().voted_for)),
             term: metrics.current_term,

@@ -88,7 +88,13 @@ impl From<PartitionError> for Failure {
 impl From<&PartitionError> for Failure {
     fn from(error: &PartitionError) -> Self {
         let code = match error {
-            PartitionError::Closed | PartitionError::NotLeader => ResponseError::NotLeaderOrFollower,
+            PartitionError::Closed | PartitionError::NotLeader | PartitionError::NotReplica(_) => {
+                ResponseError::NotLeaderOrFollower
+            }
+            PartitionError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
+            PartitionError::FencedLeaderEpoch { .. } => ResponseError::FencedLeaderEpoch,
+            PartitionError::UnknownLeaderEpoch { .. } => ResponseError::UnknownLeaderEpoch,
+            PartitionError::Fetched(_) => ResponseError::CorruptMessage,
             // Clients retry it, and the disk may have room by then.
             PartitionError::DiskFull(_) => ResponseError::KafkaStorageError,
             PartitionError::Append(error) => append_code(error),

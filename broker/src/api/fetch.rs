@@ -25,7 +25,7 @@ use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
-use crate::partition::{Isolation, Offsets, Partition};
+use crate::partition::{Isolation, Offsets, Partition, Watched};
 
 mod reading;
 use reading::{Budget, Read, read_all, read_one};
@@ -43,6 +43,8 @@ pub struct Wanted {
     pub max_bytes: usize,
     pub current_leader_epoch: i32,
     pub last_fetched_epoch: i32,
+    /// Of a follower's own log.
+    pub log_start: i64,
 }
 
 impl Wanted {
@@ -69,6 +71,8 @@ enum Found {
         epoch: i32,
         end_offset: i64,
     },
+    /// None: the follower asks for what this log does not have, and learns where it starts.
+    OutOfRange,
 }
 
 impl Found {
@@ -76,7 +80,7 @@ impl Found {
         match self {
             Found::Local(slice) => slice.len,
             Found::Bytes(bytes) => bytes.len(),
-            Found::Diverged { .. } => 0,
+            Found::Diverged { .. } | Found::OutOfRange => 0,
         }
     }
 
@@ -86,7 +90,7 @@ impl Found {
                 Failure::new(ResponseError::KafkaStorageError, format!("cannot read the log: {error}"))
             }),
             Found::Bytes(bytes) => Ok(bytes.clone()),
-            Found::Diverged { .. } => Ok(Bytes::new()),
+            Found::Diverged { .. } | Found::OutOfRange => Ok(Bytes::new()),
         }
     }
 
@@ -94,7 +98,7 @@ impl Found {
         match self {
             Found::Local(slice) => Chunk::Log(slice),
             Found::Bytes(bytes) => Chunk::Records(bytes),
-            Found::Diverged { .. } => Chunk::Records(Bytes::new()),
+            Found::Diverged { .. } | Found::OutOfRange => Chunk::Records(Bytes::new()),
         }
     }
 }
@@ -102,12 +106,43 @@ impl Found {
 /// What one partition gave.
 type Fetched = Result<(Offsets, Found), Failure>;
 
+/// Who fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fetcher {
+    Client(Isolation),
+    /// Another broker, for its replicas (KIP-903).
+    Replica {
+        id: i32,
+        broker_epoch: i64,
+    },
+}
+
+impl Fetcher {
+    fn of(fetch: &FetchRequest) -> Self {
+        let replica = &fetch.replica_state;
+        match (replica.replica_id.0, fetch.isolation_level) {
+            (id @ 0.., _) => Fetcher::Replica { id, broker_epoch: replica.replica_epoch },
+            (_, 1) => Fetcher::Client(Isolation::ReadCommitted),
+            _ => Fetcher::Client(Isolation::ReadUncommitted),
+        }
+    }
+
+    fn is_replica(self) -> bool {
+        matches!(self, Fetcher::Replica { .. })
+    }
+
+    /// What it waits for.
+    fn watches(self) -> Watched {
+        if self.is_replica() { Watched::Appended } else { Watched::Committed }
+    }
+}
+
 /// The bounds of one request.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     min_bytes: usize,
     max_bytes: usize,
-    isolation: Isolation,
+    fetcher: Fetcher,
     version: i16,
 }
 
@@ -118,13 +153,15 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
     let bounds = Bounds {
         min_bytes: usize::try_from(fetch.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(fetch.max_bytes.min(limit)).unwrap_or(0),
-        isolation: if fetch.isolation_level == 1 {
-            Isolation::ReadCommitted
-        } else {
-            Isolation::ReadUncommitted
-        },
+        fetcher: Fetcher::of(&fetch),
         version: header.api_version,
     };
+    if let Fetcher::Replica { id, broker_epoch } = bounds.fetcher
+        && context.controller.image().broker(id).is_none_or(|broker| broker.epoch != broker_epoch)
+    {
+        // Another process of that broker, or one of which this broker has not heard yet: what it has counts for nothing.
+        return Ok(Answer::Now(refused(ResponseError::StaleBrokerEpoch, &header)));
+    }
     let wait = milliseconds(fetch.max_wait_ms);
     let forgotten: Vec<PartitionKey> = fetch
         .forgotten_topics_data
@@ -252,6 +289,7 @@ fn wanted(fetch: &FetchRequest) -> Vec<Wanted> {
                 max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
                 current_leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
+                log_start: partition.log_start_offset,
             });
         }
     }
@@ -264,6 +302,10 @@ fn session_refused(error: SessionError, header: &RequestHeader) -> Vec<Chunk> {
         SessionError::InvalidEpoch => ResponseError::InvalidFetchSessionEpoch,
         SessionError::TopicIds => ResponseError::FetchSessionTopicIdError,
     };
+    refused(code, header)
+}
+
+fn refused(code: ResponseError, header: &RequestHeader) -> Vec<Chunk> {
     let reply = FetchReply { error_code: code.code(), ..FetchReply::default() };
     chunks(fetch_response::encode(&reply, header.api_version, header.correlation_id), Vec::new())
 }
@@ -312,6 +354,7 @@ fn reply(
 
 fn part(wanted: &Wanted, fetched: Fetched, bounds: Bounds) -> (FetchedPartition, Option<Found>) {
     let (error_code, offsets, records) = match fetched {
+        Ok((offsets, Found::OutOfRange)) => (ResponseError::OffsetOutOfRange.code(), Some(offsets), None),
         Ok((offsets, found)) => (0, Some(offsets), Some(found)),
         Err(failure) => (failure.code.code(), None, None),
     };
@@ -326,7 +369,7 @@ fn part(wanted: &Wanted, fetched: Fetched, bounds: Bounds) -> (FetchedPartition,
         high_watermark: offset(|offsets| offsets.high_watermark),
         last_stable_offset: offset(|offsets| offsets.last_stable),
         log_start_offset: offset(|offsets| offsets.log_start),
-        aborted_transactions: (bounds.isolation == Isolation::ReadCommitted).then(Vec::new),
+        aborted_transactions: (bounds.fetcher == Fetcher::Client(Isolation::ReadCommitted)).then(Vec::new),
         records_length: records.as_ref().map_or(0, Found::len),
         diverging_epoch,
         current_leader: None,
@@ -355,6 +398,9 @@ async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Dura
             // Its topic was deleted while records of it were waited for.
             *failure = Failure { code: ResponseError::UnknownTopicOrPartition, ..gone };
         }
+        if bounds.fetcher.is_replica() {
+            continue;
+        }
         partition.traffic.fetch_requests.inc();
         match fetched {
             Ok((_, found)) => partition.traffic.bytes_out.inc_by(found.len() as u64),
@@ -377,9 +423,14 @@ async fn wait_for_enough(
         let Read { fetched, some_on_their_way } = read_all(context, wanted, partitions, bounds).await;
         let size: usize = fetched.iter().flatten().map(|(_, found)| found.len()).sum();
         // A partition that is not here may be named by every fetch until the client has new metadata: it is no reason
-        // to answer at once. A read that failed is, and so is a request that names nothing which can be waited for.
-        let failed = partitions.iter().zip(&fetched).any(|(found, read)| found.is_ok() && read.is_err());
-        let diverged = fetched.iter().flatten().any(|(_, found)| matches!(found, Found::Diverged { .. }));
+        // to answer at once. A read that failed is, and so is a request that names nothing which can be waited for. A follower
+        // leaves it out of its next request, and is told at once.
+        let is_told = |found: &Result<_, _>| found.is_ok() || bounds.fetcher.is_replica();
+        let failed = partitions.iter().zip(&fetched).any(|(found, read)| is_told(found) && read.is_err());
+        let diverged = fetched
+            .iter()
+            .flatten()
+            .any(|(_, found)| matches!(found, Found::Diverged { .. } | Found::OutOfRange));
         let nothing_to_wait_for = partitions.iter().all(Result::is_err);
         let answer = failed || diverged || nothing_to_wait_for || size >= bounds.min_bytes;
         // What is on its way from the store has been waited for: the client asks again and finds it there.
@@ -388,7 +439,8 @@ async fn wait_for_enough(
         }
         if watches.is_empty() {
             // What came between the read and the watches wakes nobody: look once more before waiting.
-            watches.extend(partitions.iter().flatten().map(|partition| partition.watch(&wake)));
+            let what = bounds.fetcher.watches();
+            watches.extend(partitions.iter().flatten().map(|partition| partition.watch(what, &wake)));
             continue;
         }
         if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {

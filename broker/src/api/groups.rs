@@ -128,11 +128,12 @@ async fn ensure_offsets_topic(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     let config = context.config();
+    let others = context.membership.peers().others().count();
+    let brokers = i16::try_from(1 + others).unwrap_or(i16::MAX);
     let topic = NewTopic {
         name: OFFSETS_TOPIC.to_owned(),
         num_partitions: config.offsets.topic_num_partitions,
-        // As long as brokers do not copy from each other.
-        replication_factor: config.offsets.topic_replication_factor.min(1),
+        replication_factor: config.offsets.topic_replication_factor.min(brokers),
         assignments: Vec::new(),
         configs: [
             ("cleanup.policy", "compact".to_owned()),

@@ -51,6 +51,11 @@ const NOWHERE: Located = Located { offset: -1, timestamp: -1, leader_epoch: -1 }
 pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let list: ListOffsetsRequest = request.decode(ApiKey::ListOffsets)?;
     let read_committed = list.isolation_level == 1;
+    // Before version 5 clients know of no other error that passes.
+    let not_available = match request.header.api_version {
+        ..5 => ResponseError::LeaderNotAvailable,
+        _ => ResponseError::OffsetNotAvailable,
+    };
     let deadline = Instant::now() + patience(context, &list, request.header.api_version);
     let named = list.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(move |asked| (topic.name.clone(), asked.partition_index))
@@ -67,7 +72,10 @@ pub async fn list_offsets(context: &Arc<Context>, request: Request) -> Result<An
                 )),
                 Ok(partition) => match check_leader_epoch(&partition, asked.current_leader_epoch) {
                     Ok(()) if is_known(asked.timestamp, request.header.api_version) => {
-                        locate(context, partition, asked.timestamp, read_committed, deadline).await
+                        let found =
+                            locate(context, partition.clone(), asked.timestamp, read_committed, deadline)
+                                .await;
+                        found.and_then(|found| known(&partition, asked.timestamp, found, not_available))
                     }
                     Ok(()) => Err(Failure::new(
                         ResponseError::UnsupportedVersion,
@@ -115,6 +123,22 @@ fn patience(context: &Context, list: &ListOffsetsRequest, version: i16) -> Durat
     let asked = if version >= 10 { i64::from(list.timeout_ms) } else { 0 };
     let ms = if asked > 0 { asked } else { context.config().tier.list_offsets_timeout_ms };
     milliseconds(ms)
+}
+
+/// Refuses what a new leader does not know yet: up to where what it found is committed. Where the log ends may lie below what
+/// an earlier leader has told, and must not seem to go back (KIP-207), and a record that is not found may be there.
+fn known(
+    partition: &Partition,
+    timestamp: i64,
+    found: Located,
+    not_available: ResponseError,
+) -> Result<Located, Failure> {
+    let depends_on_end = matches!(timestamp, LATEST | MAX_TIMESTAMP) || (timestamp >= 0 && found == NOWHERE);
+    if !depends_on_end || partition.knows_what_is_committed() {
+        return Ok(found);
+    }
+    let reason = format!("{}: a new leader has not heard of its followers yet", partition.name);
+    Err(Failure::new(not_available, reason))
 }
 
 /// Looking a timestamp up reads index and log, so it runs where reads may block.
@@ -230,15 +254,13 @@ pub async fn offset_for_leader_epoch(context: &Arc<Context>, request: Request) -
 
 pub async fn delete_records(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let delete: DeleteRecordsRequest = request.decode(ApiKey::DeleteRecords)?;
+    let deadline = Instant::now() + milliseconds(delete.timeout_ms);
     let mut topics = Vec::with_capacity(delete.topics.len());
     for topic in delete.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             let deleted = match context.led(&topic.name, asked.partition_index) {
-                Ok(partition) => {
-                    let offset = asked.offset;
-                    firn_blocking::run(move || delete_before(&partition, offset)).await
-                }
+                Ok(partition) => delete_before(partition, asked.offset, deadline).await,
                 Err(missing) => Err(missing.into()),
             };
             let result = DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
@@ -252,8 +274,9 @@ pub async fn delete_records(context: &Arc<Context>, request: Request) -> Result<
     reply(ApiKey::DeleteRecords, &request.header, &DeleteRecordsResponse::default().with_topics(topics))
 }
 
-/// Raises the log start to `offset` (-1: the high watermark) and returns it (KIP-107).
-fn delete_before(partition: &Arc<Partition>, offset: i64) -> Result<i64, Failure> {
+/// Raises the log start to `offset` (-1: the high watermark), waits until every replica in sync has done so, and returns it
+/// (KIP-107).
+async fn delete_before(partition: Arc<Partition>, offset: i64, deadline: Instant) -> Result<i64, Failure> {
     let config = partition.config();
     if config.cleanup_policy.compact && !config.cleanup_policy.delete {
         let message =
@@ -266,6 +289,21 @@ fn delete_before(partition: &Arc<Partition>, offset: i64) -> Result<i64, Failure
         let message = format!("{}: offset {offset} is not within 0..={high_watermark}", partition.name);
         return Err(Failure::new(ResponseError::OffsetOutOfRange, message));
     }
-    partition.with_log(|log| log.delete_records_before(offset))?.map_err(PartitionError::from)?;
+    let deleted = firn_blocking::run({
+        let partition = partition.clone();
+        move || partition.delete_before(offset)
+    })
+    .await?;
+    if let Some(everywhere) = deleted {
+        let failed = |code, why: &str| Failure::new(code, format!("{}: {why}", partition.name));
+        match tokio::time::timeout_at(deadline, everywhere).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => return Err(failed(ResponseError::NotLeaderOrFollower, "another broker leads it now")),
+            Err(_) => {
+                let why = "not every replica in sync has deleted the records within the request's timeout";
+                return Err(failed(ResponseError::RequestTimedOut, why));
+            }
+        }
+    }
     Ok(partition.offsets()?.log_start)
 }

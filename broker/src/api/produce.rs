@@ -28,18 +28,18 @@ use crate::api::{Answer, ApiError};
 use crate::context::Context;
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
-use crate::partition::{Committed, Partition, PartitionAppend};
+use crate::partition::{Acks, Awaited, Partition, PartitionAppend};
 
 /// What became of one partition's records: done with, or appended and not yet committed.
 struct Outcome {
     response: PartitionProduceResponse,
-    committed: Option<Committed>,
+    awaited: Option<Awaited>,
 }
 
 pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let header = request.header.clone();
     let produce: ProduceRequest = request.decode(ApiKey::Produce)?;
-    let acks = produce.acks;
+    let acks = acks_of(produce.acks);
     let deadline = milliseconds(produce.timeout_ms);
     let mut topics = Vec::with_capacity(produce.topic_data.len());
     for topic in produce.topic_data {
@@ -48,10 +48,12 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
             .into_iter()
             .map(|data| {
                 let index = data.index;
-                find(context, &topic.name, topic.topic_id, index, acks, header.api_version)
-                    .and_then(|partition| {
+                let found = find(context, &topic.name, topic.topic_id, index, header.api_version);
+                let appendable = acks.clone().and_then(|acks| Ok((found?, acks)));
+                appendable
+                    .and_then(|(partition, acks)| {
                         partition.traffic.produce_requests.inc();
-                        append(context, &partition, data, header.api_version)
+                        append(context, &partition, data, acks, header.api_version)
                             .inspect_err(|_| partition.traffic.failed_produce_requests.inc())
                     })
                     .unwrap_or_else(|failure| refused(index, failure))
@@ -61,7 +63,7 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
         let name = TopicName(StrBytes::from_string(topic.name.to_string()));
         topics.push((name, topic.topic_id, outcomes));
     }
-    if acks == 0 {
+    if produce.acks == 0 {
         // The client awaits no reply: that records were refused is told by closing the connection, as Kafka does.
         let mut outcomes = topics.iter().flat_map(|(_, _, outcomes)| outcomes);
         let refused = outcomes.find(|outcome| outcome.response.error_code != 0);
@@ -88,21 +90,26 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
     Ok(Answer::Later(Box::pin(reply)))
 }
 
+fn acks_of(acks: i16) -> Result<Acks, Failure> {
+    match acks {
+        0 => Ok(Acks::None),
+        1 => Ok(Acks::Leader),
+        -1 => Ok(Acks::All),
+        _ => Err(Failure::new(
+            ResponseError::InvalidRequiredAcks,
+            format!("acks={acks} is not one of -1, 0 and 1"),
+        )),
+    }
+}
+
 /// The partition that records go to, if this broker may take them.
 fn find(
     context: &Context,
     name: &str,
     topic_id: uuid::Uuid,
     index: i32,
-    acks: i16,
     version: i16,
 ) -> Result<Arc<Partition>, Failure> {
-    if !(-1..=1).contains(&acks) {
-        return Err(Failure::new(
-            ResponseError::InvalidRequiredAcks,
-            format!("acks={acks} is not one of -1, 0 and 1"),
-        ));
-    }
     let partition =
         if version >= 13 { context.led_by_id(TopicId(topic_id), index) } else { context.led(name, index) };
     let partition = partition?;
@@ -119,6 +126,7 @@ fn append(
     context: &Context,
     partition: &Arc<Partition>,
     data: PartitionProduceData,
+    acks: Acks,
     version: i16,
 ) -> Result<Outcome, Failure> {
     let now_ms = context.now_ms();
@@ -131,7 +139,8 @@ fn append(
         let message = "transactions are not served yet, idempotent producers are";
         return Err(Failure::new(ResponseError::InvalidTxnState, message));
     }
-    let PartitionAppend { appended, committed } = partition.append(&records, AppendOrigin::Client, now_ms)?;
+    let PartitionAppend { appended, awaited } =
+        partition.append(&records, AppendOrigin::Client, acks, now_ms)?;
     if !appended.duplicate {
         partition.traffic.messages_in.inc_by(records.record_count());
         partition.traffic.bytes_in.inc_by(records.bytes.len() as u64);
@@ -142,7 +151,7 @@ fn append(
         .with_base_offset(appended.base_offset)
         .with_log_append_time_ms(if stamped { appended.max_timestamp } else { -1 })
         .with_log_start_offset(appended.log_start_offset);
-    Ok(Outcome { response, committed })
+    Ok(Outcome { response, awaited })
 }
 
 /// Before version 3 records come in message formats 0 and 1, though some clients sent batches too.
@@ -167,23 +176,23 @@ fn refused(index: i32, failure: Failure) -> Outcome {
         .with_log_start_offset(-1)
         .with_record_errors(record_errors.collect())
         .with_error_message(Some(StrBytes::from_string(failure.message)));
-    Outcome { response, committed: None }
+    Outcome { response, awaited: None }
 }
 
 async fn settle(outcome: Outcome, deadline: Instant) -> PartitionProduceResponse {
-    let Outcome { response, committed: Some(committed) } = outcome else { return outcome.response };
+    let Outcome { response, awaited: Some(awaited) } = outcome else { return outcome.response };
     let index = response.index;
-    let failure = match tokio::time::timeout_at(deadline, committed).await {
+    let failure = match tokio::time::timeout_at(deadline, awaited).await {
         Ok(Ok(Ok(()))) => return response,
         // The records are in the log and may yet become durable: the client has to ask again, and does.
         Err(_) => Failure::new(
             ResponseError::RequestTimedOut,
-            "the records were not durable within the request's timeout",
+            "the records were not committed within the request's timeout",
         ),
         Ok(Ok(Err(failed))) => Failure::new(ResponseError::KafkaStorageError, failed.to_string()),
         Ok(Err(_)) => Failure::new(
             ResponseError::NotLeaderOrFollower,
-            "the partition was closed while the records were being flushed",
+            "another broker leads the partition now, or nobody does: the records may be lost",
         ),
     };
     refused(index, failure).response

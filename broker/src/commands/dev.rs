@@ -13,6 +13,9 @@ use error::DevError;
 use place::{PidFile, Place, create_dir, directory};
 use processes::{Broker, CONFIG, READY};
 
+/// How many brokers have each partition, if nothing else is said and there are as many.
+const REPLICAS_MAX: u16 = 3;
+
 #[derive(Debug, Args)]
 pub struct Dev {
     /// How many brokers: one is this very process, several are processes of their own that end with it
@@ -73,13 +76,14 @@ impl Dev {
     /// What broker `id` is told, where `data` and `store` are those of all.
     pub fn properties(&self, id: u16, data: &Path, store: &str) -> BTreeMap<String, String> {
         let property = |key: &str, value: String| (key.to_owned(), value);
+        let replicas = self.brokers.clamp(1, REPLICAS_MAX);
         let mut properties = BTreeMap::from([
             property("node.id", id.to_string()),
             property("listeners", format!("PLAINTEXT://{}", self.address(id))),
             property("log.dirs", directory(data, id).display().to_string()),
             property("firn.store.url", store.to_owned()),
             property("firn.http.host", "127.0.0.1".to_owned()),
-            property("offsets.topic.replication.factor", "1".to_owned()),
+            property("offsets.topic.replication.factor", replicas.to_string()),
             property("group.initial.rebalance.delay.ms", "0".to_owned()),
         ]);
         // 0 is any free port, for each of them.
@@ -90,7 +94,12 @@ impl Dev {
         if self.brokers > 1 {
             let voters = (0..self.brokers).map(|voter| format!("{voter}@{}", self.address(voter)));
             let voters = voters.collect::<Vec<_>>().join(",");
-            properties.extend([property("controller.quorum.voters", voters)]);
+            properties.extend([
+                property("controller.quorum.voters", voters),
+                property("default.replication.factor", replicas.to_string()),
+                // One broker may be lost, and all goes on.
+                property("min.insync.replicas", (replicas - 1).to_string()),
+            ]);
         }
         properties
     }
@@ -224,7 +233,9 @@ mod tests {
             ("firn.http.port", "8002"),
             ("broker.rack", "north"),
             ("controller.quorum.voters", "0@127.0.0.1:7000,1@127.0.0.1:7001,2@127.0.0.1:7002"),
-            ("offsets.topic.replication.factor", "1"),
+            ("default.replication.factor", "3"),
+            ("min.insync.replicas", "2"),
+            ("offsets.topic.replication.factor", "3"),
             ("group.initial.rebalance.delay.ms", "0"),
         ];
         assert_eq!(properties, map(&expected));

@@ -75,7 +75,9 @@ pub(super) fn observe(context: &Context, image: &Image) -> Vec<Observed> {
                 replicas: partition.replicas.len(),
                 in_sync: partition.isr.len(),
                 is_here: partition.replicas.contains(&context.node_id),
-                led: leads.and_then(|open| led(open, partition.replicas.len())),
+                led: leads
+                    .filter(|open| open.led_in().is_some())
+                    .and_then(|open| led(open, partition.replicas.len())),
             });
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firn_metadata::decide::brokers::{has_lost_all, register_broker};
+use firn_metadata::decide::isr::alter_partitions;
 use firn_metadata::decide::lifecycle::{check_epoch, fence, heartbeat};
 use firn_metadata::decide::partitions::Rules;
 use firn_metadata::decide::producer_ids::allocate_producer_ids;
@@ -203,11 +204,13 @@ impl Membership {
         let part = self.part.get().ok_or(ProposeError::NotController)?;
         let progress = part.quorum.progress();
         if progress.leads {
-            return Ok(self.as_controller(ask).await?);
+            let told = tokio::time::timeout(patience, self.as_controller(ask)).await;
+            return Ok(told.unwrap_or(Err(ProposeError::TimedOut))?);
         }
         let controller = progress.leader.ok_or(ProposeError::NotController)?;
         let line = match ask {
-            ControllerAsk::Heartbeat { .. } => Line::Signals,
+            // In order: a heartbeat that comes last would let it in again.
+            ControllerAsk::Heartbeat { .. } | ControllerAsk::Leave { .. } => Line::Signals,
             _ => Line::Controller,
         };
         let ask = Ask::Controller(ask.clone());
@@ -317,6 +320,15 @@ impl Membership {
             ControllerAsk::Heartbeat { broker_id, broker_epoch } => {
                 self.heartbeat(quorum, *broker_id, *broker_epoch).await
             }
+            ControllerAsk::Leave { broker_id, broker_epoch } => {
+                let decide = |image: &Image| {
+                    check_epoch(image, *broker_id, *broker_epoch)?;
+                    Ok(fence(image, Rules { config: &self.config_of(image) }, *broker_id))
+                };
+                quorum.propose(decide).await?;
+                tracing::info!(broker = broker_id, "stops: others lead what it led");
+                Ok(ControllerTold::Left)
+            }
             ControllerAsk::ProducerIds { broker_id } => {
                 let block = quorum.propose(|image| allocate_producer_ids(image, *broker_id)).await?;
                 Ok(ControllerTold::ProducerIds(block))
@@ -328,6 +340,13 @@ impl Membership {
                 let created = quorum.propose(decide).await?.into_iter();
                 let created = created.map(|(name, created)| (name, created.map(drop)));
                 Ok(ControllerTold::CreatedTopics(created.collect()))
+            }
+            ControllerAsk::AlterPartitions { broker_id, broker_epoch, reports } => {
+                let decide = |image: &Image| {
+                    let rules = Rules { config: &self.config_of(image) };
+                    alter_partitions(image, rules, *broker_id, *broker_epoch, reports)
+                };
+                Ok(ControllerTold::AlteredPartitions(quorum.propose(decide).await?))
             }
         }
     }
@@ -403,6 +422,7 @@ impl Membership {
     }
 
     fn hear(&self, broker_id: i32) {
+        self.peers.is_there(broker_id);
         if let Some(watched) = self.watched.lock().as_mut() {
             watched.leases.hear(broker_id, self.now());
         }
@@ -426,7 +446,7 @@ impl Membership {
         {
             tracing::warn!(%error, "a change of the voters is still half done");
         }
-        for broker_id in self.lapsed(quorum) {
+        for broker_id in self.absent(quorum) {
             let decide = |image: &Image| {
                 Ok::<Decision<()>, DecisionError>(fence(
                     image,
@@ -437,7 +457,7 @@ impl Membership {
             match quorum.propose(decide).await {
                 Ok(()) => tracing::warn!(
                     broker = broker_id,
-                    "not heard of for broker.session.timeout.ms: it leads nothing any more"
+                    "not heard of for broker.session.timeout.ms, or its process has ended: it leads nothing any more"
                 ),
                 Err(error) => {
                     tracing::warn!(broker = broker_id, %error, "a silent broker is not fenced yet");
@@ -445,6 +465,17 @@ impl Membership {
                 }
             }
         }
+    }
+
+    /// Who has been silent for too long, and whose process has ended.
+    fn absent(&self, quorum: &Quorum) -> Vec<i32> {
+        let mut absent = self.lapsed(quorum);
+        if quorum.progress().leads {
+            let image = quorum.image();
+            let unfenced = image.brokers().filter(|broker| !broker.fenced).map(|broker| broker.id);
+            absent.extend(unfenced.filter(|id| self.peers.is_gone(*id)));
+        }
+        absent
     }
 
     /// Who has been silent for too long. A new controller gives each broker a whole lease.

@@ -5,7 +5,9 @@ use std::fmt;
 use firn_metadata::decide::DecisionError;
 use firn_metadata::decide::brokers::Registration;
 use firn_metadata::decide::create_topics::NewTopic;
+use firn_metadata::decide::isr::{IsrError, IsrReport};
 use firn_metadata::decide::producer_ids::ProducerIdBlock;
+use firn_metadata::image::Partition;
 use firn_quorum::types::Member;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -42,10 +44,21 @@ pub enum ControllerAsk {
         broker_id: i32,
         broker_epoch: i64,
     },
+    /// I stop: let others lead.
+    Leave {
+        broker_id: i32,
+        broker_epoch: i64,
+    },
     ProducerIds {
         broker_id: i32,
     },
     CreateTopics(Vec<NewTopic>),
+    /// Who is in sync with partitions that the broker leads.
+    AlterPartitions {
+        broker_id: i32,
+        broker_epoch: i64,
+        reports: Vec<IsrReport>,
+    },
 }
 
 /// What a broker is told.
@@ -74,9 +87,12 @@ pub enum ControllerTold {
         broker_epoch: i64,
     },
     Heard,
+    Left,
     ProducerIds(ProducerIdBlock),
     /// What became of each topic.
     CreatedTopics(Vec<(String, Result<(), DecisionError>)>),
+    /// What became of each report.
+    AlteredPartitions(Vec<Result<Partition, IsrError>>),
     Refused(DecisionError),
 }
 

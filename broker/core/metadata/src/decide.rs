@@ -7,6 +7,7 @@ pub mod configs;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
+pub mod isr;
 pub mod lifecycle;
 pub mod partitions;
 pub mod placement;

@@ -10,6 +10,7 @@ use firn_model::broker_config::BrokerConfig;
 use firn_model::config_definition::ConfigError;
 use firn_model::ids::{TopicId, TopicName, TopicPartition};
 use rpds::RedBlackTreeMapSync;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{
     BrokerRecord, ConfigRecord, ConfigResource, Endpoint, FeatureRecord, MetadataRecord, Overrides,
@@ -40,7 +41,7 @@ pub struct Topic {
 }
 
 /// Who has a partition's records, and who leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// The preferred leader first.
     pub replicas: Vec<i32>,
@@ -71,6 +72,12 @@ pub struct Image {
     pub(crate) remote_deletes: RedBlackTreeMapSync<TopicId, TopicName>,
     pub(crate) next_producer_id: i64,
     pub(crate) partition_count: usize,
+}
+
+/// Whether a topic of these overrides is to be tiered whatever the brokers' default, in any of the spellings that Kafka takes.
+pub(crate) fn asks_for_tier(overrides: &Overrides) -> bool {
+    let asked = overrides.get("remote.storage.enable");
+    asked.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
 }
 
 static NO_OVERRIDES: Overrides = BTreeMap::new();
@@ -156,8 +163,7 @@ impl Image {
 
     /// Whether a topic was told to be tiered (`remote.storage.enable`), in any of the spellings that Kafka takes.
     pub fn asks_for_tier(&self, topic: &str) -> bool {
-        let asked = self.topic_overrides(topic).get("remote.storage.enable");
-        asked.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+        asks_for_tier(self.topic_overrides(topic))
     }
 
     /// A broker's configuration with the dynamic configs that this image has for it laid over its file.
@@ -250,6 +256,11 @@ impl Topic {
     /// The replication factor of its first partition; 0 if it has none.
     pub fn replication_factor(&self) -> usize {
         self.partitions.first().map_or(0, |partition| partition.replicas.len())
+    }
+
+    /// Whether a partition of it has several replicas.
+    pub fn is_replicated(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.replicas.len() > 1)
     }
 
     fn to_records(&self, records: &mut Vec<MetadataRecord>) {

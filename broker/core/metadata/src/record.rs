@@ -259,15 +259,15 @@ impl MetadataRecord {
 pub type Overrides = BTreeMap<String, String>;
 
 /// A topic id in JSON is what Kafka prints.
-mod topic_id {
+pub(crate) mod topic_id {
     use super::TopicId;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(id: &TopicId, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(id: &TopicId, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TopicId, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TopicId, D::Error> {
         let text = String::deserialize(deserializer)?;
         TopicId::parse(&text).ok_or_else(|| D::Error::custom(format!("'{text}' is not a topic id")))
     }

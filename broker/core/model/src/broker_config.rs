@@ -18,8 +18,8 @@ use layers::ConfigLayers;
 use listeners::Listener;
 use quorum::QuorumSettings;
 use settings::{
-    GroupSettings, HttpSettings, LogFormat, LogSettings, NetworkSettings, OffsetsSettings, TierSettings,
-    TopicSettings, invalid,
+    GroupSettings, HttpSettings, LogFormat, LogSettings, NetworkSettings, OffsetsSettings, ReplicaSettings,
+    TierSettings, TopicSettings, invalid,
 };
 use unused::Unused;
 
@@ -35,6 +35,7 @@ pub struct BrokerConfig {
     /// What to bind beside, for the other brokers; no client is told of them.
     pub controller_listeners: Vec<Listener>,
     pub quorum: QuorumSettings,
+    pub replica: ReplicaSettings,
     /// What to tell clients, by the name of the listener they came in at.
     pub advertised_listeners: Vec<Listener>,
     pub log_dirs: Vec<PathBuf>,
@@ -138,6 +139,7 @@ impl BrokerConfig {
                 false => listeners.controllers,
             },
             quorum,
+            replica: settings::replica(&layers)?,
             listeners: listeners.bound,
             advertised_listeners: listeners.advertised,
             log_dirs: settings::log_dirs(&layers)?,

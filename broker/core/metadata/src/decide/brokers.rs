@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::partitions::{Rules, come_back};
+use super::configs::MIN_ISR;
+use super::partitions::{Return, Rules, come_back};
 use super::{Decision, DecisionError};
 use crate::image::{Broker, Image};
-use crate::record::{BrokerRecord, Endpoint, MetadataRecord, UnregisterBrokerRecord};
+use crate::record::{
+    BrokerRecord, ConfigRecord, ConfigResource, Endpoint, MetadataRecord, UnregisterBrokerRecord,
+};
 
 /// What a broker says of itself when it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,9 @@ pub struct Registration {
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
     pub directory_ids: Vec<String>,
+    /// The incarnation before was stopped in an orderly way: what it had is all there.
+    #[serde(default)]
+    pub was_stopped_cleanly: bool,
 }
 
 /// Registers a broker that is ready to lead, or an incarnation of it that follows another; replies with its epoch. The same
@@ -59,16 +65,40 @@ pub fn register_broker(
         fenced: false,
         directory_ids: registration.directory_ids.clone(),
     };
-    let lost = previous.is_some_and(|previous| has_lost_all(previous, registration));
+    let how = match previous {
+        Some(previous) if has_lost_all(previous, registration) => Return::Empty,
+        Some(previous) if previous.incarnation_id == registration.incarnation_id => Return::HeardOf,
+        Some(previous) if has_lost_some(previous, registration) => Return::Robbed,
+        Some(_) => Return::Restarted { cleanly: registration.was_stopped_cleanly },
+        None => Return::HeardOf,
+    };
     let mut records = vec![MetadataRecord::Broker(record)];
-    records.extend(come_back(image, rules, broker_id, lost));
+    records.extend(common_min_isr(image, rules, broker_id));
+    records.extend(come_back(image, rules, broker_id, how));
     Ok(Decision { records, reply: epoch })
+}
+
+/// Brokers' files may differ, and leaders and the controller have to agree on `min.insync.replicas`: as soon as there are
+/// several brokers, what the controller's file says is every one's, until somebody changes it.
+fn common_min_isr(image: &Image, rules: Rules<'_>, broker_id: i32) -> Option<MetadataRecord> {
+    let resource = ConfigResource::cluster_default();
+    let is_alone = image.brokers().all(|broker| broker.id == broker_id);
+    if is_alone || image.overrides(&resource).contains_key(MIN_ISR) {
+        return None;
+    }
+    let value = Some(rules.config.topic_defaults.min_insync_replicas.to_string());
+    Some(MetadataRecord::Config(ConfigRecord { resource, name: MIN_ISR.to_owned(), value }))
 }
 
 /// Whether none of the directories of before is there.
 pub fn has_lost_all(previous: &Broker, registration: &Registration) -> bool {
     let is_there = |id: &String| registration.directory_ids.contains(id);
     !previous.directory_ids.is_empty() && !previous.directory_ids.iter().any(is_there)
+}
+
+/// Whether a directory of before is not there.
+fn has_lost_some(previous: &Broker, registration: &Registration) -> bool {
+    previous.directory_ids.iter().any(|id| !registration.directory_ids.contains(id))
 }
 
 /// Takes a broker out for good. It must hold no replica any more.

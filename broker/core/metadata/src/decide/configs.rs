@@ -3,6 +3,7 @@
 //! A resource's changes are taken together or not at all: what the resource would then have is checked as a whole.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use firn_model::broker_config::{BrokerConfig, definitions as broker_configs, not_obeyed};
 use firn_model::config_definition::{ConfigDefinition, ConfigType, split_list};
@@ -10,9 +11,13 @@ use firn_model::config_entry::describe_topic;
 use firn_model::repeated::repeated;
 use firn_model::topic_config::{TopicConfig, definitions as topic_configs};
 
+use super::create_topics::not_tiered;
+use super::partitions::{Rules, min_isr_changes};
 use super::{Decision, DecisionError};
-use crate::image::Image;
+use crate::image::{Image, Topic, asks_for_tier};
 use crate::record::{ConfigRecord, ConfigResource, MetadataRecord, Overrides, ResourceKind};
+
+pub(super) const MIN_ISR: &str = "min.insync.replicas";
 
 /// Kafka's `ConfigResource.Type` on the wire.
 pub mod resource_type {
@@ -136,6 +141,7 @@ fn decide<'a>(
                 let next = next(index, &resource, current)?;
                 check(image, &resource, current, &next, broker)?;
                 decision.records.extend(differences(&resource, current, &next));
+                decision.records.extend(eligibility_changes(image, &resource, &next, broker));
                 Ok(())
             })
         };
@@ -267,12 +273,21 @@ fn check(
     broker: &BrokerConfig,
 ) -> Result<(), DecisionError> {
     if resource.kind == ResourceKind::Topic {
+        let is_replicated = |topic: &Arc<Topic>| topic.is_replicated();
+        if asks_for_tier(next) && image.topic(&resource.name).is_some_and(is_replicated) {
+            return Err(not_tiered(&resource.name));
+        }
         return TopicConfig::resolve(next, broker)
             .map(|_| ())
             .map_err(|error| DecisionError::InvalidConfig(error.to_string()));
     }
     let invalid =
         |error: firn_model::config_definition::ConfigError| DecisionError::InvalidRequest(error.to_string());
+    if !resource.name.is_empty() && next.contains_key(MIN_ISR) {
+        return Err(DecisionError::InvalidConfig(format!(
+            "{MIN_ISR} cannot be one broker's: the controller and every leader have to agree on it. Set it for all brokers, or for a topic"
+        )));
+    }
     for (name, value) in next.iter().filter(|(name, value)| current.get(*name) != Some(*value)) {
         BrokerConfig::check_dynamic(name, Some(value), resource.name.is_empty()).map_err(invalid)?;
     }
@@ -286,6 +301,28 @@ fn check(
         return Ok(());
     };
     together.map(|_| ()).map_err(invalid)
+}
+
+/// What follows for partitions where the change is one of `min.insync.replicas`.
+fn eligibility_changes(
+    image: &Image,
+    resource: &ConfigResource,
+    next: &Overrides,
+    broker: &BrokerConfig,
+) -> Vec<MetadataRecord> {
+    let defaults = match (&resource.kind, resource.name.is_empty()) {
+        (ResourceKind::Broker, true) => {
+            broker.with_dynamic(next, image.overrides(&ConfigResource::broker(broker.node_id))).ok()
+        }
+        _ => None,
+    };
+    let defaults = defaults.as_ref().unwrap_or(broker);
+    let config = |topic: &Topic| {
+        let is_it = resource.kind == ResourceKind::Topic && resource.name == *topic.name;
+        let overrides = if is_it { next } else { image.topic_overrides(&topic.name) };
+        TopicConfig::of_existing(overrides, defaults).0
+    };
+    min_isr_changes(image, Rules { config: broker }, config)
 }
 
 /// The records from one set of overrides to the other, by name.

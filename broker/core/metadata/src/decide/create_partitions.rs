@@ -106,7 +106,7 @@ fn add(
 }
 
 fn placed(image: &Image, topic: &Topic, added: usize, factor: usize) -> Result<Vec<Vec<i32>>, DecisionError> {
-    let seats = seats(image);
+    let seats = seats(image, factor);
     let existing: Vec<_> = topic.partitions.iter().map(|partition| partition.replicas.clone()).collect();
     place(&seats, &existing, added, factor, shift_of(topic.id)).ok_or_else(|| {
         DecisionError::InvalidReplicationFactor(format!(

@@ -1,7 +1,7 @@
 //! Brokers live by their heartbeats: who falls silent is put behind a fence, and let out when it is heard of again
 //! (KIP-631).
 
-use super::partitions::{Rules, come_back, leave};
+use super::partitions::{Return, Rules, come_back, leave};
 use super::{Decision, DecisionError};
 use crate::image::Image;
 use crate::record::{BrokerChangeRecord, MetadataRecord};
@@ -30,7 +30,7 @@ pub fn heartbeat(
         return Ok(Decision { records: Vec::new(), reply: () });
     }
     let mut records = vec![fenced(broker_id, broker_epoch, false)];
-    records.extend(come_back(image, rules, broker_id, false));
+    records.extend(come_back(image, rules, broker_id, Return::HeardOf));
     Ok(Decision { records, reply: () })
 }
 

@@ -4,6 +4,7 @@ use firn_model::broker_config::BrokerConfig;
 
 use super::*;
 use crate::decide::brokers::{Registration, register_broker};
+use crate::decide::create_topics::NewTopic;
 use crate::decide::testing::{apply, code, create, image_of, registration, topic};
 use crate::image::{NO_LEADER, Partition};
 
@@ -80,13 +81,53 @@ fn another_incarnation_is_not_heard() {
     assert_eq!(hear_of(&mut image, 1, 1).unwrap(), 0);
 }
 
+/// It may have lost what it had not flushed: it fetches before it counts as in sync, and what it leads goes on in an epoch
+/// that tells what it lost from what is written now.
 #[test]
-fn a_quick_restart_moves_no_partition() {
+fn who_restarts_quickly_catches_up_before_it_is_in_sync() {
     let mut image = cluster();
     let before = image.clone();
     assert_eq!(register(&mut image, &registration(1, 77)), 1);
-    assert!(partitions(&before, "single").eq(partitions(&image, "single")));
-    assert!(partitions(&before, "double").eq(partitions(&image, "double")));
+    assert!(
+        partitions(&before, "single").eq(partitions(&image, "single")),
+        "nobody else has anything of them"
+    );
+    for (was, is) in partitions(&before, "double").zip(partitions(&image, "double")) {
+        let led = i32::from(was.leader == 1);
+        assert!(is.leader != 1 && !is.isr.contains(&1), "{was:?} -> {is:?}");
+        assert_eq!(is.leader_epoch, was.leader_epoch + led);
+    }
+    let alone = image.clone();
+    register(&mut image, &registration(2, 78));
+    for (was, is) in partitions(&alone, "double").zip(partitions(&image, "double")) {
+        let led = i32::from(was.leader == 2);
+        assert_eq!(is.leader_epoch, was.leader_epoch + led);
+        if was.isr == [2] {
+            assert_eq!((is.leader, &is.isr), (2, &was.isr), "nobody has more than it");
+        }
+    }
+}
+
+/// Where records are acknowledged before they are flushed, a crash may have taken some of them.
+#[test]
+fn who_crashed_vouches_for_what_was_flushed_at_once() {
+    let config = BrokerConfig::default();
+    for (flush_messages, cleanly, vouches) in
+        [("1", false, true), ("1", true, true), ("1000", false, false), ("1000", true, true)]
+    {
+        let mut image = image_of(3);
+        let configs = [("flush.messages", flush_messages), ("min.insync.replicas", "2")];
+        let configs = configs.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+        let creation = create(&image, &[NewTopic { configs: configs.to_vec(), ..topic("late", 1, 2) }]);
+        apply(&mut image, &creation);
+        let id = partitions(&image, "late").next().unwrap().leader;
+        let restarted = Registration { was_stopped_cleanly: cleanly, ..registration(id, 77) };
+        let decision = register_broker(&image, Rules { config: &config }, &restarted).unwrap();
+        apply(&mut image, &decision);
+        let now = partitions(&image, "late").next().unwrap();
+        assert!(now.leader != id && !now.isr.contains(&id));
+        assert_eq!(now.elr.contains(&id), vouches, "flush.messages={flush_messages}, cleanly: {cleanly}");
+    }
 }
 
 #[test]
@@ -117,5 +158,41 @@ fn who_comes_without_its_disk_vouches_for_nothing_that_others_have() {
     for (was, is) in partitions(&before, "single").zip(partitions(&image, "single")) {
         let begins_anew = i32::from(was.leader == 1);
         assert_eq!((is.leader, is.leader_epoch), (was.leader, was.leader_epoch + begins_anew));
+    }
+}
+
+#[test]
+fn who_comes_without_one_of_its_disks_vouches_for_nothing_that_others_vouch_for() {
+    let mut image = cluster();
+    let with = |ids: &[&str], incarnation| Registration {
+        directory_ids: ids.iter().map(|id| id.to_string()).collect(),
+        ..registration(1, incarnation)
+    };
+    register(&mut image, &with(&["one", "two"], 70));
+    let configs = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
+    let creation = create(&image, &[NewTopic { configs, ..topic("kept", 1, 3) }]);
+    apply(&mut image, &creation);
+    for id in [0, 2, 1] {
+        fence_it(&mut image, id);
+    }
+    let now = partitions(&image, "kept").next().unwrap();
+    assert!(now.isr.is_empty() && now.elr.contains(&1) && now.elr.len() > 1, "{now:?}");
+    register(&mut image, &with(&["two", "three"], 71));
+    let now = partitions(&image, "kept").next().unwrap();
+    assert!(now.leader == NO_LEADER && !now.elr.contains(&1), "others have it all: {now:?}");
+    assert!(partitions(&image, "single").filter(|one| one.replicas == [1]).all(|one| one.leader == 1));
+}
+
+/// With two brokers there is somebody to agree with.
+#[test]
+fn several_brokers_have_one_default_of_min_insync_replicas() {
+    let config = crate::decide::testing::config(&[("min.insync.replicas", "2")]);
+    let mut image = Image::default();
+    for (id, expected) in [(0, None), (0, None), (1, Some("2")), (2, Some("2"))] {
+        let decision =
+            register_broker(&image, Rules { config: &config }, &registration(id, 50 + id as u128)).unwrap();
+        apply(&mut image, &decision);
+        let defaults = image.overrides(&crate::record::ConfigResource::cluster_default());
+        assert_eq!(defaults.get("min.insync.replicas").map(String::as_str), expected);
     }
 }

@@ -18,9 +18,12 @@ pub struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn min_isr(&self, image: &Image, topic: &Topic) -> usize {
-        let (config, _) = TopicConfig::of_existing(image.topic_overrides(&topic.name), self.config);
-        usize::try_from(config.min_insync_replicas).unwrap_or(1)
+    pub(super) fn min_isr(&self, image: &Image, topic: &Topic) -> usize {
+        usize::try_from(self.topic_config(image, topic).min_insync_replicas).unwrap_or(1)
+    }
+
+    fn topic_config(&self, image: &Image, topic: &Topic) -> TopicConfig {
+        TopicConfig::of_existing(image.topic_overrides(&topic.name), self.config).0
     }
 }
 
@@ -30,7 +33,12 @@ pub(super) fn is_active(image: &Image, broker_id: i32) -> bool {
 }
 
 /// What changes a partition from what it is to `next`; nothing if it is that.
-fn change(topic_id: TopicId, index: usize, now: &Partition, next: &Partition) -> Option<MetadataRecord> {
+pub(super) fn change(
+    topic_id: TopicId,
+    index: usize,
+    now: &Partition,
+    next: &Partition,
+) -> Option<MetadataRecord> {
     if now == next {
         return None;
     }
@@ -45,6 +53,27 @@ fn change(topic_id: TopicId, index: usize, now: &Partition, next: &Partition) ->
         // A leader epoch is raised by naming the leader, though it be the same.
         leader: (now.leader_epoch != next.leader_epoch).then_some(next.leader),
     }))
+}
+
+/// `min.insync.replicas` is to be another: who is eligible beside those in sync follows from it. Left as they were, replicas
+/// that lack what is acknowledged from now on could lead.
+pub(super) fn min_isr_changes(
+    image: &Image,
+    now: Rules<'_>,
+    next: impl Fn(&Topic) -> TopicConfig,
+) -> Vec<MetadataRecord> {
+    let nobody = BTreeSet::new();
+    turn_all(image, |topic, partition| {
+        if partition.elr.is_empty() && partition.last_known_elr.is_empty() {
+            return None;
+        }
+        let min_isr = usize::try_from(next(topic).min_insync_replicas).unwrap_or(1);
+        if min_isr == now.min_isr(image, topic) {
+            return None;
+        }
+        let turn = Turn { now: partition, isr: partition.isr.clone(), min_isr, lost: &nobody };
+        Some(turn.settle(|id| is_active(image, id)))
+    })
 }
 
 /// The broker leads nothing any more, wherever somebody else can; where nobody can, its partitions have no leader.
@@ -62,28 +91,61 @@ pub(super) fn leave(image: &Image, rules: Rules<'_>, broker_id: i32) -> Vec<Meta
     })
 }
 
-/// The broker may lead again: partitions that wait for it have a leader. With `lost` it has come without what it had, and
-/// vouches for nothing. What it alone had is lost in any case: that partition begins anew, in another leader epoch, so that
-/// readers can tell.
-pub(super) fn come_back(image: &Image, rules: Rules<'_>, broker_id: i32, lost: bool) -> Vec<MetadataRecord> {
+/// How a broker comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Return {
+    /// It was silent.
+    HeardOf,
+    /// It has started anew, with what it had; what was not flushed may be missing if it was not stopped cleanly.
+    Restarted { cleanly: bool },
+    /// Without one of its directories. Nobody knows what lay there, so it vouches for nothing that somebody else vouches for.
+    Robbed,
+    /// Without what it had.
+    Empty,
+}
+
+/// The broker may lead again: partitions that wait for it have a leader.
+///
+/// Who has started anew may have less than it had: it is in sync with another leader only once it has fetched from it, and
+/// where it leads itself it does so in another epoch, for others may have what it has not. Who comes empty vouches for nothing.
+/// What it alone had is lost in any case: that partition begins anew, in another leader epoch, so that readers can tell.
+pub(super) fn come_back(image: &Image, rules: Rules<'_>, broker_id: i32, how: Return) -> Vec<MetadataRecord> {
     let alive = |id: i32| id == broker_id || is_active(image, id);
     let (nobody, itself) = (BTreeSet::new(), BTreeSet::from([broker_id]));
     turn_all(image, |topic, partition| {
-        let waits = partition.leader == NO_LEADER && partition.replicas.contains(&broker_id);
-        let had = partition.isr.contains(&broker_id) || partition.elr.contains(&broker_id);
-        let is_alone = partition.replicas == [broker_id];
-        let has_lost = lost && had;
-        if !waits && !has_lost {
+        if !partition.replicas.contains(&broker_id) {
             return None;
         }
-        let lost = if has_lost && !is_alone { &itself } else { &nobody };
-        let (min_isr, isr) = (rules.min_isr(image, topic), partition.isr.clone());
-        let mut next = Turn { now: partition, isr, min_isr, lost }.settle(alive);
-        if has_lost && is_alone && next.leader_epoch == partition.leader_epoch {
-            next.leader_epoch += 1;
-            next.partition_epoch += 1;
+        let in_sync = partition.isr.contains(&broker_id);
+        let had = in_sync || partition.elr.contains(&broker_id);
+        let is_alone = partition.replicas == [broker_id];
+        let others = |ids: &[i32]| ids.iter().any(|id| *id != broker_id);
+        let has_changed = match how {
+            Return::HeardOf => false,
+            Return::Restarted { .. } | Return::Robbed => had && !is_alone,
+            Return::Empty => had,
+        };
+        if partition.leader != NO_LEADER && !has_changed {
+            return None;
         }
-        Some(next)
+        let others_vouch = others(&partition.isr) || others(&partition.elr);
+        let is_flushed_late = || rules.topic_config(image, topic).flush_messages > 1;
+        let lost = match how {
+            Return::Empty => had && !is_alone,
+            Return::Robbed => has_changed && others_vouch,
+            Return::Restarted { cleanly: false } => has_changed && others_vouch && is_flushed_late(),
+            Return::Restarted { cleanly: true } | Return::HeardOf => false,
+        };
+        let leaves = has_changed && others(&partition.isr);
+        let isr = partition.isr.iter().copied().filter(|id| !leaves || *id != broker_id).collect();
+        let lost = if lost { &itself } else { &nobody };
+        let mut next = Turn { now: partition, isr, min_isr: rules.min_isr(image, topic), lost }.settle(alive);
+        let leads_on = next.leader == broker_id && next.leader_epoch == partition.leader_epoch;
+        if has_changed && leads_on {
+            next.leader_epoch += 1;
+            next.partition_epoch += i32::from(next.partition_epoch == partition.partition_epoch);
+        }
+        (next != *partition).then_some(next)
     })
 }
 

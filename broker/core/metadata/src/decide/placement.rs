@@ -16,10 +16,13 @@ pub struct Seat {
     pub rack: Option<String>,
 }
 
-/// The brokers of the image that may take replicas: those that are not fenced, by id.
-pub fn seats(image: &Image) -> Vec<Seat> {
-    let unfenced = image.brokers().filter(|broker| !broker.fenced);
-    unfenced.map(|broker| Seat { broker_id: broker.id, rack: broker.rack.clone() }).collect()
+/// The brokers of the image that may take replicas, by id: those that are not fenced, or all, if there are too few of those for
+/// so many replicas. Who is fenced comes back one day, and catches up.
+pub fn seats(image: &Image, replication_factor: usize) -> Vec<Seat> {
+    let unfenced = image.brokers().filter(|broker| !broker.fenced).count();
+    let may_take = |fenced: bool| !fenced || unfenced < replication_factor;
+    let brokers = image.brokers().filter(|broker| may_take(broker.fenced));
+    brokers.map(|broker| Seat { broker_id: broker.id, rack: broker.rack.clone() }).collect()
 }
 
 /// Places `partitions` more partitions of a topic that has `existing` ones (each a list of replicas, leader first).

@@ -32,6 +32,7 @@ pub(crate) fn registration(broker_id: i32, incarnation: u128) -> Registration {
         }],
         rack: None,
         directory_ids: Vec::new(),
+        was_stopped_cleanly: true,
     }
 }
 

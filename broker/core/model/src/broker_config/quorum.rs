@@ -9,6 +9,8 @@ use crate::config_definition::ConfigError;
 pub struct QuorumSettings {
     /// The brokers that keep the metadata, this one among them, by id; empty: this one does so alone.
     pub voters: Vec<Voter>,
+    /// How long the controller may be silent before others stand for election.
+    pub election_timeout_ms: i32,
     pub heartbeat_interval_ms: i32,
     /// A broker that has been silent for so long is put behind a fence.
     pub session_timeout_ms: i32,
@@ -26,6 +28,7 @@ pub(super) fn quorum(layers: &ConfigLayers, node_id: i32) -> Result<QuorumSettin
     let (heartbeat, session) = ("broker.heartbeat.interval.ms", "broker.session.timeout.ms");
     let settings = QuorumSettings {
         voters: voters(layers, node_id)?,
+        election_timeout_ms: layers.int("controller.quorum.election.timeout.ms")?,
         heartbeat_interval_ms: layers.int(heartbeat)?,
         session_timeout_ms: layers.int(session)?,
     };

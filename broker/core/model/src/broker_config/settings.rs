@@ -18,6 +18,18 @@ pub struct TopicSettings {
     pub partitions_per_request_max: i32,
 }
 
+/// How brokers copy partitions from each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaSettings {
+    /// A follower that has not had all of the leader's records for so long is out of sync.
+    pub lag_time_max_ms: i64,
+    pub fetch_wait_max_ms: i32,
+    pub fetch_min_bytes: i32,
+    /// Of one partition.
+    pub fetch_max_bytes: i32,
+    pub fetch_response_max_bytes: i32,
+}
+
 /// What clients may take of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSettings {
@@ -123,6 +135,16 @@ pub struct HttpSettings {
 pub enum LogFormat {
     Human,
     Json,
+}
+
+pub(super) fn replica(layers: &ConfigLayers) -> Result<ReplicaSettings, ConfigError> {
+    Ok(ReplicaSettings {
+        lag_time_max_ms: layers.long("replica.lag.time.max.ms")?,
+        fetch_wait_max_ms: layers.int("replica.fetch.wait.max.ms")?,
+        fetch_min_bytes: layers.int("replica.fetch.min.bytes")?,
+        fetch_max_bytes: layers.int("replica.fetch.max.bytes")?,
+        fetch_response_max_bytes: layers.int("replica.fetch.response.max.bytes")?,
+    })
 }
 
 pub(super) fn log_dirs(layers: &ConfigLayers) -> Result<Vec<PathBuf>, ConfigError> {

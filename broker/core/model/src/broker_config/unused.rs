@@ -109,9 +109,23 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "each partition has one replica, so no broker copies from another",
+        "a broker fetches from each other one over one connection, and tries again at once",
         &[
             "num.replica.fetchers",
+            "replica.fetch.backoff.ms",
+            "replica.socket.receive.buffer.bytes",
+            "replica.socket.timeout.ms",
+        ],
+        &[],
+    ),
+    ignored(
+        "high watermarks are written with the offsets of log.flush.offset.checkpoint.interval.ms",
+        &["replica.high.watermark.checkpoint.interval.ms"],
+        &[],
+    ),
+    ignored(
+        "brokers speak by controller.listener.names or the clients' listeners, and leaders stay where they are",
+        &[
             "auto.leader.rebalance.enable",
             "leader.imbalance.check.interval.seconds",
             "leader.imbalance.per.broker.percentage",
@@ -135,7 +149,7 @@ static GROUPS: &[Group] = &[
             "socket.connection.setup.timeout.ms",
             "socket.connection.setup.timeout.max.ms",
         ],
-        &["replica."],
+        &[],
     ),
     ignored(
         "elections and the metadata log have limits of their own, and a broker registers when it is ready",

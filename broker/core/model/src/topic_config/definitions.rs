@@ -38,9 +38,8 @@ pub(crate) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 pub(crate) const ONE_LZ4_LEVEL: &str = "this broker's LZ4 encoder has a single level";
 /// Why unclean elections are refused, for topics and brokers alike.
 pub(crate) const NO_UNCLEAN_ELECTIONS: &str =
-    "a partition has one replica here, so there is nobody else to elect";
-const NO_THROTTLED_REPLICAS: &str =
-    "a partition has one replica here, so there is no replication to throttle";
+    "electing a replica that is out of sync loses acknowledged records, and is not served yet";
+const NO_THROTTLED_REPLICAS: &str = "copying between brokers is not throttled yet";
 
 const fn from(name: &'static str) -> BrokerSynonym {
     BrokerSynonym { name, factor: 1 }

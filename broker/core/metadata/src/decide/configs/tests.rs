@@ -1,7 +1,8 @@
 //! Each operation on each kind of resource, and every way to be refused.
 
 use super::*;
-use crate::decide::testing::{apply, code, config, image_with};
+use crate::decide::lifecycle::fence;
+use crate::decide::testing::{apply, code, config, create, image_of, image_with, topic};
 
 use AlterOperation::{Append, Delete, Set, Subtract};
 use resource_type::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
@@ -194,4 +195,45 @@ fn brokers_are_configured_one_by_one_and_all_together() {
 fn operations_have_kafka_s_numbers() {
     let operations: Vec<_> = (0..5).map(AlterOperation::from_code).collect();
     assert_eq!(operations, [Some(Set), Some(Delete), Some(Append), Some(Subtract), None]);
+}
+
+/// Whoever was eligible while more had to be in sync may lack what is acknowledged once fewer have to.
+#[test]
+fn who_is_eligible_follows_min_insync_replicas() {
+    for (kind, name) in [(TOPIC, "snow"), (BROKER, "")] {
+        let mut image = image_of(3);
+        let two = changes(BROKER, "", &[(MIN_ISR, Set, Some("2"))]);
+        alter_one(&mut image, two).unwrap();
+        let creation = create(&image, &[topic("snow", 1, 3)]);
+        apply(&mut image, &creation);
+        let rules = BrokerConfig::default();
+        let rules =
+            rules.with_dynamic(image.overrides(&ConfigResource::cluster_default()), &Overrides::new());
+        for id in 0..2 {
+            let fenced = fence(&image, Rules { config: rules.as_ref().unwrap() }, id);
+            apply(&mut image, &fenced);
+        }
+        let now = |image: &Image| {
+            crate::image::Partition::clone(image.topic("snow").unwrap().partition(0).unwrap())
+        };
+        assert_eq!((now(&image).isr, now(&image).elr.len()), (vec![2], 1));
+        let broker = rules.unwrap();
+        let unrelated = changes(kind, name, &[("retention.ms", Set, Some("5"))]);
+        if kind == TOPIC {
+            let decision = incremental_alter_configs(&image, &[unrelated], false, &broker);
+            apply(&mut image, &decision);
+            assert_eq!(now(&image).elr.len(), 1);
+        }
+        let one = changes(kind, name, &[(MIN_ISR, Set, Some("1"))]);
+        let decision = incremental_alter_configs(&image, &[one], false, &broker);
+        apply(&mut image, &decision);
+        assert_eq!((now(&image).isr, now(&image).elr), (vec![2], vec![]), "{kind}");
+    }
+}
+
+#[test]
+fn one_broker_has_no_min_insync_replicas_of_its_own() {
+    let mut image = image_of(2);
+    let refused = alter_one(&mut image, changes(BROKER, "1", &[(MIN_ISR, Set, Some("2"))])).unwrap_err();
+    assert_eq!(code(&refused), "InvalidConfig");
 }

@@ -1,0 +1,150 @@
+//! Followers that keep up, fall behind, and come back; and what is committed meanwhile.
+
+use super::*;
+
+const LAG_MAX: Duration = Duration::from_millis(1_000);
+
+const fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Broker 1 leads 2 and 3, at least two of which have to be in sync; its log has ten records, all committed.
+fn leader(isr: &[i32]) -> Leader {
+    let beginning = Beginning {
+        broker_id: 1,
+        replicas: vec![1, 2, 3],
+        isr: isr.to_vec(),
+        min_isr: 2,
+        lag_max: LAG_MAX,
+        log_end: 10,
+        high_watermark: 10,
+    };
+    Leader::new(beginning, at(0))
+}
+
+/// Whom the leader reports as in sync, if it has news.
+fn news(leader: &mut Leader, log_end: i64, now: Duration) -> Option<Vec<i32>> {
+    let report = leader.report(log_end, now, |_| true)?;
+    Some(report.isr.into_iter().map(|(id, _)| id).collect())
+}
+
+#[test]
+fn a_record_is_committed_once_all_in_sync_have_it() {
+    let mut leader = leader(&[1, 2, 3]);
+    leader.flushed(12);
+    assert!(leader.fetched(2, 7, 12, 12, at(1)));
+    assert_eq!(leader.high_watermark(), 10, "3 has not fetched");
+    leader.fetched(3, 8, 11, 12, at(2));
+    assert_eq!(leader.high_watermark(), 11);
+    leader.fetched(3, 8, 12, 12, at(3));
+    assert_eq!(leader.high_watermark(), 12);
+    // What the leader has not on stable storage itself is not committed either.
+    leader.fetched(2, 7, 15, 15, at(4));
+    leader.fetched(3, 8, 15, 15, at(4));
+    assert_eq!(leader.high_watermark(), 12);
+    leader.flushed(15);
+    assert_eq!(leader.high_watermark(), 15);
+    // It does not go back with a follower that was cut.
+    leader.fetched(3, 9, 4, 15, at(5));
+    assert_eq!(leader.high_watermark(), 15);
+    assert!(!leader.fetched(9, 1, 15, 15, at(6)), "no replica");
+    assert!(!leader.fetched(3, 8, 15, 15, at(6)), "it has been started anew since");
+}
+
+#[test]
+fn who_falls_behind_leaves_and_who_catches_up_comes_back() {
+    let mut leader = leader(&[1, 2, 3]);
+    leader.flushed(20);
+    leader.fetched(2, 7, 20, 20, at(900));
+    assert_eq!(news(&mut leader, 20, at(1_000)), None, "3 has as long as any");
+    assert_eq!(news(&mut leader, 20, at(1_001)), Some(vec![1, 2]));
+    let report = Report { isr: vec![(1, -1), (2, 7)], withdraws: false };
+    assert_eq!(leader.report(20, at(1_001), |_| true), Some(report.clone()));
+    leader.fetched(3, 8, 20, 20, at(1_400));
+    leader.flushed(25);
+    let again = leader.report(25, at(1_500), |_| true);
+    assert_eq!(again, Some(report), "it says the same until it is answered");
+    leader.fetched(2, 7, 25, 25, at(1_500));
+    assert_eq!(leader.high_watermark(), 20, "3 counts until the controller has agreed");
+    leader.settled(&[1, 2]);
+    assert_eq!(leader.high_watermark(), 25);
+    assert_eq!(news(&mut leader, 25, at(1_500)), None);
+
+    leader.fetched(3, 8, 24, 25, at(1_600));
+    assert_eq!(news(&mut leader, 25, at(1_600)), None, "it lacks what is committed");
+    leader.fetched(3, 8, 25, 25, at(1_700));
+    assert_eq!(leader.report(25, at(1_700), |in_sync| in_sync != (3, 8)), None, "nobody would take it in");
+    assert_eq!(news(&mut leader, 25, at(1_700)), Some(vec![1, 2, 3]));
+    leader.flushed(30);
+    leader.fetched(2, 7, 30, 30, at(1_800));
+    assert_eq!(leader.high_watermark(), 25, "3 counts from the question on");
+}
+
+/// The first of two equal reports may come last, and be taken.
+#[test]
+fn what_was_reported_counts_until_the_epoch_has_moved() {
+    let mut leader = leader(&[1, 2]);
+    leader.fetched(3, 8, 10, 10, at(1));
+    assert_eq!(news(&mut leader, 10, at(1)), Some(vec![1, 2, 3]));
+    leader.refused();
+    leader.flushed(20);
+    leader.fetched(2, 7, 20, 20, at(2));
+    assert_eq!(leader.high_watermark(), 10);
+    let withdrawal = Report { isr: vec![(1, -1), (2, -1)], withdraws: true };
+    assert_eq!(leader.report(20, at(3), |_| true), Some(withdrawal));
+    leader.settled(&[1, 2]);
+    assert_eq!(leader.high_watermark(), 20);
+}
+
+#[test]
+fn a_follower_of_a_busy_leader_is_in_sync_though_it_never_has_all() {
+    let mut leader = leader(&[1, 2, 3]);
+    let mut end = 10;
+    for step in 1..100 {
+        let now = at(step * 100);
+        // Each fetch has all that there was at the one before.
+        for follower in [2, 3] {
+            leader.fetched(follower, 7, end, end + 5, now);
+        }
+        end += 5;
+        leader.flushed(end);
+        assert_eq!(news(&mut leader, end, now), None, "at {now:?}");
+    }
+}
+
+#[test]
+fn who_has_not_fetched_from_this_leader_is_not_taken_in() {
+    let mut leader = leader(&[1, 2]);
+    // As far as the high watermark that this leader knows, and not as far as its own log.
+    let mut behind = Leader { high_watermark: 4, ..leader.clone() };
+    behind.fetched(3, 8, 9, 10, at(1));
+    assert_eq!(news(&mut behind, 10, at(1)), None);
+    leader.fetched(3, 8, 10, 10, at(1));
+    assert_eq!(news(&mut leader, 10, at(1)), Some(vec![1, 2, 3]));
+}
+
+#[test]
+fn records_are_deleted_once_all_in_sync_have_done_so() {
+    let mut leader = leader(&[1, 2]);
+    assert_eq!(leader.low_watermark(5), -1, "nobody has said anything");
+    leader.starts_at(2, 3);
+    leader.starts_at(3, 0);
+    assert_eq!(leader.low_watermark(5), 3);
+    leader.starts_at(2, 6);
+    assert_eq!(leader.low_watermark(5), 5);
+    leader.settled(&[1, 2, 3]);
+    assert_eq!(leader.low_watermark(5), 0);
+    leader.settled(&[1]);
+    assert_eq!(leader.low_watermark(7), 7);
+}
+
+#[test]
+fn with_too_few_in_sync_nothing_is_committed() {
+    let mut leader = leader(&[1]);
+    assert!(!leader.is_writable());
+    leader.flushed(20);
+    assert_eq!(leader.high_watermark(), 10);
+    leader.set_min_isr(1);
+    assert!(leader.is_writable());
+    assert_eq!(leader.high_watermark(), 20);
+}

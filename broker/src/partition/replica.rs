@@ -1,0 +1,378 @@
+//! What a replica is: its partition's leader, or a follower; and what each does with the other's log.
+//!
+//! The controller says who leads, in which epoch, and who is in sync (`turn`). A follower asks its leader for what comes after
+//! its own log (`position`), keeps what it gets as it is (`append_fetched`), and cuts what the leader's history does not have
+//! (`cut`). By asking it tells the leader how much of the log it vouches for (`read_for_replica`), which moves the high
+//! watermark. A replica that has turned meanwhile takes nothing that was fetched before: every step names its epoch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firn_metadata::image::{self, NO_LEADER};
+use firn_records::batch::{BatchHeader, batches, verify_crc};
+use firn_replication::follower::{self, EpochEnd};
+use firn_replication::leader::{Beginning, InSync, Leader, Report};
+use firn_storage::error::AppendError;
+use firn_storage::partition_log::PartitionLog;
+use firn_storage::read::LogSlice;
+
+use super::state::State;
+use super::waiting::Awaited;
+use super::{Offsets, Partition, PartitionError};
+
+pub(super) enum Role {
+    Leads(Leader),
+    /// Follows this broker, or, as long as there is no leader, nobody.
+    Follows(i32),
+}
+
+impl Role {
+    pub(super) const NONE: Self = Self::Follows(NO_LEADER);
+}
+
+/// A follower's request for what comes after its log.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplicaFetch {
+    pub replica: i32,
+    pub broker_epoch: i64,
+    pub leader_epoch: i32,
+    /// It has all before.
+    pub from: i64,
+    /// Of the last record that it has, -1 if it has none.
+    pub last_epoch: i32,
+    /// Where its log starts.
+    pub log_start: i64,
+}
+
+/// What a follower gets.
+#[derive(Debug)]
+pub enum ReplicaRead {
+    Records(Offsets, LogSlice),
+    /// It follows another history than this log's: this one's last epoch not beyond the follower's ends here.
+    Diverged(Offsets, EpochEnd),
+    /// What it asks for is not here: it begins anew at the log's start.
+    OutOfRange(Offsets),
+}
+
+/// Where a follower stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub leader_epoch: i32,
+    pub offset: i64,
+    /// Of the last record, -1 if there is none.
+    pub last_epoch: i32,
+    pub log_start: i64,
+}
+
+impl Partition {
+    /// Is from now on what the controller says, unless it has been told of something newer.
+    pub fn turn(self: &Arc<Self>, now: &image::Partition) {
+        let mut state = self.state.lock();
+        if now.partition_epoch <= state.partition_epoch {
+            return;
+        }
+        state.partition_epoch = now.partition_epoch;
+        if now.leader_epoch == state.leader_epoch {
+            // Only who is in sync has changed.
+            if let Role::Leads(leader) = &mut state.role {
+                leader.settled(&now.isr);
+                state.advance();
+            }
+            return;
+        }
+        state.leader_epoch = now.leader_epoch;
+        if now.leader == self.replication.node_id {
+            self.begin_to_lead(&mut state, now);
+        } else {
+            state.begin_to_follow(now.leader);
+            self.replication.followed.set(self, Some(now.leader).filter(|leader| *leader != NO_LEADER));
+        }
+    }
+
+    fn begin_to_lead(self: &Arc<Self>, state: &mut State, now: &image::Partition) {
+        let Some(log) = &mut state.log else { return };
+        log.start_epoch(now.leader_epoch);
+        let beginning = Beginning {
+            broker_id: self.replication.node_id,
+            replicas: now.replicas.clone(),
+            isr: now.isr.clone(),
+            lag_max: self.replication.lag_max,
+            log_end: log.end_offset(),
+            high_watermark: state.high_watermark,
+            min_isr: state.min_isr(),
+        };
+        state.role = Role::Leads(Leader::new(beginning, self.began.elapsed()));
+        self.replication.followed.set(self, None);
+        state.advance();
+        state.readers.wake_all();
+    }
+
+    /// The epoch in which this broker leads it, if it does.
+    pub fn led_in(&self) -> Option<i32> {
+        let state = self.state.lock();
+        self.leader(&state).map(|_| state.leader_epoch)
+    }
+
+    /// The leader's part, if it is this broker's, for all that it can know: out of touch with the controller it does not know
+    /// whether another has been elected, whose records and sequences it lacks. Where nobody else has a replica, nobody is.
+    pub(super) fn leader<'a>(&self, state: &'a State) -> Option<&'a Leader> {
+        state.leader().filter(|leader| !leader.has_followers() || self.replication.is_in_touch())
+    }
+
+    /// Whether this leader has come to know, from its followers, up to where what it found when it began is committed.
+    pub fn knows_what_is_committed(&self) -> bool {
+        self.state.lock().leader().is_none_or(Leader::knows_what_is_committed)
+    }
+
+    /// Deletes what lies below `offset` (KIP-107). Resolves once every replica in sync has done so: the next leader does not have
+    /// it either.
+    pub fn delete_before(&self, offset: i64) -> Result<Option<Awaited>, PartitionError> {
+        let mut state = self.state.lock();
+        self.leader(&state).ok_or(PartitionError::NotLeader)?;
+        state.log.as_mut().ok_or(PartitionError::Closed)?.delete_records_before(offset)?;
+        Ok(state.when_deleted(offset))
+    }
+
+    /// Resolves once all that is in the log now is committed; `None` if it is.
+    pub fn all_committed(self: &Arc<Self>) -> Option<Awaited> {
+        let mut state = self.state.lock();
+        let end = state.log.as_ref().map(PartitionLog::end_offset)?;
+        let awaited = state.when_committed(end)?;
+        if state.wants_flush() {
+            self.start_flush(&mut state);
+        }
+        // After a failed flush nothing comes any more.
+        if state.has_failed() {
+            state.refuse_waiting();
+        }
+        Some(awaited)
+    }
+
+    /// Reads for a follower, to the log's end, and takes note of how much it has.
+    pub fn read_for_replica(
+        self: &Arc<Self>,
+        fetch: ReplicaFetch,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ReplicaRead, PartitionError> {
+        let now = self.began.elapsed();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let (ours, theirs) = (state.leader_epoch, fetch.leader_epoch);
+        let Role::Leads(leader) = &mut state.role else { return Err(PartitionError::NotLeader) };
+        let log = state.log.as_ref().ok_or(PartitionError::Closed)?;
+        if theirs < ours {
+            return Err(PartitionError::FencedLeaderEpoch { ours, theirs });
+        }
+        if theirs > ours {
+            return Err(PartitionError::UnknownLeaderEpoch { ours, theirs });
+        }
+        let (start, end) = (log.log_start_offset(), log.end_offset());
+        let has_history = fetch.last_epoch >= 0 && fetch.from >= start;
+        if has_history && let Some((epoch, end_offset)) = log.epoch_end_offset(fetch.last_epoch) {
+            if epoch < fetch.last_epoch || end_offset < fetch.from {
+                let offsets = state.offsets_of(log);
+                return Ok(ReplicaRead::Diverged(offsets, EpochEnd { epoch, end_offset }));
+            }
+        } else if !(start..=end).contains(&fetch.from) || has_history {
+            return Ok(ReplicaRead::OutOfRange(state.offsets_of(log)));
+        }
+        if !leader.fetched(fetch.replica, fetch.broker_epoch, fetch.from, end, now) {
+            return Err(PartitionError::NotReplica(fetch.replica));
+        }
+        leader.starts_at(fetch.replica, fetch.log_start);
+        let comes_back = leader.has_caught_up(fetch.replica);
+        state.advance();
+        if comes_back {
+            self.replication.in_sync.look_at(self);
+        }
+        let log = state.log.as_ref().ok_or(PartitionError::Closed)?;
+        let slice = log.read(fetch.from, end, max_bytes, at_least_one)?;
+        Ok(ReplicaRead::Records(state.offsets_of(log), slice))
+    }
+
+    /// What the controller is to be told of who is in sync, and of which leader epoch and partition epoch it is; `may_join` says
+    /// whom it would take in.
+    pub fn in_sync_report(&self, may_join: impl Fn(InSync) -> bool) -> Option<(i32, i32, Report)> {
+        let now = self.began.elapsed();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let end = state.log.as_ref()?.end_offset();
+        let Role::Leads(leader) = &mut state.role else { return None };
+        let report = leader.report(end, now, may_join)?;
+        Some((state.leader_epoch, state.partition_epoch, report))
+    }
+
+    /// The controller does not want what it was told in this epoch of the partition.
+    pub fn report_refused(&self, partition_epoch: i32) {
+        let mut state = self.state.lock();
+        if state.partition_epoch == partition_epoch
+            && let Role::Leads(leader) = &mut state.role
+        {
+            leader.refused();
+        }
+    }
+
+    /// Where this follower of `leader` stands; `None` if it is none.
+    pub fn position(&self, leader: i32) -> Option<Position> {
+        let state = self.state.lock();
+        let log = state.log.as_ref()?;
+        let Role::Follows(followed) = state.role else { return None };
+        let offset = state.vouched_end();
+        let log_start = log.log_start_offset();
+        let last = offset.checked_sub(1).filter(|last| *last >= log_start);
+        let last_epoch = last.and_then(|last| log.epoch_for_offset(last)).unwrap_or(-1);
+        let position = Position { leader_epoch: state.leader_epoch, offset, last_epoch, log_start };
+        (followed == leader && !state.has_failed()).then_some(position)
+    }
+
+    /// Appends what the leader of this epoch has sent, as it is; what is here already is passed over, and so is a batch that
+    /// was cut short at the end. Resolves once it is as durable as the topic asks.
+    pub fn append_fetched(
+        self: &Arc<Self>,
+        leader_epoch: i32,
+        bytes: &Bytes,
+        now_ms: i64,
+    ) -> Result<Option<Awaited>, PartitionError> {
+        let fetched = checked(bytes, leader_epoch)?;
+        self.data_dir.guard.admit(bytes.len())?;
+        let mut state = self.state.lock();
+        let log = state.followed_in(leader_epoch)?;
+        // Where two logs have an offset of the same epoch, they are the same up to there.
+        let is_here = |(_, header): &&(usize, BatchHeader)| {
+            header.next_offset() <= log.end_offset()
+                && log.epoch_for_offset(header.last_offset()) == Some(header.partition_leader_epoch)
+        };
+        let known = fetched.iter().take_while(is_here).count();
+        let new = fetched.get(known..).unwrap_or_default();
+        if let (Some((from, first)), Some((last, header))) = (new.first(), new.last()) {
+            let bytes = bytes.slice(*from..*last + header.size_in_bytes());
+            let headers: Vec<BatchHeader> = new.iter().map(|(_, header)| *header).collect();
+            self.make_way(&mut state, leader_epoch, first.base_offset)?;
+            state.followed_in(leader_epoch)?.append_fetched(&bytes, &headers, now_ms)?;
+        }
+        let end = state.followed_in(leader_epoch)?.end_offset();
+        state.unflushed_since.get_or_insert(now_ms);
+        if state.wants_flush() {
+            self.start_flush(&mut state);
+        }
+        state.advance();
+        Ok(state.when_vouched_for(end))
+    }
+
+    /// Lets the log end where the leader's next batch begins, if it reaches beyond.
+    fn make_way(&self, state: &mut State, leader_epoch: i32, base: i64) -> Result<(), PartitionError> {
+        let log = state.followed_in(leader_epoch)?;
+        let (start, end) = (log.log_start_offset(), log.end_offset());
+        if base >= end {
+            return Ok(());
+        }
+        if !log.is_empty() {
+            return self.truncate(state, leader_epoch, base);
+        }
+        // The leader's log starts within its first batch.
+        log.truncate_fully_and_start_at(base)?;
+        log.follow_log_start(start);
+        Ok(())
+    }
+
+    /// Takes over how far the leader of this epoch says that records are committed, and where its log starts.
+    pub fn follow_offsets(
+        &self,
+        leader_epoch: i32,
+        high_watermark: i64,
+        log_start: i64,
+    ) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        state.followed_in(leader_epoch)?;
+        let committed = high_watermark.min(state.vouched_end());
+        state.raise_high_watermark(committed);
+        let start = log_start.min(state.high_watermark);
+        state.followed_in(leader_epoch)?.follow_log_start(start);
+        Ok(())
+    }
+
+    /// Cuts what the leader of this epoch, whose history parts from this one there, does not have.
+    pub fn cut(&self, leader_epoch: i32, parts_at: EpochEnd) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        let log = state.followed_in(leader_epoch)?;
+        let own = |epoch| {
+            let (epoch, end_offset) = log.epoch_end_offset(epoch)?;
+            Some(EpochEnd { epoch, end_offset })
+        };
+        let to = follower::cut(parts_at, log.end_offset(), own).ok_or_else(|| {
+            AppendError::InvalidBatches(format!("epoch {} is beyond all of this log's", parts_at.epoch))
+        })?;
+        self.truncate(&mut state, leader_epoch, to)
+    }
+
+    fn truncate(&self, state: &mut State, leader_epoch: i32, to: i64) -> Result<(), PartitionError> {
+        let log = state.followed_in(leader_epoch)?;
+        let from = log.end_offset();
+        log.truncate_to(to)?;
+        let end = log.end_offset();
+        if end < state.high_watermark {
+            tracing::warn!(
+                partition = %self.name, end, high_watermark = state.high_watermark,
+                "committed records are cut, because a leader was elected that does not have them"
+            );
+        } else {
+            tracing::info!(partition = %self.name, from, end, "cut what the leader does not have");
+        }
+        state.high_watermark = state.high_watermark.min(end);
+        Ok(())
+    }
+
+    /// Gives all records up, and goes on where the leader's log starts.
+    pub fn begin_at(&self, leader_epoch: i32, log_start: i64) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        let log = state.followed_in(leader_epoch)?;
+        let end = log.end_offset();
+        tracing::warn!(partition = %self.name, end, log_start, "the leader has nothing that follows this log: begins anew");
+        log.truncate_fully_and_start_at(log_start)?;
+        state.high_watermark = log_start;
+        Ok(())
+    }
+}
+
+impl State {
+    pub(super) fn begin_to_follow(&mut self, leader: i32) {
+        self.role = Role::Follows(leader);
+        if let Some(log) = &mut self.log {
+            log.forget_unwritten_epochs();
+        }
+        self.dismiss_waiting();
+    }
+
+    /// The log, if it follows a leader of this epoch.
+    fn followed_in(&mut self, leader_epoch: i32) -> Result<&mut PartitionLog, PartitionError> {
+        let (ours, theirs) = (self.leader_epoch, leader_epoch);
+        match self.role {
+            Role::Follows(_) if ours == theirs => self.log.as_mut().ok_or(PartitionError::Closed),
+            _ => Err(PartitionError::FencedLeaderEpoch { ours, theirs }),
+        }
+    }
+}
+
+/// The whole batches, with the place of each, once their checksums are right. The leader was one of `leader_epoch` when it was
+/// asked; by the time that it sends, its log may have been cut and be another leader's.
+fn checked(bytes: &Bytes, leader_epoch: i32) -> Result<Vec<(usize, BatchHeader)>, PartitionError> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    let mut all = batches(bytes);
+    for batch in all.by_ref() {
+        let (header, batch) = batch?;
+        verify_crc(batch)?;
+        if header.partition_leader_epoch > leader_epoch {
+            let theirs = header.partition_leader_epoch;
+            return Err(PartitionError::FencedLeaderEpoch { ours: leader_epoch, theirs });
+        }
+        found.push((at, header));
+        at += batch.len();
+    }
+    if found.is_empty() && !bytes.is_empty() {
+        let what = format!("{} bytes hold no whole batch", bytes.len());
+        return Err(AppendError::InvalidBatches(what).into());
+    }
+    Ok(found)
+}

@@ -1,0 +1,68 @@
+//! Replication: what this broker's replicas tell the controller and each other.
+//!
+//! Leaders report who is in sync with them (`in_sync.rs`); followers fetch from their leaders, one connection and one fetch
+//! session for each broker that leads anything of theirs (`fetcher.rs`), and are told by the metadata whom to follow
+//! (`followed.rs`). The rules are `firn_replication`'s, and what a replica does with them is in `partition/replica.rs`.
+
+pub mod fetcher;
+pub mod followed;
+pub mod in_sync;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use followed::Followed;
+use in_sync::InSyncNews;
+use tokio::time::Instant;
+
+/// What this broker's replicas share.
+#[derive(Debug)]
+pub struct Replication {
+    pub node_id: i32,
+    /// `replica.lag.time.max.ms`.
+    pub lag_max: Duration,
+    pub in_sync: InSyncNews,
+    pub followed: Followed,
+    broker_epoch: OnceLock<i64>,
+    began: Instant,
+    /// Milliseconds since `began`, up to which the controller puts nobody else in this broker's place.
+    lease_ends: AtomicU64,
+}
+
+impl Replication {
+    pub fn new(node_id: i32, lag_max: Duration) -> Self {
+        Self {
+            node_id,
+            lag_max,
+            in_sync: InSyncNews::default(),
+            followed: Followed::default(),
+            broker_epoch: OnceLock::new(),
+            began: Instant::now(),
+            lease_ends: AtomicU64::new(0),
+        }
+    }
+
+    /// The controller has registered this process in this epoch.
+    pub fn registered(&self, broker_epoch: i64) {
+        self.broker_epoch.get_or_init(|| broker_epoch);
+    }
+
+    /// The controller has heard of this broker after this time, and leaves it alone for `lease` from then.
+    pub fn heard_since(&self, sent: Instant, lease: Duration) {
+        let ends = (sent + lease).saturating_duration_since(self.began).as_millis();
+        self.lease_ends.store(u64::try_from(ends).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether no other broker can have been put in this one's place without its knowing: the controller has heard of it, and
+    /// a silent broker is replaced only later, unless something between them refuses connections in its name. The clocks are
+    /// those that count time, which nobody sets.
+    pub fn is_in_touch(&self) -> bool {
+        self.began.elapsed().as_millis() < u128::from(self.lease_ends.load(Ordering::Relaxed))
+    }
+
+    /// -1 before this process is registered.
+    pub fn broker_epoch(&self) -> i64 {
+        self.broker_epoch.get().copied().unwrap_or(-1)
+    }
+}

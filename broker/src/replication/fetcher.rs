@@ -1,0 +1,374 @@
+//! Fetches from one broker all that it leads and this one follows: one connection, one fetch session (KIP-227), one request at
+//! a time. A request names only partitions of which something has changed.
+//!
+//! Order: append → flush as the topic asks → ask for what comes next. What a follower asks from is what it vouches for, so
+//! nothing that a power cut here could take has ever counted as replicated. Which is why the next request waits for the flush.
+//!
+//! A request waits at the leader for something to fetch. Partitions that come to be followed meanwhile do not wait for it: the
+//! connection is given up for another one, whose first request has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_client::connection::{Connection, ConnectionOptions};
+use firn_client::error::Error;
+use firn_model::broker_config::settings::ReplicaSettings;
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::fetch_request::{
+    FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
+};
+use firn_protocol::library::messages::fetch_response::PartitionData;
+use firn_protocol::library::messages::{BrokerId, FetchRequest, FetchResponse};
+use firn_replication::follower::EpochEnd;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::followed::{Key, Source};
+use crate::context::Context;
+use crate::milliseconds::milliseconds;
+use crate::partition::{Awaited, Partition, PartitionError, Position};
+
+/// How soon a broker that could not be reached is tried again, and a partition that could not be fetched is, at first.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long the pause of a partition becomes that can never be fetched, its disk being full for instance.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a request may take beyond what it waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The least time between two connections that are made for the sake of new partitions: each tells of all anew.
+const RECONNECT_MIN: Duration = Duration::from_millis(20);
+
+/// Fetches from `leader` until `shutdown`.
+pub async fn run(context: Arc<Context>, leader: i32, shutdown: CancellationToken) {
+    let mut fetcher = Fetcher {
+        source: context.replication.followed.source(leader),
+        context,
+        leader,
+        is_reached: true,
+        session_id: 0,
+        partitions: BTreeMap::new(),
+        delayed: BTreeMap::new(),
+    };
+    let fetching = async {
+        loop {
+            fetcher.until_some().await;
+            match fetcher.fetch().await {
+                Ended::NothingLeft => {}
+                Ended::MorePartitions => tokio::time::sleep(RECONNECT_MIN).await,
+                Ended::OutOfStep => tokio::time::sleep(PAUSE).await,
+                Ended::Failed(error) => {
+                    // Once for each time that it is not there.
+                    if std::mem::take(&mut fetcher.is_reached) {
+                        tracing::info!(broker = leader, %error, "cannot fetch from another broker");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    shutdown.run_until_cancelled(fetching).await;
+}
+
+struct Fetcher {
+    context: Arc<Context>,
+    leader: i32,
+    source: Arc<Source>,
+    is_reached: bool,
+    /// Of the last session, which the next one closes.
+    session_id: i32,
+    partitions: BTreeMap<Key, Arc<Partition>>,
+    /// Those that could not be fetched.
+    delayed: BTreeMap<Key, Delay>,
+}
+
+/// Until when a partition is left alone; kept until it could be fetched, so that its next pause is longer.
+struct Delay {
+    until: Instant,
+    pause: Duration,
+    is_over: bool,
+}
+
+/// Why a connection is used no more.
+enum Ended {
+    MorePartitions,
+    NothingLeft,
+    /// The leader does not know the session, or this broker, as it says that it is.
+    OutOfStep,
+    Failed(Error),
+}
+
+/// What the leader has been told in this session.
+#[derive(Default)]
+struct Session {
+    /// 0 until the leader has given it a name.
+    id: i32,
+    epoch: i32,
+    told: BTreeMap<Key, Position>,
+    /// Where something has changed since.
+    changed: BTreeSet<Key>,
+}
+
+/// What a partition got.
+struct Arrived {
+    key: Key,
+    partition: Arc<Partition>,
+    leader_epoch: i32,
+    high_watermark: i64,
+    log_start: i64,
+    /// Its flush.
+    awaited: Option<Awaited>,
+}
+
+impl Fetcher {
+    async fn until_some(&mut self) {
+        self.take_changes();
+        while self.partitions.is_empty() {
+            self.source.until_more().await;
+            self.take_changes();
+        }
+    }
+
+    fn take_changes(&mut self) -> BTreeSet<Key> {
+        let changes = self.source.take();
+        let changed = changes.keys().copied().collect();
+        for (key, partition) in changes {
+            self.delayed.remove(&key);
+            match partition {
+                Some(partition) => drop(self.partitions.insert(key, partition)),
+                None => drop(self.partitions.remove(&key)),
+            }
+        }
+        changed
+    }
+
+    /// Fetches over one connection for as long as it serves.
+    async fn fetch(&mut self) -> Ended {
+        let connection = match self.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return Ended::Failed(error),
+        };
+        let changed = self.partitions.keys().copied().collect();
+        let mut session = Session { id: self.session_id, changed, ..Session::default() };
+        loop {
+            session.changed.extend(self.take_changes());
+            session.changed.extend(self.no_more_delayed());
+            if self.partitions.is_empty() {
+                return Ended::NothingLeft;
+            }
+            let config = self.context.config().replica.clone();
+            let request = self.request(&mut session, &config);
+            if session.told.is_empty() {
+                // None of them can be fetched now.
+                let pause = tokio::time::sleep(self.until_due().unwrap_or(PAUSE_MAX));
+                tokio::select! {
+                    () = pause => {}
+                    () = self.source.until_more() => {}
+                }
+                let changed = self.partitions.keys().copied().collect();
+                session = Session { id: session.id, changed, ..Session::default() };
+                continue;
+            }
+            let wait = milliseconds(request.max_wait_ms);
+            let replied = tokio::select! {
+                replied = connection.call_within(&request, wait + PATIENCE) => replied,
+                () = self.source.until_more() => return Ended::MorePartitions,
+            };
+            let reply = match replied {
+                Ok(reply) => reply,
+                Err(error) => return Ended::Failed(error),
+            };
+            self.is_reached = true;
+            if reply.error_code != 0 {
+                return Ended::OutOfStep;
+            }
+            session.answered(reply.session_id);
+            self.session_id = session.id;
+            self.take_in(&mut session, reply).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Error> {
+        let options = ConnectionOptions {
+            client_id: format!("broker-{}-fetcher", self.context.node_id),
+            deadline: PATIENCE,
+            ..ConnectionOptions::default()
+        };
+        self.context.membership.peers().connect(self.leader, options).await
+    }
+
+    /// Those that have waited long enough.
+    fn no_more_delayed(&mut self) -> Vec<Key> {
+        let now = Instant::now();
+        let due = self.delayed.iter_mut().filter(|(_, delay)| !delay.is_over && delay.until <= now);
+        due.map(|(key, delay)| {
+            delay.is_over = true;
+            *key
+        })
+        .collect()
+    }
+
+    fn delay(&mut self, key: Key) {
+        let pause = self.delayed.get(&key).map_or(PAUSE, |delay| (delay.pause * 2).min(PAUSE_MAX));
+        self.delayed.insert(key, Delay { until: Instant::now() + pause, pause, is_over: false });
+    }
+
+    fn is_delayed(&self, key: &Key) -> bool {
+        self.delayed.get(key).is_some_and(|delay| !delay.is_over)
+    }
+
+    /// How long until the first that is delayed is no more.
+    fn until_due(&self) -> Option<Duration> {
+        let due = self.delayed.values().filter(|delay| !delay.is_over).map(|delay| delay.until).min();
+        due.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    fn request(&self, session: &mut Session, config: &ReplicaSettings) -> FetchRequest {
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut forgotten: Vec<ForgottenTopic> = Vec::new();
+        for key in std::mem::take(&mut session.changed) {
+            let (id, index) = key;
+            let partition = self.partitions.get(&key).filter(|_| !self.is_delayed(&key));
+            match partition.and_then(|partition| partition.position(self.leader)) {
+                Some(position) => {
+                    session.told.insert(key, position);
+                    let asked = asked(index, position, config);
+                    match topics.last_mut().filter(|topic| topic.topic_id == id.0) {
+                        Some(topic) => topic.partitions.push(asked),
+                        None => {
+                            let topic = FetchTopic::default().with_topic_id(id.0);
+                            topics.push(topic.with_partitions(vec![asked]));
+                        }
+                    }
+                }
+                None if session.told.remove(&key).is_some() => {
+                    match forgotten.last_mut().filter(|topic| topic.topic_id == id.0) {
+                        Some(topic) => topic.partitions.push(index),
+                        None => {
+                            let topic = ForgottenTopic::default().with_topic_id(id.0);
+                            forgotten.push(topic.with_partitions(vec![index]));
+                        }
+                    }
+                }
+                None => {}
+            }
+        }
+        let wait_max = milliseconds(config.fetch_wait_max_ms);
+        let wait = self.until_due().map_or(wait_max, |due| due.min(wait_max));
+        let replica = ReplicaState::default()
+            .with_replica_id(BrokerId(self.context.node_id))
+            .with_replica_epoch(self.context.replication.broker_epoch());
+        FetchRequest::default()
+            .with_replica_state(replica)
+            .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
+            .with_min_bytes(config.fetch_min_bytes)
+            .with_max_bytes(config.fetch_response_max_bytes)
+            .with_session_id(session.id)
+            .with_session_epoch(session.epoch)
+            .with_topics(topics)
+            .with_forgotten_topics_data(forgotten)
+    }
+
+    /// Appends what came, waits until it is durable, and takes over what else the leader says.
+    async fn take_in(&mut self, session: &mut Session, reply: FetchResponse) {
+        let mut arrived = Vec::new();
+        for topic in reply.responses {
+            for part in topic.partitions {
+                let key = (firn_model::ids::TopicId(topic.topic_id), part.partition_index);
+                let partition = self.partitions.get(&key).cloned();
+                let (Some(partition), Some(position)) = (partition, session.told.get(&key).copied()) else {
+                    continue;
+                };
+                session.changed.insert(key);
+                match self.take_part(&partition, position, part).await {
+                    Ok(Some(taken)) => arrived.push(taken),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::debug!(partition = %partition.name, error, "not fetched");
+                        self.delay(key);
+                    }
+                }
+            }
+        }
+        for Arrived { key, partition, leader_epoch, high_watermark, log_start, awaited } in arrived {
+            let flushed = match awaited {
+                // Where it is dropped the partition has turned.
+                Some(awaited) => !matches!(awaited.await, Ok(Err(_))),
+                None => true,
+            };
+            let followed = partition.follow_offsets(leader_epoch, high_watermark, log_start);
+            if flushed && followed.is_ok() {
+                self.delayed.remove(&key);
+            } else {
+                self.delay(key);
+            }
+        }
+    }
+
+    /// Takes in what came for one partition.
+    async fn take_part(
+        &self,
+        partition: &Arc<Partition>,
+        position: Position,
+        part: PartitionData,
+    ) -> Result<Option<Arrived>, String> {
+        let epoch = position.leader_epoch;
+        let failed = |error: PartitionError| error.to_string();
+        if part.error_code == ResponseError::OffsetOutOfRange.code() && part.log_start_offset >= 0 {
+            let (partition, log_start) = (partition.clone(), part.log_start_offset);
+            firn_blocking::run(move || partition.begin_at(epoch, log_start)).await.map_err(failed)?;
+            return Ok(None);
+        }
+        if part.error_code != 0 {
+            let error = ResponseError::try_from_code(part.error_code);
+            return Err(error.map_or_else(|| part.error_code.to_string(), |error| error.to_string()));
+        }
+        let parts_at = part.diverging_epoch;
+        if parts_at.epoch >= 0 {
+            let parts_at = EpochEnd { epoch: parts_at.epoch, end_offset: parts_at.end_offset };
+            let partition = partition.clone();
+            firn_blocking::run(move || partition.cut(epoch, parts_at)).await.map_err(failed)?;
+            return Ok(None);
+        }
+        let records: Bytes = part.records.unwrap_or_default();
+        let awaited = match records.is_empty() {
+            true => None,
+            false => {
+                let now_ms = self.context.now_ms();
+                partition.append_fetched(epoch, &records, now_ms).map_err(failed)?
+            }
+        };
+        Ok(Some(Arrived {
+            key: (partition.topic_id, partition.name.partition),
+            partition: partition.clone(),
+            leader_epoch: epoch,
+            high_watermark: part.high_watermark,
+            log_start: part.log_start_offset,
+            awaited,
+        }))
+    }
+}
+
+impl Session {
+    /// The leader keeps the session under this name, or, if it is 0, keeps none.
+    fn answered(&mut self, id: i32) {
+        self.id = id;
+        if id == 0 {
+            // All is told each time.
+            self.epoch = 0;
+            self.changed.extend(self.told.keys());
+        } else {
+            self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+        }
+    }
+}
+
+fn asked(index: i32, position: Position, config: &ReplicaSettings) -> FetchPartition {
+    FetchPartition::default()
+        .with_partition(index)
+        .with_current_leader_epoch(position.leader_epoch)
+        .with_fetch_offset(position.offset)
+        .with_last_fetched_epoch(position.last_epoch)
+        .with_log_start_offset(position.log_start)
+        .with_partition_max_bytes(config.fetch_max_bytes)
+}

@@ -1,0 +1,79 @@
+//! Whom each follower here fetches from, as the metadata say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use firn_model::ids::TopicId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::partition::Partition;
+
+/// A partition, wherever its topic's name would do, too.
+pub type Key = (TopicId, i32);
+
+/// Which partitions are fetched from which broker.
+#[derive(Debug, Default)]
+pub struct Followed {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    leaders: BTreeMap<Key, i32>,
+    sources: BTreeMap<i32, Arc<Source>>,
+}
+
+/// What has changed of the partitions that one broker leads and this one follows.
+#[derive(Debug, Default)]
+pub struct Source {
+    changes: Mutex<BTreeMap<Key, Option<Arc<Partition>>>>,
+    changed: Notify,
+}
+
+impl Followed {
+    /// The partition is fetched from `leader` from now on, or from nobody. It may follow the same in another epoch.
+    pub fn set(&self, partition: &Arc<Partition>, leader: Option<i32>) {
+        let key = (partition.topic_id, partition.name.partition);
+        let mut inner = self.inner.lock();
+        let before = match leader {
+            Some(leader) => inner.leaders.insert(key, leader),
+            None => inner.leaders.remove(&key),
+        };
+        if let Some(before) = before.filter(|before| leader != Some(*before)) {
+            inner.source(before).push(key, None);
+        }
+        if let Some(leader) = leader {
+            inner.source(leader).push(key, Some(partition.clone()));
+        }
+    }
+
+    pub fn source(&self, leader: i32) -> Arc<Source> {
+        self.inner.lock().source(leader)
+    }
+}
+
+impl Inner {
+    fn source(&mut self, leader: i32) -> Arc<Source> {
+        self.sources.entry(leader).or_default().clone()
+    }
+}
+
+impl Source {
+    fn push(&self, key: Key, partition: Option<Arc<Partition>>) {
+        self.changes.lock().insert(key, partition);
+        self.changed.notify_one();
+    }
+
+    /// What has changed since the last call; `None` stands for a partition that is not fetched from there any more.
+    pub fn take(&self) -> BTreeMap<Key, Option<Arc<Partition>>> {
+        std::mem::take(&mut self.changes.lock())
+    }
+
+    /// Resolves once partitions are waiting to be fetched.
+    pub async fn until_more(&self) {
+        while !self.changes.lock().values().any(Option::is_some) {
+            self.changed.notified().await;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Brokers in one process, each on a disk of its own.
+
+#![allow(dead_code, reason = "each suite uses a part of it")]
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firn::environment::Environment;
+use firn::node::{Node, StartError, Stopped};
+use firn_client::connection::{Connection, ConnectionOptions};
+use firn_model::broker_config::BrokerConfig;
+use firn_model::properties;
+use firn_storage::simulated::SimulatedDisk;
+use tokio::time::Instant;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where brokers are, and what they have.
+pub struct Cluster {
+    ports: Vec<u16>,
+    pub disks: Vec<SimulatedDisk>,
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    let bound: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+impl Cluster {
+    pub fn new(count: usize) -> Self {
+        Self { ports: free_ports(count), disks: (0..count).map(|_| SimulatedDisk::new()).collect() }
+    }
+
+    /// Starts a broker that is told of these.
+    pub async fn start(&self, id: usize, listed: &[usize]) -> Result<Node, StartError> {
+        let voters = listed.iter().map(|id| format!("{id}@127.0.0.1:{}", self.ports[*id]));
+        let text = format!(
+            "node.id={id}\nlisteners=PLAINTEXT://127.0.0.1:{}\nlog.dirs=/data\nfirn.http.port=-1\n\
+             offsets.topic.num.partitions=3\nfirn.disk.reserve.bytes=0\n\
+             broker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=200\n\
+             controller.quorum.voters={}\n",
+            self.ports[id],
+            voters.collect::<Vec<_>>().join(",")
+        );
+        let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
+        let environment = Environment { disk: Arc::new(self.disks[id].clone()), ..Environment::system() };
+        tokio::time::timeout(DEADLINE, Node::start(parsed.config, environment)).await.unwrap()
+    }
+
+    pub async fn start_all(&self) -> Vec<Node> {
+        let all: Vec<usize> = (0..self.ports.len()).collect();
+        let starts = all.iter().map(|id| self.start(*id, &all));
+        futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect()
+    }
+
+    pub async fn connect(&self, id: usize) -> Connection {
+        let address = format!("127.0.0.1:{}", self.ports[id]);
+        Connection::connect(&address, ConnectionOptions::default()).await.unwrap()
+    }
+}
+
+pub async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The place of the controller among these.
+pub async fn controller(nodes: &[Node]) -> usize {
+    wait_for("a controller", || nodes.iter().position(|node| node.context.controller.progress().leads)).await
+}
+
+pub async fn stop_all(nodes: Vec<Node>) {
+    let stopped = futures_util::future::join_all(nodes.into_iter().map(Node::stop)).await;
+    assert!(stopped.iter().all(|stopped| *stopped == Stopped::Cleanly), "{stopped:?}");
+}

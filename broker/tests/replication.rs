@@ -1,0 +1,136 @@
+//! Brokers in one process that copy partitions from each other: what is acknowledged is everywhere, whoever leads.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
+
+mod brokers;
+mod topics;
+
+use std::sync::Arc;
+
+use brokers::{Cluster, stop_all, wait_for};
+use bytes::Bytes;
+use firn::node::{Node, Stopped};
+use firn::partition::Partition;
+use firn_client::connection::Connection;
+use firn_metadata::image;
+use firn_model::ids::TopicId;
+use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
+use firn_protocol::library::messages::{FindCoordinatorRequest, ProduceRequest};
+use firn_protocol::library::protocol::StrBytes;
+use firn_records::builder::{BatchBuilder, BatchOptions};
+use topics::create_replicated;
+use uuid::Uuid;
+
+const TOPIC: &str = "snow";
+
+fn batch(value: &str) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.push(0, None, Some(value.as_bytes()), &[]);
+    builder.build().unwrap()
+}
+
+async fn produce(client: &Connection, topic: Uuid, acks: i16, value: &str) -> PartitionProduceResponse {
+    let data = PartitionProduceData::default().with_records(Some(batch(value)));
+    let data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+    let request =
+        ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![data]);
+    client.call(&request).await.unwrap().responses.remove(0).partition_responses.remove(0)
+}
+
+fn state(node: &Node, topic: Uuid) -> Option<image::Partition> {
+    let image = node.context.controller.image();
+    Some(image::Partition::clone(image.topic_by_id(TopicId(topic))?.partition(0)?))
+}
+
+/// The broker that leads, once one of these does and knows it.
+async fn leader(nodes: &[Node], topic: Uuid) -> usize {
+    let leads = |node: &Node| node.context.led_by_id(TopicId(topic), 0).is_ok();
+    wait_for("a leader", || nodes.iter().position(leads)).await
+}
+
+fn replica(node: &Node) -> Arc<Partition> {
+    node.context.partitions.by_name(TOPIC, 0).unwrap()
+}
+
+fn contents(node: &Node) -> Bytes {
+    let slice =
+        replica(node).with_log(|log| log.read(log.log_start_offset(), log.end_offset(), 1 << 20, true));
+    slice.unwrap().unwrap().read().unwrap()
+}
+
+/// Until every broker knows that all these records are committed.
+async fn replicated(nodes: &[Node], records: i64) {
+    for node in nodes {
+        let has_all = || (replica(node).offsets().unwrap().high_watermark == records).then_some(());
+        wait_for("all records on every broker", has_all).await;
+    }
+    assert!(nodes.iter().all(|node| contents(node) == contents(&nodes[0])));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_is_everywhere_whoever_leads() {
+    let cluster = Cluster::new(3);
+    let mut nodes = cluster.start_all().await;
+    let configs = [("min.insync.replicas", "2")];
+    let topic = create_replicated(&cluster.connect(0).await, TOPIC, 1, 3, &configs).await;
+    let mut acknowledged = 0;
+    for round in 0..3 {
+        let leads = leader(&nodes, topic).await;
+        let id = nodes[leads].context.node_id;
+        let client = cluster.connect(id as usize).await;
+        for acks in [-1, 1, -1] {
+            let told = produce(&client, topic, acks, &format!("{round} {acks}")).await;
+            assert_eq!((told.error_code, told.base_offset), (0, acknowledged));
+            acknowledged += 1;
+        }
+        replicated(&nodes, acknowledged).await;
+        assert_eq!(nodes.remove(leads).stop().await, Stopped::Cleanly);
+        let next = leader(&nodes, topic).await;
+        assert_eq!(state(&nodes[next], topic).unwrap().isr.len(), 2);
+        let client = cluster.connect(nodes[next].context.node_id as usize).await;
+        assert_eq!(produce(&client, topic, -1, "while one is away").await.base_offset, acknowledged);
+        acknowledged += 1;
+        nodes.push(cluster.start(id as usize, &[0, 1, 2]).await.unwrap());
+        replicated(&nodes, acknowledged).await;
+        let all_in_sync = || state(&nodes[0], topic).filter(|now| now.isr.len() == 3);
+        wait_for("three in sync", all_in_sync).await;
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_too_few_in_sync_records_are_refused_that_all_are_to_have() {
+    let cluster = Cluster::new(3);
+    let mut nodes = cluster.start_all().await;
+    let configs = [("min.insync.replicas", "3")];
+    let topic = create_replicated(&cluster.connect(0).await, TOPIC, 1, 3, &configs).await;
+    let away = (leader(&nodes, topic).await + 1) % 3;
+    let id = nodes[away].context.node_id;
+    nodes.remove(away).stop().await;
+    wait_for("an ISR of two", || state(&nodes[0], topic).filter(|now| now.isr.len() == 2)).await;
+    let leads = leader(&nodes, topic).await;
+    let client = cluster.connect(nodes[leads].context.node_id as usize).await;
+    let refused = produce(&client, topic, -1, "for three").await;
+    assert_eq!(refused.error_code, 19, "NOT_ENOUGH_REPLICAS: {:?}", refused.error_message);
+    assert_eq!(produce(&client, topic, 1, "for one").await.error_code, 0);
+    nodes.push(cluster.start(id as usize, &[0, 1, 2]).await.unwrap());
+    replicated(&nodes, 1).await;
+    wait_for("three in sync", || state(&nodes[0], topic).filter(|now| now.isr.len() == 3)).await;
+    assert_eq!(produce(&client, topic, -1, "for three").await.error_code, 0);
+    stop_all(nodes).await;
+}
+
+/// Groups' offsets have as many replicas as there are brokers, so the next coordinator knows them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_offsets_of_groups_are_on_every_broker() {
+    let cluster = Cluster::new(3);
+    let nodes = cluster.start_all().await;
+    let keys = vec![StrBytes::from_static_str("group")];
+    let find = FindCoordinatorRequest::default().with_coordinator_keys(keys);
+    let found = cluster.connect(1).await.call(&find).await.unwrap().coordinators;
+    assert_eq!(found[0].error_code, 0);
+    let image = nodes[1].context.controller.image();
+    assert!(image.topic("__consumer_offsets").unwrap().partitions.iter().all(|one| one.replicas.len() == 3));
+    stop_all(nodes).await;
+}
