@@ -6,6 +6,7 @@
 mod alone;
 mod cold;
 mod consume;
+mod failover;
 mod latency;
 mod machine;
 mod pair;
@@ -54,7 +55,7 @@ impl Plan {
 
 type Section = (&'static str, fn(&Plan, &mut Report));
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     ("start", starting::measure),
     ("produce", produce::measure),
     ("consume", consume::measure),
@@ -62,6 +63,7 @@ const SECTIONS: [Section; 7] = [
     ("partitions", partitions::measure),
     ("alone", alone::measure),
     ("cold", cold::measure),
+    ("failover", failover::measure),
 ];
 
 fn main() {

@@ -87,6 +87,14 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
+/// The smallest value that at least so large a part of all does not exceed.
+pub fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 #[derive(Debug)]
 pub struct Report {
     machine: String,

@@ -35,7 +35,9 @@ fn a_seed_leaves_the_same_trace_each_time() {
 fn records_that_a_disk_did_not_keep_are_missed() {
     let found = (1..=20).find(|seed| {
         let (output, said) = firn_sim(&format!("run --seed {seed} --seconds 30 --lying-disk"));
-        !output.status.success() && ["Lost", "Unseen", "Vanished"].iter().any(|kind| said.contains(kind))
+        // A consumer that has read further than the log is long may be the first to miss them.
+        let missed = ["Lost", "Unseen", "Vanished", "that is out of range"];
+        !output.status.success() && missed.iter().any(|kind| said.contains(kind))
     });
     assert!(found.is_some(), "20 seeds, and nothing was missed");
 }

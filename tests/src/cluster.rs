@@ -92,14 +92,21 @@ impl Broker {
 
     /// As `start`, on a port that the caller has chosen.
     pub fn start_on_port(options: BrokerOptions, port: u16) -> Broker {
-        let [http_port, controller_port] = free_ports();
+        let [controller_port] = free_ports();
+        let mut broker = Broker::prepare(options, port, controller_port);
+        broker.start_again();
+        broker
+    }
+
+    /// A broker that is not started yet.
+    pub fn prepare(options: BrokerOptions, port: u16, controller_port: u16) -> Broker {
+        let [http_port] = free_ports();
         let work = TempDir::new(options.system.name());
-        let mut broker = Broker { options, process: None, port, http_port, work };
+        let broker = Broker { options, process: None, port, http_port, work };
         broker.write_config(controller_port);
         if broker.options.system == System::Kafka {
             apache::format_storage(&broker.config_path());
         }
-        broker.start_again();
         broker
     }
 
@@ -161,6 +168,8 @@ impl Broker {
         lines.push("group.initial.rebalance.delay.ms=0".to_owned());
         let firn_only = |key: &str| key.starts_with("firn.");
         for (key, value) in &self.options.properties {
+            // A file says each key once.
+            lines.retain(|line| line.split_once('=').is_none_or(|(known, _)| known != key));
             if self.options.system == System::Firn || !firn_only(key) {
                 lines.push(format!("{key}={value}"));
             }

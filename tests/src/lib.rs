@@ -12,4 +12,5 @@ pub mod relay;
 pub mod segments;
 pub mod store;
 pub mod tools;
+pub mod trio;
 pub mod wire;

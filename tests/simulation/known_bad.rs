@@ -1,0 +1,243 @@
+//! That the simulation can fail: changes of the broker that are known to be wrong, each of which it has to find.
+//!
+//! A change stands at one place of the sources, where some words are put in the place of others. A copy of the sources gets all of
+//! them at once, each behind a switch that the environment turns on, and `firn-sim` is built from it once. Where the words at a
+//! place are not those any more, the test says so: then the change has to be found its new place.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use firn_tests::tools::repository;
+
+/// Seeds that a change may take until it is found.
+const SEEDS_MAX: u64 = 1_000;
+/// Virtual seconds of each.
+const SECONDS: u64 = 60;
+const SWITCH: &str = "FIRN_KNOWN_BAD";
+
+/// A change that is known to be wrong.
+struct KnownBad {
+    name: &'static str,
+    file: &'static str,
+    /// Words of the file, once in it; what stands between `[[` and `]]` is changed.
+    place: &'static str,
+    wrong: &'static str,
+}
+
+const CHANGES: [KnownBad; 21] = [
+    KnownBad {
+        name: "a replica vouches for what it has not flushed",
+        file: "broker/src/partition/state.rs",
+        place: "[[if end - flushed >= self.config.flush_messages { flushed } else { end }]]",
+        wrong: "end",
+    },
+    KnownBad {
+        name: "records are committed before they are replicated",
+        file: "broker/core/replication/src/leader.rs",
+        place: "self.high_watermark = self.high_watermark.max([[ends.unwrap_or(self.own_end)]]);",
+        wrong: "self.own_end",
+    },
+    KnownBad {
+        name: "a replica that was asked to count as in sync does not count yet",
+        file: "broker/core/replication/src/leader.rs",
+        place: "let ends = [[self.isr.iter().chain(asked_for).map(|id| self.end_of(*id)).min()]];",
+        wrong: "self.isr.iter().map(|id| self.end_of(*id)).min()",
+    },
+    KnownBad {
+        name: "min.insync.replicas is not asked for",
+        file: "broker/core/replication/src/leader.rs",
+        place: "[[self.isr.len() >= self.min_isr()]]",
+        wrong: "true",
+    },
+    KnownBad {
+        name: "whoever fetches is in sync",
+        file: "broker/core/replication/src/leader.rs",
+        place: "self.followers.get(&replica).is_some_and(|seen| [[seen.end_offset >= wanted]])",
+        wrong: "seen.end_offset >= -1",
+    },
+    KnownBad {
+        name: "a follower cuts its log at the high watermark",
+        file: "broker/src/partition/replica.rs",
+        place: "[[log.forget_unwritten_epochs()]];",
+        wrong: "{ let committed = self.high_watermark; log.truncate_to(committed).ok(); log.forget_unwritten_epochs() }",
+    },
+    KnownBad {
+        name: "a leader does not look whether a follower has another history",
+        file: "broker/src/partition/replica.rs",
+        place: "if [[epoch < fetch.last_epoch || end_offset < fetch.from]] {",
+        wrong: "false",
+    },
+    KnownBad {
+        name: "what lies at the same offsets is taken for the same records",
+        file: "broker/src/partition/replica.rs",
+        place: "&& [[log.epoch_for_offset(header.last_offset()) == Some(header.partition_leader_epoch)]]",
+        wrong: "true",
+    },
+    KnownBad {
+        name: "a broker that is out of touch with the controller leads on",
+        file: "broker/src/replication.rs",
+        place: "[[self.began.elapsed().as_millis() < u128::from(self.lease_ends.load(Ordering::Relaxed))]]",
+        wrong: "true",
+    },
+    KnownBad {
+        name: "a controller that nobody hears goes on as one",
+        file: "broker/quorum/src/quorum.rs",
+        place: "metrics.state == ServerState::Leader && knows_all && [[is_heard]],",
+        wrong: "true",
+    },
+    KnownBad {
+        name: "any replica that is alive may lead",
+        file: "broker/core/metadata/src/leadership.rs",
+        place: "let eligible = |id: i32| alive(id) && [[next.elr.contains(&id)]];",
+        wrong: "next.replicas.contains(&id)",
+    },
+    KnownBad {
+        name: "who starts anew is in sync as before",
+        file: "broker/core/metadata/src/decide/partitions.rs",
+        place: "Return::Restarted { .. } | Return::Robbed => [[had && !is_alone]],",
+        wrong: "false",
+    },
+    KnownBad {
+        name: "a flush syncs no file",
+        file: "broker/storage/src/flush.rs",
+        place: "[[file.sync_data().map_err(failed_to_sync(path)).map_err(stop)?]];",
+        wrong: "drop((path, file))",
+    },
+    KnownBad {
+        name: "a flush does not sync the names of new segments",
+        file: "broker/storage/src/flush.rs",
+        place: "if [[self.sync_names]] {",
+        wrong: "self.sync_names && self.done.created",
+    },
+    KnownBad {
+        name: "a flush counts for what was appended while it ran",
+        file: "broker/storage/src/flush.rs",
+        place: "self.flushed_offset = [[self.flushed_offset.max(done.offset.min(self.end_offset))]];",
+        wrong: "self.end_offset",
+    },
+    KnownBad {
+        name: "producers are forgotten at a start",
+        file: "broker/storage/src/recovery.rs",
+        place: "    [[log.load_producers()?]];\n",
+        wrong: "()",
+    },
+    KnownBad {
+        name: "a batch that is sent again is no duplicate",
+        file: "broker/storage/src/producers.rs",
+        place: "[[self.entries.get(&header.producer_id)?.find_duplicate(header)]]",
+        wrong: "None",
+    },
+    KnownBad {
+        name: "consumers read past the high watermark",
+        file: "broker/src/partition.rs",
+        place: "Isolation::ReadUncommitted => [[offsets.high_watermark]],",
+        wrong: "offsets.log_end",
+    },
+    KnownBad {
+        name: "producer ids are given out again after a restart",
+        file: "broker/core/metadata/src/decide/producer_ids.rs",
+        place: "records: [[vec![MetadataRecord::ProducerIds(ProducerIdsRecord { broker_id, next_producer_id })]]],",
+        wrong: "Vec::new()",
+    },
+    KnownBad {
+        name: "a group is told that its offset is kept before it is",
+        file: "broker/src/coordinator_runtime.rs",
+        place: "Ok(Some(committed)) => [[Stored::Later(committed)]],",
+        wrong: "{ drop(committed); Stored::Now(Ok(())) }",
+    },
+    KnownBad {
+        name: "a change of the metadata counts before it is on the disk",
+        file: "broker/quorum/src/flushing.rs",
+        place: "let flushed = [[store.persist(\"a change\", LogStore::flush).await]];",
+        wrong: "Ok::<(), crate::error::QuorumError>(())",
+    },
+];
+
+impl KnownBad {
+    /// The source with the change behind its switch.
+    fn made_in(&self, source: &str) -> String {
+        let (before, rest) = self.place.split_once("[[").expect("a place marks what is changed");
+        let (right, after) = rest.rsplit_once("]]").expect("a place marks where that ends");
+        let place = format!("{before}{right}{after}");
+        let places = source.matches(&place).count();
+        assert_eq!(places, 1, "{}: {places} places in {} say {place}", self.name, self.file);
+        let is_on = format!(
+            "*{{ static IS_ON: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| \
+             std::env::var({SWITCH:?}).is_ok_and(|on| on == {:?})); &*IS_ON }}",
+            self.name
+        );
+        let switched = format!("({{ if {is_on} {{ {} }} else {{ {right} }} }})", self.wrong);
+        source.replace(&place, &format!("{before}{switched}{after}"))
+    }
+
+    /// Looks for the change, one seed after another.
+    fn look_for(&self, simulation: &Path) -> Result<String, String> {
+        let mut soak = Command::new(simulation);
+        soak.args(["soak", "--from=1", &format!("--seeds={SEEDS_MAX}"), &format!("--seconds={SECONDS}")]);
+        let output = soak.env(SWITCH, self.name).output().expect("firn-sim runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        match output.status.success() {
+            true => Err(format!("{}: not found in {SEEDS_MAX} seeds", self.name)),
+            false => Ok(said.lines().find(|line| line.contains(" seeds of ")).unwrap_or_default().to_owned()),
+        }
+    }
+}
+
+/// The sources, copied and changed.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new() -> Self {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
+        let copy = Self(target.join("known-bad"));
+        std::fs::create_dir_all(&copy.0).expect("a directory of the copy");
+        for part in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "broker", "libraries", "tests"] {
+            copy.update(Path::new(part));
+        }
+        copy
+    }
+
+    /// Copies what differs: what is the same keeps its time, and is not built again.
+    fn update(&self, part: &Path) {
+        let (from, to) = (repository().join(part), self.0.join(part));
+        if from.is_dir() {
+            std::fs::create_dir_all(&to).expect("a directory of the copy");
+            for entry in std::fs::read_dir(&from).expect("read the sources").flatten() {
+                self.update(&part.join(entry.file_name()));
+            }
+            return;
+        }
+        let mut bytes = std::fs::read(&from).expect("read a source");
+        for change in CHANGES.iter().filter(|change| Path::new(change.file) == part) {
+            bytes = change.made_in(std::str::from_utf8(&bytes).expect("a source is text")).into();
+        }
+        if std::fs::read(&to).ok().as_ref() != Some(&bytes) {
+            std::fs::write(&to, bytes).expect("write the copy");
+        }
+    }
+
+    fn build(&self) -> PathBuf {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["build", "--quiet", "--locked", "--package", "firn-tests", "--bin", "firn-sim"]);
+        // Of its own: members of two workspaces that are called the same would take each other's place.
+        let target = self.0.join("target");
+        cargo.arg("--target-dir").arg(&target).current_dir(&self.0);
+        // Many seeds are run with it.
+        cargo.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("RUSTFLAGS", "--cap-lints=allow");
+        assert!(cargo.status().expect("cargo runs").success(), "the changed broker does not build");
+        target.join("debug/firn-sim")
+    }
+}
+
+#[test]
+fn every_change_that_is_known_to_be_wrong_is_found() {
+    let simulation = Copy::new().build();
+    let mut missed = Vec::new();
+    for change in &CHANGES {
+        match change.look_for(&simulation) {
+            Ok(found) => println!("{}: {found}", change.name),
+            Err(why) => missed.push(why),
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
