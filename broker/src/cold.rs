@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::permits::Permits;
 use crate::cleaner_pace::SteadyPace;
 use crate::environment::Environment;
-use crate::partition::{Partition, PartitionError};
+use crate::partition::{Partition, PartitionError, PartitionKey};
 use crate::partitions::Partitions;
 
 mod compaction;
@@ -84,12 +84,6 @@ pub struct Cold {
     cleaner_pace: Arc<SteadyPace>,
     /// One log is compacted with its tier at a time: each takes the memory of one cleaner thread.
     compacting: tokio::sync::Mutex<()>,
-}
-
-type PartitionKey = (TopicId, i32);
-
-fn key(partition: &Partition) -> PartitionKey {
-    (partition.topic_id, partition.name.partition)
 }
 
 /// One partition's cold part.

@@ -107,6 +107,9 @@ pub struct Offsets {
     pub log_end: i64,
 }
 
+/// What tells a partition from every other, also from those of a deleted topic of its name.
+pub type PartitionKey = (TopicId, i32);
+
 /// A partition that this broker has a replica of.
 pub struct Partition {
     pub name: TopicPartition,
@@ -145,6 +148,10 @@ impl Partition {
             began: Instant::now(),
             state: Mutex::new(State::new(log, config)),
         })
+    }
+
+    pub fn key(&self) -> PartitionKey {
+        (self.topic_id, self.name.partition)
     }
 
     pub fn data_dir(&self) -> &DataDir {

@@ -1,4 +1,4 @@
-//! The partitions that this broker leads, by name and by topic id.
+//! The partitions that this broker has replicas of, by name and by topic id.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 use crate::partition::Partition;
 
-/// Those of a topic's partitions that this broker leads, by their index.
+/// Those of a topic's partitions that this broker has replicas of, by their index.
 #[derive(Debug, Clone)]
 pub struct Topic {
     pub name: TopicName,

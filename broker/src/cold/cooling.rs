@@ -21,8 +21,8 @@ use firn_tiering::tier::Tier;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
-use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, PartitionKey, key, view};
-use crate::partition::{Offsets, Partition, PartitionError};
+use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, view};
+use crate::partition::{Offsets, Partition, PartitionError, PartitionKey};
 
 impl Cold {
     /// Cools every partition that wants it, again and again, until `shutdown`: as many at a time as
@@ -39,7 +39,7 @@ impl Cold {
             }
             for partition in self.partitions.all() {
                 while under_way.try_join_next().is_some() {}
-                let key = key(&partition);
+                let key = partition.key();
                 if under_way.contains_key(&key) || !self.wants_cooling(&partition) {
                     continue;
                 }
@@ -71,7 +71,7 @@ impl Cold {
         let has_cold = || partition.offsets().is_ok_and(|offsets| offsets.log_start < offsets.local_start);
         config.remote_storage_enable
             || has_cold()
-            || (config.remote_log_delete_on_disable && !self.emptied.lock().contains(&key(partition)))
+            || (config.remote_log_delete_on_disable && !self.emptied.lock().contains(&partition.key()))
     }
 
     async fn cool(&self, partition: &Arc<Partition>) -> Result<(), ColdError> {
@@ -79,7 +79,7 @@ impl Cold {
         if !config.remote_storage_enable && config.remote_log_delete_on_disable {
             return self.empty(partition).await;
         }
-        self.emptied.lock().remove(&key(partition));
+        self.emptied.lock().remove(&partition.key());
         let tiered = self.listed(partition).await?;
         Self::check_continuity(partition, &tiered).await?;
         // Each does its part though the one before could not: what is past its retention goes even if nothing can be
@@ -130,7 +130,7 @@ impl Cold {
         };
         raised?;
         let deleted = handle.tiered.delete_all().await?;
-        self.emptied.lock().insert(key(partition));
+        self.emptied.lock().insert(partition.key());
         if deleted > 0 {
             let objects = deleted;
             tracing::info!(partition = %partition.name, objects, "deleted the cold segments: remote.storage.enable is off");
@@ -145,7 +145,7 @@ impl Cold {
         let pause_ms = (self.garbage_grace_ms / COLLECTIONS_PER_GRACE).max(0);
         {
             let mut collected = self.collected.lock();
-            let last = collected.entry(key(partition)).or_insert(now_ms);
+            let last = collected.entry(partition.key()).or_insert(now_ms);
             if now_ms.saturating_sub(*last) < pause_ms {
                 return Ok(());
             }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
 use firn_model::broker_config::settings::ReplicaSettings;
+use firn_model::ids::TopicId;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::fetch_request::{
     FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
@@ -25,10 +26,10 @@ use firn_replication::follower::EpochEnd;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::followed::{Key, Source};
+use super::followed::Source;
 use crate::context::Context;
 use crate::milliseconds::milliseconds;
-use crate::partition::{Awaited, Partition, PartitionError, Position};
+use crate::partition::{Awaited, Partition, PartitionError, PartitionKey, Position};
 
 /// How soon a broker that could not be reached is tried again, and a partition that could not be fetched is, at first.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -77,9 +78,9 @@ struct Fetcher {
     is_reached: bool,
     /// Of the last session, which the next one closes.
     session_id: i32,
-    partitions: BTreeMap<Key, Arc<Partition>>,
+    partitions: BTreeMap<PartitionKey, Arc<Partition>>,
     /// Those that could not be fetched.
-    delayed: BTreeMap<Key, Delay>,
+    delayed: BTreeMap<PartitionKey, Delay>,
 }
 
 /// Until when a partition is left alone; kept until it could be fetched, so that its next pause is longer.
@@ -104,14 +105,13 @@ struct Session {
     /// 0 until the leader has given it a name.
     id: i32,
     epoch: i32,
-    told: BTreeMap<Key, Position>,
+    told: BTreeMap<PartitionKey, Position>,
     /// Where something has changed since.
-    changed: BTreeSet<Key>,
+    changed: BTreeSet<PartitionKey>,
 }
 
 /// What a partition got.
 struct Arrived {
-    key: Key,
     partition: Arc<Partition>,
     leader_epoch: i32,
     high_watermark: i64,
@@ -129,7 +129,7 @@ impl Fetcher {
         }
     }
 
-    fn take_changes(&mut self) -> BTreeSet<Key> {
+    fn take_changes(&mut self) -> BTreeSet<PartitionKey> {
         let changes = self.source.take();
         let changed = changes.keys().copied().collect();
         for (key, partition) in changes {
@@ -198,7 +198,7 @@ impl Fetcher {
     }
 
     /// Those that have waited long enough.
-    fn no_more_delayed(&mut self) -> Vec<Key> {
+    fn no_more_delayed(&mut self) -> Vec<PartitionKey> {
         let now = Instant::now();
         let due = self.delayed.iter_mut().filter(|(_, delay)| !delay.is_over && delay.until <= now);
         due.map(|(key, delay)| {
@@ -208,12 +208,12 @@ impl Fetcher {
         .collect()
     }
 
-    fn delay(&mut self, key: Key) {
+    fn delay(&mut self, key: PartitionKey) {
         let pause = self.delayed.get(&key).map_or(PAUSE, |delay| (delay.pause * 2).min(PAUSE_MAX));
         self.delayed.insert(key, Delay { until: Instant::now() + pause, pause, is_over: false });
     }
 
-    fn is_delayed(&self, key: &Key) -> bool {
+    fn is_delayed(&self, key: &PartitionKey) -> bool {
         self.delayed.get(key).is_some_and(|delay| !delay.is_over)
     }
 
@@ -274,7 +274,7 @@ impl Fetcher {
         let mut arrived = Vec::new();
         for topic in reply.responses {
             for part in topic.partitions {
-                let key = (firn_model::ids::TopicId(topic.topic_id), part.partition_index);
+                let key = (TopicId(topic.topic_id), part.partition_index);
                 let partition = self.partitions.get(&key).cloned();
                 let (Some(partition), Some(position)) = (partition, session.told.get(&key).copied()) else {
                     continue;
@@ -290,7 +290,7 @@ impl Fetcher {
                 }
             }
         }
-        for Arrived { key, partition, leader_epoch, high_watermark, log_start, awaited } in arrived {
+        for Arrived { partition, leader_epoch, high_watermark, log_start, awaited } in arrived {
             let flushed = match awaited {
                 // Where it is dropped the partition has turned.
                 Some(awaited) => !matches!(awaited.await, Ok(Err(_))),
@@ -298,9 +298,9 @@ impl Fetcher {
             };
             let followed = partition.follow_offsets(leader_epoch, high_watermark, log_start);
             if flushed && followed.is_ok() {
-                self.delayed.remove(&key);
+                self.delayed.remove(&partition.key());
             } else {
-                self.delay(key);
+                self.delay(partition.key());
             }
         }
     }
@@ -339,7 +339,6 @@ impl Fetcher {
             }
         };
         Ok(Some(Arrived {
-            key: (partition.topic_id, partition.name.partition),
             partition: partition.clone(),
             leader_epoch: epoch,
             high_watermark: part.high_watermark,

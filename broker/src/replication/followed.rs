@@ -3,14 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use firn_model::ids::TopicId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::partition::Partition;
-
-/// A partition, wherever its topic's name would do, too.
-pub type Key = (TopicId, i32);
+use crate::partition::{Partition, PartitionKey};
 
 /// Which partitions are fetched from which broker.
 #[derive(Debug, Default)]
@@ -20,21 +16,21 @@ pub struct Followed {
 
 #[derive(Debug, Default)]
 struct Inner {
-    leaders: BTreeMap<Key, i32>,
+    leaders: BTreeMap<PartitionKey, i32>,
     sources: BTreeMap<i32, Arc<Source>>,
 }
 
 /// What has changed of the partitions that one broker leads and this one follows.
 #[derive(Debug, Default)]
 pub struct Source {
-    changes: Mutex<BTreeMap<Key, Option<Arc<Partition>>>>,
+    changes: Mutex<BTreeMap<PartitionKey, Option<Arc<Partition>>>>,
     changed: Notify,
 }
 
 impl Followed {
     /// The partition is fetched from `leader` from now on, or from nobody. It may follow the same in another epoch.
     pub fn set(&self, partition: &Arc<Partition>, leader: Option<i32>) {
-        let key = (partition.topic_id, partition.name.partition);
+        let key = partition.key();
         let mut inner = self.inner.lock();
         let before = match leader {
             Some(leader) => inner.leaders.insert(key, leader),
@@ -60,13 +56,13 @@ impl Inner {
 }
 
 impl Source {
-    fn push(&self, key: Key, partition: Option<Arc<Partition>>) {
+    fn push(&self, key: PartitionKey, partition: Option<Arc<Partition>>) {
         self.changes.lock().insert(key, partition);
         self.changed.notify_one();
     }
 
     /// What has changed since the last call; `None` stands for a partition that is not fetched from there any more.
-    pub fn take(&self) -> BTreeMap<Key, Option<Arc<Partition>>> {
+    pub fn take(&self) -> BTreeMap<PartitionKey, Option<Arc<Partition>>> {
         std::mem::take(&mut self.changes.lock())
     }
 

@@ -13,9 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::followed::Key;
 use crate::context::Context;
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionKey};
 use crate::peers::wire::{ControllerAsk, ControllerTold};
 
 /// Partitions in one message, at most.
@@ -28,21 +27,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Leaders of which there may be something to tell.
 #[derive(Debug, Default)]
 pub struct InSyncNews {
-    waiting: Mutex<BTreeMap<Key, Arc<Partition>>>,
+    waiting: Mutex<BTreeMap<PartitionKey, Arc<Partition>>>,
     arrived: Notify,
 }
 
 impl InSyncNews {
     /// A follower of this leader may have caught up.
     pub fn look_at(&self, partition: &Arc<Partition>) {
-        let key = (partition.topic_id, partition.name.partition);
-        self.waiting.lock().insert(key, partition.clone());
+        self.waiting.lock().insert(partition.key(), partition.clone());
         self.arrived.notify_one();
     }
 
     /// The partition is gone: nothing of it is kept.
     pub fn forget(&self, partition: &Partition) {
-        self.waiting.lock().remove(&(partition.topic_id, partition.name.partition));
+        self.waiting.lock().remove(&partition.key());
     }
 
     fn take(&self) -> Vec<Arc<Partition>> {

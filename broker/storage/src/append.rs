@@ -144,66 +144,36 @@ impl PartitionLog {
                 segment_bytes: self.config.segment_bytes,
             });
         }
-        let wrong = |what: String| Err(AppendError::InvalidBatches(what));
-        let mut placed = Vec::with_capacity(headers.len());
-        let (mut start, mut offset) = (0, self.end_offset);
-        for header in headers {
-            let batch = bytes.get(start..).unwrap_or_default();
-            let Some(prefix) = batch.first_chunk().filter(|_| header.size_in_bytes() <= batch.len()) else {
-                return wrong(format!(
-                    "{} bytes are left for a batch of {}",
-                    batch.len(),
-                    header.batch_length
-                ));
-            };
+        let mut offset = self.end_offset;
+        laid_out(bytes, headers, |header, prefix| {
             if header.last_offset_delta < 0 || offset.checked_add(1 << 32).is_none() {
-                return wrong(format!("last offset delta {} at offset {offset}", header.last_offset_delta));
+                let delta = header.last_offset_delta;
+                return Err(invalid(format!("last offset delta {delta} at offset {offset}")));
             }
-            placed.push(Placed {
-                header: BatchHeader { base_offset: offset, partition_leader_epoch: leader_epoch, ..*header },
-                prefix: patched_prefix(prefix, offset, leader_epoch),
-                start,
-            });
-            start += header.size_in_bytes();
-            offset += i64::from(header.last_offset_delta) + 1;
-        }
-        if start != bytes.len() {
-            return wrong(format!("{} bytes follow the last batch", bytes.len() - start));
-        }
-        Ok(placed)
+            let placed = BatchHeader { base_offset: offset, partition_leader_epoch: leader_epoch, ..*header };
+            let prefix = patched_prefix(prefix, offset, leader_epoch);
+            offset = placed.next_offset();
+            Ok((placed, prefix))
+        })
     }
 
     /// Takes each batch at the place that it says, and checks that the headers describe the bytes, and that they go on
     /// where the log ends.
     fn place_fetched(&self, bytes: &[u8], headers: &[BatchHeader]) -> Result<Vec<Placed>, AppendError> {
-        let wrong = |what: String| Err(AppendError::InvalidBatches(what));
-        let mut placed = Vec::with_capacity(headers.len());
-        let (mut start, mut offset) = (0, self.end_offset);
+        let mut offset = self.end_offset;
         let mut epoch = self.epochs.latest().map_or(-1, |entry| entry.epoch);
-        for header in headers {
-            let batch = bytes.get(start..).unwrap_or_default();
-            let Some(prefix) = batch.first_chunk().filter(|_| header.size_in_bytes() <= batch.len()) else {
-                return wrong(format!(
-                    "{} bytes are left for a batch of {}",
-                    batch.len(),
-                    header.batch_length
-                ));
-            };
+        laid_out(bytes, headers, |header, prefix| {
             if header.base_offset < offset || header.last_offset_delta < 0 {
-                return wrong(format!("a batch at {} does not follow offset {offset}", header.base_offset));
+                let base = header.base_offset;
+                return Err(invalid(format!("a batch at {base} does not follow offset {offset}")));
             }
             if header.partition_leader_epoch < epoch {
-                return wrong(format!("epoch {} does not follow {epoch}", header.partition_leader_epoch));
+                let theirs = header.partition_leader_epoch;
+                return Err(invalid(format!("epoch {theirs} does not follow {epoch}")));
             }
-            placed.push(Placed { header: *header, prefix: *prefix, start });
-            start += header.size_in_bytes();
-            offset = header.next_offset();
-            epoch = header.partition_leader_epoch;
-        }
-        if start != bytes.len() {
-            return wrong(format!("{} bytes follow the last batch", bytes.len() - start));
-        }
-        Ok(placed)
+            (offset, epoch) = (header.next_offset(), header.partition_leader_epoch);
+            Ok((*header, *prefix))
+        })
     }
 
     fn stage(&self, bytes: &[u8], placed: &[Placed], origin: AppendOrigin) -> Result<Staged, AppendError> {
@@ -278,5 +248,36 @@ impl PartitionLog {
             // The entries stay in memory and are written with the next ones; the batches are in the log.
             tracing::warn!(log = %self.topic_partition, %error, "index entries wait in memory");
         }
+    }
+}
+
+/// A batch's header and first bytes, as they are stored.
+type Stored = (BatchHeader, [u8; PATCHABLE_LENGTH]);
+
+fn invalid(what: String) -> AppendError {
+    AppendError::InvalidBatches(what)
+}
+
+/// The batches, each as `place` has it stored. The headers have to describe the bytes, from the first to the last.
+fn laid_out(
+    bytes: &[u8],
+    headers: &[BatchHeader],
+    mut place: impl FnMut(&BatchHeader, &[u8; PATCHABLE_LENGTH]) -> Result<Stored, AppendError>,
+) -> Result<Vec<Placed>, AppendError> {
+    let mut placed = Vec::with_capacity(headers.len());
+    let mut start = 0;
+    for header in headers {
+        let batch = bytes.get(start..).unwrap_or_default();
+        let Some(prefix) = batch.first_chunk().filter(|_| header.size_in_bytes() <= batch.len()) else {
+            let (left, length) = (batch.len(), header.batch_length);
+            return Err(invalid(format!("{left} bytes are left for a batch of {length}")));
+        };
+        let (stored, prefix) = place(header, prefix)?;
+        placed.push(Placed { header: stored, prefix, start });
+        start += header.size_in_bytes();
+    }
+    match bytes.len() - start {
+        0 => Ok(placed),
+        left => Err(invalid(format!("{left} bytes follow the last batch"))),
     }
 }

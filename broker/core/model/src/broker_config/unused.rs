@@ -124,7 +124,7 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "brokers speak by controller.listener.names or the clients' listeners, and leaders stay where they are",
+        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, and leaders are not moved and copies not throttled yet",
         &[
             "auto.leader.rebalance.enable",
             "leader.imbalance.check.interval.seconds",
