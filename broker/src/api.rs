@@ -12,6 +12,7 @@ pub mod errors;
 pub mod fetch;
 pub mod group_offsets;
 pub mod groups;
+mod leaders;
 
 pub mod offsets;
 pub mod produce;
@@ -138,8 +139,8 @@ async fn dispatch(
     request: Request,
 ) -> Result<Answer, ApiError> {
     match api {
-        ApiKey::Produce => produce::handle(context, request),
-        ApiKey::Fetch => fetch::handle(context, request).await,
+        ApiKey::Produce => produce::handle(context, peer, request),
+        ApiKey::Fetch => fetch::handle(context, peer, request).await,
         ApiKey::ListOffsets => offsets::list_offsets(context, request).await,
         ApiKey::OffsetForLeaderEpoch => offsets::offset_for_leader_epoch(context, request).await,
         ApiKey::DeleteRecords => offsets::delete_records(context, request).await,

@@ -146,7 +146,14 @@ impl Producer {
                 *route = cluster.route(&route.name.clone(), false).await?;
             }
             stale = true;
-            write(&cluster, route, partition, &records, acks).await
+            match write(&cluster, route, partition, &records, acks).await? {
+                Answered::Written => return Ok(()),
+                Answered::Elsewhere { leader, .. } => route.leaders.insert(partition, Some(leader)),
+            };
+            match write(&cluster, route, partition, &records, acks).await? {
+                Answered::Written => Ok(()),
+                Answered::Elsewhere { refused, .. } => Err(refused),
+            }
         });
         match sent.await {
             Ok(()) => {}
@@ -177,13 +184,23 @@ async fn producer_id(cluster: &Cluster) -> Result<(i64, i16), Error> {
     Ok((reply.producer_id.0, reply.producer_epoch))
 }
 
+/// What a broker said to records.
+enum Answered {
+    Written,
+    /// It does not lead the partition, and knows the `host:port` of who does (KIP-951).
+    Elsewhere {
+        leader: String,
+        refused: Error,
+    },
+}
+
 async fn write(
     cluster: &Cluster,
     route: &Route,
     partition: i32,
     records: &Bytes,
     acks: i16,
-) -> Result<(), Error> {
+) -> Result<Answered, Error> {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(records.clone()));
     let topic = TopicProduceData::default()
         .with_name(route.topic())
@@ -196,20 +213,37 @@ async fn write(
         .with_topic_data(vec![topic]);
     let connection = cluster.at(route.leader(partition)?).await?;
     if acks == 0 {
-        return connection.tell(&request).await;
+        connection.tell(&request).await?;
+        return Ok(Answered::Written);
     }
     let reply = connection.call(&request).await?;
     for result in reply.responses.iter().flat_map(|topic| &topic.partition_responses) {
-        check(result.error_code, result.error_message.as_deref(), || {
+        let refused = check(result.error_code, result.error_message.as_deref(), || {
             format!("write to partition {partition} of topic {}", route.name)
-        })?;
+        });
+        let leader = result.current_leader.leader_id;
+        let node = reply.node_endpoints.iter().find(|node| node.node_id == leader);
+        match (refused, node) {
+            (Ok(()), _) => {}
+            (Err(refused), Some(node)) => {
+                return Ok(Answered::Elsewhere { leader: format!("{}:{}", node.host, node.port), refused });
+            }
+            (Err(refused), None) => return Err(refused),
+        }
     }
-    Ok(())
+    Ok(Answered::Written)
 }
 
 #[cfg(test)]
 mod tests {
+    use firn_protocol::library::messages::produce_response::{
+        LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+    };
+    use firn_protocol::library::messages::{ApiKey, BrokerId, ProduceResponse};
+
     use super::*;
+    use crate::scripted::listen;
+    use crate::topics::text;
 
     #[test]
     fn sequences_start_over_after_the_greatest() {
@@ -241,5 +275,47 @@ mod tests {
         assert_eq!(Some(producer.partition(&keyed).unwrap()), partition_for_key(b"foobar", 3));
         let refused = producer.partition(&Outgoing { partition: Some(3), ..keyless }).unwrap_err();
         assert!(refused.to_string().contains("it has 3 partitions, and not 3"), "{refused}");
+    }
+
+    /// KIP-951.
+    #[tokio::test]
+    async fn records_go_to_the_leader_that_a_refusal_names() {
+        let leader = listen(APIS, |_| Box::new(|call| call.reply(&answered(0)))).await;
+        let (host, port) = leader.rsplit_once(':').unwrap();
+        let node = NodeEndpoint::default().with_node_id(BrokerId(2)).with_host(text(host));
+        let node = node.with_port(port.parse().unwrap());
+        let mut refusal = answered(ResponseError::NotLeaderOrFollower.code());
+        refusal.responses[0].partition_responses[0].current_leader =
+            LeaderIdAndEpoch::default().with_leader_id(BrokerId(2)).with_leader_epoch(1);
+        refusal.node_endpoints = vec![node];
+        // It gives no metadata: who asks for them gets no further.
+        let former = listen(APIS, |_| Box::new(move |call| call.reply(&refusal))).await;
+        let leaders = BTreeMap::from([(0, Some(former.clone()))]);
+        let cluster = Arc::new(Cluster::new(vec![former], crate::connection::ConnectionOptions::default()));
+        let mut producer = Producer {
+            cluster,
+            options: ProducerOptions::default(),
+            route: Route { name: "orders".to_owned(), id: uuid::Uuid::nil(), leaders },
+            identity: None,
+            sequences: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            sticky: 0,
+            written: 0,
+        };
+        producer
+            .send(&Outgoing { value: Some(Bytes::from_static(b"1")), ..Outgoing::default() })
+            .await
+            .unwrap();
+        producer.flush().await.unwrap();
+        assert_eq!(producer.written(), 1);
+        assert_eq!(producer.route.leaders, BTreeMap::from([(0, Some(leader))]), "the next go there at once");
+    }
+
+    const APIS: &[ApiKey] = &[ApiKey::Produce];
+
+    fn answered(error_code: i16) -> ProduceResponse {
+        let part = PartitionProduceResponse::default().with_error_code(error_code);
+        let topic = TopicProduceResponse::default().with_partition_responses(vec![part]);
+        ProduceResponse::default().with_responses(vec![topic])
     }
 }

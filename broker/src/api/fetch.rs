@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firn_model::ids::TopicId;
-use firn_protocol::fetch_response::{self, FetchReply, FetchedPartition, FetchedTopic, Piece};
+use firn_protocol::fetch_response::{self, FetchReply, FetchedPartition, FetchedTopic, Node, Piece};
 use firn_protocol::frame::{Request, RequestHeader};
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::{ApiKey, FetchRequest};
@@ -20,7 +20,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::api::errors::Failure;
+use crate::api::leaders::{Leaders, Named};
 use crate::api::{Answer, ApiError};
+use crate::connection::Peer;
 use crate::context::Context;
 use crate::fetch_sessions::{PartitionKey, SessionError, SessionUse};
 use crate::milliseconds::milliseconds;
@@ -32,6 +34,8 @@ use reading::{Budget, Read, read_all, read_one};
 
 /// The version from which on topics are known by their ids (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;
+/// The version from which on a client that is wrong about a leader is told who it is, and where (KIP-951).
+const LEADERS_SINCE: i16 = 16;
 
 /// One partition that the client wants, as the request or its session names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +150,7 @@ struct Bounds {
     version: i16,
 }
 
-pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+pub async fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let header = request.header.clone();
     let fetch: FetchRequest = request.decode(ApiKey::Fetch)?;
     let limit = context.config().network.fetch_max_bytes;
@@ -194,7 +198,7 @@ pub async fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, 
         let limit = usize::try_from(context.config().network.batch_decompressed_max_bytes).unwrap_or(0);
         fetched = downconverted(context, &all, fetched, bounds, OldClient { format, limit }).await;
     }
-    Ok(Answer::Now(reply(context, session, &all, fetched, bounds, &header)))
+    Ok(Answer::Now(reply(context, peer, session, &all, fetched, bounds, &header)))
 }
 
 /// Most bytes of batches that are converted for one reply. The result lies in memory until the client has read it.
@@ -313,6 +317,7 @@ fn refused(code: ResponseError, header: &RequestHeader) -> Vec<Chunk> {
 /// Puts the reply together; in a session, only what its client does not know.
 fn reply(
     context: &Context,
+    peer: &Peer,
     session: SessionUse,
     wanted: &[Wanted],
     fetched: Vec<Fetched>,
@@ -321,9 +326,10 @@ fn reply(
 ) -> Vec<Chunk> {
     let mut reply = FetchReply::default();
     let mut found = Vec::new();
+    let mut leaders = None;
     let mut sessions = context.fetch_sessions.lock();
     for (wanted, fetched) in wanted.iter().zip(fetched) {
-        let (part, records) = part(wanted, fetched, bounds);
+        let (mut part, records) = part(wanted, fetched, bounds);
         if let SessionUse::Session { id, new } = session {
             reply.session_id = id;
             let seen = Seen {
@@ -335,6 +341,10 @@ fn reply(
             if !sessions.is_news(id, &wanted.key(), seen, always) && !new {
                 continue;
             }
+        }
+        if header.api_version >= LEADERS_SINCE && is_led_elsewhere(part.error_code) {
+            let leaders = leaders.get_or_insert_with(|| Leaders::new(context, peer));
+            part.current_leader = leaders.of(&wanted.name, wanted.topic_id, wanted.partition);
         }
         found.push(records);
         match reply.topics.last_mut() {
@@ -349,7 +359,20 @@ fn reply(
         }
     }
     drop(sessions);
+    let nodes = leaders.iter().flat_map(Leaders::named).map(|Named { id, endpoint, rack }| Node {
+        id,
+        host: endpoint.host.clone(),
+        port: i32::from(endpoint.port),
+        rack: rack.map(str::to_owned),
+    });
+    reply.nodes = nodes.collect();
     chunks(fetch_response::encode(&reply, header.api_version, header.correlation_id), found)
+}
+
+/// Whether the client is wrong about the leader.
+fn is_led_elsewhere(error_code: i16) -> bool {
+    let wrong = [ResponseError::NotLeaderOrFollower, ResponseError::FencedLeaderEpoch];
+    wrong.iter().any(|error| error.code() == error_code)
 }
 
 fn part(wanted: &Wanted, fetched: Fetched, bounds: Bounds) -> (FetchedPartition, Option<Found>) {

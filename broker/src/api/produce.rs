@@ -12,9 +12,9 @@ use firn_protocol::frame::Request;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::produce_request::PartitionProduceData;
 use firn_protocol::library::messages::produce_response::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use firn_protocol::library::messages::{ApiKey, ProduceRequest, ProduceResponse, TopicName};
+use firn_protocol::library::messages::{ApiKey, BrokerId, ProduceRequest, ProduceResponse, TopicName};
 use firn_protocol::library::protocol::StrBytes;
 use firn_protocol::response;
 use firn_records::batch::BatchHeader;
@@ -24,11 +24,16 @@ use firn_storage::producers::AppendOrigin;
 use tokio::time::Instant;
 
 use crate::api::errors::Failure;
+use crate::api::leaders::{Leaders, Named};
 use crate::api::{Answer, ApiError};
+use crate::connection::Peer;
 use crate::context::Context;
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
 use crate::partition::{Acks, Awaited, Partition, PartitionAppend};
+
+/// The version from which on a client that is wrong about a leader is told who it is (KIP-951).
+const LEADERS_SINCE: i16 = 10;
 
 /// What became of one partition's records: done with, or appended and not yet committed.
 struct Outcome {
@@ -36,7 +41,7 @@ struct Outcome {
     awaited: Option<Awaited>,
 }
 
-pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+pub fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let header = request.header.clone();
     let produce: ProduceRequest = request.decode(ApiKey::Produce)?;
     let acks = acks_of(produce.acks);
@@ -72,6 +77,7 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
             None => Ok(Answer::None),
         };
     }
+    let (context, peer) = (context.clone(), peer.clone());
     let reply = async move {
         let deadline = Instant::now() + deadline;
         let mut responses = Vec::with_capacity(topics.len());
@@ -83,11 +89,39 @@ pub fn handle(context: &Arc<Context>, request: Request) -> Result<Answer, ApiErr
             let topic = TopicProduceResponse::default().with_name(name).with_topic_id(topic_id);
             responses.push(topic.with_partition_responses(partitions));
         }
-        let body = ProduceResponse::default().with_responses(responses);
+        let mut body = ProduceResponse::default().with_responses(responses);
+        if header.api_version >= LEADERS_SINCE {
+            name_leaders(&context, &peer, &mut body);
+        }
         let bytes = response::encode_with_legacy(ApiKey::Produce, &header, &body)?;
         Ok(vec![Chunk::Bytes(bytes)])
     };
     Ok(Answer::Later(Box::pin(reply)))
+}
+
+/// Says who leads what this broker does not.
+fn name_leaders(context: &Context, peer: &Peer, body: &mut ProduceResponse) {
+    let mut leaders = None;
+    for topic in &mut body.responses {
+        for part in &mut topic.partition_responses {
+            if part.error_code != ResponseError::NotLeaderOrFollower.code() {
+                continue;
+            }
+            let leaders = leaders.get_or_insert_with(|| Leaders::new(context, peer));
+            if let Some((id, epoch)) = leaders.of(&topic.name, topic.topic_id, part.index) {
+                part.current_leader =
+                    LeaderIdAndEpoch::default().with_leader_id(BrokerId(id)).with_leader_epoch(epoch);
+            }
+        }
+    }
+    let endpoints = leaders.iter().flat_map(Leaders::named).map(|Named { id, endpoint, rack }| {
+        NodeEndpoint::default()
+            .with_node_id(BrokerId(id))
+            .with_host(StrBytes::from_string(endpoint.host.clone()))
+            .with_port(i32::from(endpoint.port))
+            .with_rack(rack.map(|rack| StrBytes::from_string(rack.to_owned())))
+    });
+    body.node_endpoints = endpoints.collect();
 }
 
 fn acks_of(acks: i16) -> Result<Acks, Failure> {

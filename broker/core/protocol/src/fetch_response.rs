@@ -10,6 +10,8 @@ use uuid::Uuid;
 const FLEXIBLE_SINCE: i16 = 12;
 /// From this version on topics go by id.
 const TOPIC_IDS_SINCE: i16 = 13;
+/// From this version on the leaders that are named come with their addresses (KIP-951).
+const NODES_SINCE: i16 = 16;
 
 /// The whole reply. Topics and partitions come in the order of the request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +19,17 @@ pub struct FetchReply {
     pub error_code: i16,
     pub session_id: i32,
     pub topics: Vec<FetchedTopic>,
+    /// Where the brokers are that partitions name as their leaders.
+    pub nodes: Vec<Node>,
+}
+
+/// A broker, and where the client finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub id: i32,
+    pub host: String,
+    pub port: i32,
+    pub rack: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +112,32 @@ impl Encoder {
             }
             self.no_tags();
         }
-        self.no_tags();
+        if self.version >= NODES_SINCE && !reply.nodes.is_empty() {
+            self.nodes(&reply.nodes);
+        } else {
+            self.no_tags();
+        }
+    }
+
+    /// The only tagged field of a reply.
+    fn nodes(&mut self, nodes: &[Node]) {
+        let reply = std::mem::take(&mut self.out);
+        self.count(nodes.len());
+        for node in nodes {
+            self.out.put_i32(node.id);
+            self.string(&node.host);
+            self.out.put_i32(node.port);
+            match &node.rack {
+                Some(rack) => self.string(rack),
+                None => self.varint(0),
+            }
+            self.no_tags();
+        }
+        let field = std::mem::replace(&mut self.out, reply);
+        self.varint(1);
+        self.varint(0);
+        self.varint(field.len() as u64);
+        self.out.put_slice(&field);
     }
 
     fn partition(&mut self, fetched: &FetchedPartition, number: usize) {

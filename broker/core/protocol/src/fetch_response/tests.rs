@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 use kafka_protocol::messages::fetch_response::{
-    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchResponse, ProducerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -30,7 +30,14 @@ fn reply(version: i16) -> FetchReply {
     let first = topic("first", vec![partition(0, RECORDS.len()), partition(1, 0)]);
     let second = topic("second", vec![partition(2, RECORDS.len())]);
     let session_id = if version >= 7 { 99 } else { 0 };
-    FetchReply { error_code: 0, session_id, topics: vec![first, second] }
+    let node = |id, rack: Option<&str>| Node {
+        id,
+        host: "a.example".to_owned(),
+        port: 9092,
+        rack: rack.map(str::to_owned),
+    };
+    let nodes = if version >= 16 { vec![node(1, None), node(300, Some("b"))] } else { Vec::new() };
+    FetchReply { error_code: 0, session_id, topics: vec![first, second], nodes }
 }
 
 fn librarys(reply: &FetchReply, version: i16) -> Bytes {
@@ -70,8 +77,17 @@ fn librarys(reply: &FetchReply, version: i16) -> Bytes {
             topic_response.with_topic(TopicName(StrBytes::from_string(topic.name.clone())))
         }
     });
-    let response =
-        FetchResponse::default().with_session_id(reply.session_id).with_responses(topics.collect());
+    let nodes = reply.nodes.iter().map(|node| {
+        NodeEndpoint::default()
+            .with_node_id(BrokerId(node.id))
+            .with_host(StrBytes::from_string(node.host.clone()))
+            .with_port(node.port)
+            .with_rack(node.rack.clone().map(StrBytes::from_string))
+    });
+    let response = FetchResponse::default()
+        .with_session_id(reply.session_id)
+        .with_responses(topics.collect())
+        .with_node_endpoints(nodes.collect());
     let header = RequestHeader { api_key: 1, api_version: version, correlation_id: 77, client_id: None };
     response::encode(ApiKey::Fetch, &header, &response).unwrap()
 }
