@@ -23,6 +23,7 @@ use crate::peers::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
 use crate::replication::Replication;
+use crate::replication::sessions::ReplicaSessions;
 use crate::request_memory::RequestMemory;
 use crate::request_metrics::RequestMetrics;
 
@@ -37,6 +38,7 @@ pub struct Context {
     pub replication: Arc<Replication>,
     pub log_dirs: Arc<LogDirs>,
     pub fetch_sessions: Mutex<FetchSessions>,
+    pub replica_sessions: ReplicaSessions,
     pub producer_ids: ProducerIds,
     pub deleted_topics: Arc<DeletedTopics>,
     pub groups: Arc<CoordinatorRuntime>,

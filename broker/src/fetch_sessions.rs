@@ -109,7 +109,7 @@ impl FetchSessions {
                 if session.next_epoch != epoch {
                     return Err(SessionError::InvalidEpoch);
                 }
-                session.next_epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
+                session.next_epoch = next_epoch(epoch);
                 session.last_used_ms = now_ms;
                 let before = session.bytes;
                 session.update(wanted, forgotten);
@@ -185,6 +185,11 @@ impl FetchSessions {
     }
 }
 
+/// Of a session's next request. After the greatest comes 1: 0 opens a session.
+pub fn next_epoch(epoch: i32) -> i32 {
+    if epoch == i32::MAX { 1 } else { epoch + 1 }
+}
+
 fn cost(wanted: &Wanted) -> usize {
     PARTITION_BYTES + wanted.name.len()
 }
@@ -237,7 +242,6 @@ mod tests {
             max_bytes: 1,
             current_leader_epoch: -1,
             last_fetched_epoch: -1,
-            log_start: -1,
         }]
     }
 

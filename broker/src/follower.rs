@@ -47,6 +47,9 @@ impl Follower {
                     self.turn(image, changed.topic_id, changed.partition);
                 }
                 MetadataRecord::RemoveTopic(removed) => self.delete(removed.topic_id),
+                MetadataRecord::Broker(_) | MetadataRecord::BrokerChange(_) => {
+                    self.replication.in_sync.look_at_all();
+                }
                 MetadataRecord::Config(config) => match config.resource.kind {
                     ResourceKind::Topic => {
                         configured.insert(config.resource.name.clone());
@@ -83,6 +86,7 @@ impl Follower {
             self.delete(gone.id);
         }
         self.reconfigure_broker(image);
+        self.replication.in_sync.look_at_all();
         for topic in image.topics() {
             if let Err(error) = self.open(image, topic, now_ms) {
                 tracing::error!(topic = %topic.name, %error, "cannot open the topic's logs: its partitions are offline here");

@@ -39,6 +39,7 @@ use crate::peers::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
 use crate::replication::Replication;
+use crate::replication::sessions::ReplicaSessions;
 use crate::request_memory::RequestMemory;
 use crate::request_metrics::RequestMetrics;
 use crate::strays;
@@ -298,6 +299,7 @@ impl Opening {
             replication,
             log_dirs,
             fetch_sessions: Mutex::new(sessions),
+            replica_sessions: ReplicaSessions::default(),
             producer_ids: ProducerIds::default(),
             deleted_topics,
             groups: Arc::new(groups),

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use crate::disk_guard::DiskFull;
 use crate::log_dirs::DataDir;
 use crate::replication::Replication;
+use crate::replication::sessions::News;
 
 mod flushing;
 mod replica;
@@ -174,6 +175,7 @@ impl Partition {
         self.data_dir.guard.admit(batches.bytes.len())?;
         let mut state = self.state.lock();
         let leader = self.leader(&state).ok_or(PartitionError::NotLeader)?;
+        let has_followers = leader.has_followers();
         if acks == Acks::All && !leader.is_writable() {
             return Err(PartitionError::NotEnoughReplicas {
                 in_sync: leader.isr().len(),
@@ -182,13 +184,15 @@ impl Partition {
         }
         let epoch = state.leader_epoch;
         let log = state.log.as_mut().ok_or(PartitionError::Closed)?;
+        let before = log.end_offset();
         let appended = log.append(&batches.bytes, &batches.headers, epoch, origin, now_ms)?;
         state.unflushed_since.get_or_insert(now_ms);
         if state.wants_flush() {
             self.start_flush(&mut state);
         }
-        if !appended.duplicate {
-            state.readers.wake(Watched::Appended);
+        if !appended.duplicate && has_followers {
+            state.appended_from(before, self.began.elapsed());
+            state.readers.changed_for_followers();
         }
         state.advance();
         let end = appended.last_offset + 1;
@@ -242,7 +246,7 @@ impl Partition {
 
     /// Runs `act` on the log, alone. For work that is short; what takes long is split so that it runs outside.
     pub fn with_log<T>(&self, act: impl FnOnce(&mut PartitionLog) -> T) -> Result<T, PartitionError> {
-        self.state.lock().log.as_mut().map(act).ok_or(PartitionError::Closed)
+        self.state.lock().with_log(act)
     }
 
     /// Takes the log away: for deletion, or to close it. Whoever waits is told; later requests find it closed.
@@ -265,13 +269,20 @@ impl Partition {
         Watch { partition: self.clone(), id }
     }
 
+    /// Asks that `news` are told of all that concerns a follower. Dropping the watch takes the request back.
+    pub fn watch_as_follower(self: &Arc<Self>, news: &Arc<News>) -> Watch {
+        let id = self.state.lock().readers.add_follower(self.key(), news);
+        Watch { partition: self.clone(), id }
+    }
+
     /// Deletes what is past its retention; returns what went.
     pub fn retain(&self, now_ms: i64) -> Result<Retained, PartitionError> {
         let mut state = self.state.lock();
         let high_watermark = state.high_watermark;
-        let log = state.log.as_mut().ok_or(PartitionError::Closed)?;
-        log.roll_if_due(now_ms)?;
-        Ok(log.retain(now_ms, high_watermark)?)
+        state.with_log(|log| {
+            log.roll_if_due(now_ms)?;
+            Ok(log.retain(now_ms, high_watermark)?)
+        })?
     }
 
     /// The right to compact the log; `None` while somebody else does.

@@ -7,6 +7,7 @@
 pub mod fetcher;
 pub mod followed;
 pub mod in_sync;
+pub mod sessions;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -14,9 +14,10 @@ use firn::partition::Partition;
 use firn_client::connection::Connection;
 use firn_metadata::image;
 use firn_model::ids::TopicId;
+use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
-use firn_protocol::library::messages::{FindCoordinatorRequest, ProduceRequest};
+use firn_protocol::library::messages::{FetchRequest, FindCoordinatorRequest, ProduceRequest};
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use topics::create_replicated;
@@ -132,5 +133,39 @@ async fn the_offsets_of_groups_are_on_every_broker() {
     assert_eq!(found[0].error_code, 0);
     let image = nodes[1].context.controller.image();
     assert!(image.topic("__consumer_offsets").unwrap().partitions.iter().all(|one| one.replicas.len() == 3));
+    stop_all(nodes).await;
+}
+
+/// KIP-951: the client need not ask for the metadata first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_a_broker_that_does_not_lead_is_told_who_does_and_where() {
+    let cluster = Cluster::new(3);
+    let nodes = cluster.start_all().await;
+    let topic = create_replicated(&cluster.connect(0).await, TOPIC, 1, 3, &[]).await;
+    let leads = leader(&nodes, topic).await;
+    let id = nodes[leads].context.node_id;
+    let other = nodes[(leads + 1) % 3].context.node_id;
+    let wrong = cluster.connect(other as usize).await;
+    wait_for("the topic there", || state(&nodes[(leads + 1) % 3], topic)).await;
+    let place = (id, i32::from(cluster.port(id as usize)));
+
+    let data = PartitionProduceData::default().with_records(Some(batch("astray")));
+    let data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
+    let told = wrong.call(&request).await.unwrap();
+    let part = &told.responses[0].partition_responses[0];
+    assert_eq!((part.error_code, part.current_leader.leader_id.0), (6, id), "NOT_LEADER_OR_FOLLOWER");
+    assert_eq!(part.current_leader.leader_epoch, state(&nodes[leads], topic).unwrap().leader_epoch);
+    let nodes_told: Vec<_> = told.node_endpoints.iter().map(|node| (node.node_id.0, node.port)).collect();
+    assert_eq!(nodes_told, [place]);
+
+    let wanted = FetchPartition::default().with_partition_max_bytes(1_000);
+    let wanted = FetchTopic::default().with_topic_id(topic).with_partitions(vec![wanted]);
+    let request = FetchRequest::default().with_max_bytes(1_000).with_topics(vec![wanted]);
+    let told = wrong.call(&request).await.unwrap();
+    let part = &told.responses[0].partitions[0];
+    assert_eq!((part.error_code, part.current_leader.leader_id.0), (6, id));
+    let nodes_told: Vec<_> = told.node_endpoints.iter().map(|node| (node.node_id.0, node.port)).collect();
+    assert_eq!(nodes_told, [place]);
     stop_all(nodes).await;
 }

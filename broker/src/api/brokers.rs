@@ -22,6 +22,13 @@ pub async fn handle(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, 
             // On this connection come others' requests, too.
             Err(error) => (Told::Failed(error.to_string()), Bytes::new()),
         },
+        Ask::MoreToFetch { broker_id } => {
+            // One that is still starting has no fetch that waits.
+            if let Some(context) = lobby.opened() {
+                context.replica_sessions.answer_now(broker_id);
+            }
+            (Told::Noted, Bytes::new())
+        }
         ask => lobby.membership.answer(ask, &rest).await,
     };
     let said = message(&told, &rest).map_err(|error| ApiError::Broker(error.to_string()))?;

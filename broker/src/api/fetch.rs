@@ -30,6 +30,7 @@ use crate::net::Chunk;
 use crate::partition::{Isolation, Offsets, Partition, Watched};
 
 mod reading;
+mod replica;
 use reading::{Budget, Read, read_all, read_one};
 
 /// The version from which on topics are known by their ids (KIP-516).
@@ -47,8 +48,6 @@ pub struct Wanted {
     pub max_bytes: usize,
     pub current_leader_epoch: i32,
     pub last_fetched_epoch: i32,
-    /// Of a follower's own log.
-    pub log_start: i64,
 }
 
 impl Wanted {
@@ -75,8 +74,6 @@ enum Found {
         epoch: i32,
         end_offset: i64,
     },
-    /// None: the follower asks for what this log does not have, and learns where it starts.
-    OutOfRange,
 }
 
 impl Found {
@@ -84,7 +81,7 @@ impl Found {
         match self {
             Found::Local(slice) => slice.len,
             Found::Bytes(bytes) => bytes.len(),
-            Found::Diverged { .. } | Found::OutOfRange => 0,
+            Found::Diverged { .. } => 0,
         }
     }
 
@@ -94,7 +91,7 @@ impl Found {
                 Failure::new(ResponseError::KafkaStorageError, format!("cannot read the log: {error}"))
             }),
             Found::Bytes(bytes) => Ok(bytes.clone()),
-            Found::Diverged { .. } | Found::OutOfRange => Ok(Bytes::new()),
+            Found::Diverged { .. } => Ok(Bytes::new()),
         }
     }
 
@@ -102,7 +99,7 @@ impl Found {
         match self {
             Found::Local(slice) => Chunk::Log(slice),
             Found::Bytes(bytes) => Chunk::Records(bytes),
-            Found::Diverged { .. } | Found::OutOfRange => Chunk::Records(Bytes::new()),
+            Found::Diverged { .. } => Chunk::Records(Bytes::new()),
         }
     }
 }
@@ -110,43 +107,12 @@ impl Found {
 /// What one partition gave.
 type Fetched = Result<(Offsets, Found), Failure>;
 
-/// Who fetches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fetcher {
-    Client(Isolation),
-    /// Another broker, for its replicas (KIP-903).
-    Replica {
-        id: i32,
-        broker_epoch: i64,
-    },
-}
-
-impl Fetcher {
-    fn of(fetch: &FetchRequest) -> Self {
-        let replica = &fetch.replica_state;
-        match (replica.replica_id.0, fetch.isolation_level) {
-            (id @ 0.., _) => Fetcher::Replica { id, broker_epoch: replica.replica_epoch },
-            (_, 1) => Fetcher::Client(Isolation::ReadCommitted),
-            _ => Fetcher::Client(Isolation::ReadUncommitted),
-        }
-    }
-
-    fn is_replica(self) -> bool {
-        matches!(self, Fetcher::Replica { .. })
-    }
-
-    /// What it waits for.
-    fn watches(self) -> Watched {
-        if self.is_replica() { Watched::Appended } else { Watched::Committed }
-    }
-}
-
 /// The bounds of one request.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     min_bytes: usize,
     max_bytes: usize,
-    fetcher: Fetcher,
+    isolation: Isolation,
     version: i16,
 }
 
@@ -157,14 +123,14 @@ pub async fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Re
     let bounds = Bounds {
         min_bytes: usize::try_from(fetch.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(fetch.max_bytes.min(limit)).unwrap_or(0),
-        fetcher: Fetcher::of(&fetch),
+        isolation: match fetch.isolation_level {
+            1 => Isolation::ReadCommitted,
+            _ => Isolation::ReadUncommitted,
+        },
         version: header.api_version,
     };
-    if let Fetcher::Replica { id, broker_epoch } = bounds.fetcher
-        && context.controller.image().broker(id).is_none_or(|broker| broker.epoch != broker_epoch)
-    {
-        // Another process of that broker, or one of which this broker has not heard yet: what it has counts for nothing.
-        return Ok(Answer::Now(refused(ResponseError::StaleBrokerEpoch, &header)));
+    if fetch.replica_state.replica_id.0 >= 0 {
+        return Ok(Answer::Now(replica::fetch(context, fetch, bounds, &header).await));
     }
     let wait = milliseconds(fetch.max_wait_ms);
     let forgotten: Vec<PartitionKey> = fetch
@@ -293,7 +259,6 @@ fn wanted(fetch: &FetchRequest) -> Vec<Wanted> {
                 max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
                 current_leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
-                log_start: partition.log_start_offset,
             });
         }
     }
@@ -328,8 +293,14 @@ fn reply(
     let mut found = Vec::new();
     let mut leaders = None;
     let mut sessions = context.fetch_sessions.lock();
+    let aborted = (bounds.isolation == Isolation::ReadCommitted).then(Vec::new);
     for (wanted, fetched) in wanted.iter().zip(fetched) {
-        let (mut part, records) = part(wanted, fetched, bounds);
+        let (error_code, offsets, records) = match fetched {
+            Ok((offsets, found)) => (0, Some(offsets), Some(found)),
+            Err(failure) => (failure.code.code(), None, None),
+        };
+        let mut part = part(wanted.partition, error_code, offsets, records.as_ref());
+        part.aborted_transactions = aborted.clone();
         if let SessionUse::Session { id, new } = session {
             reply.session_id = id;
             let seen = Seen {
@@ -375,29 +346,23 @@ fn is_led_elsewhere(error_code: i16) -> bool {
     wrong.iter().any(|error| error.code() == error_code)
 }
 
-fn part(wanted: &Wanted, fetched: Fetched, bounds: Bounds) -> (FetchedPartition, Option<Found>) {
-    let (error_code, offsets, records) = match fetched {
-        Ok((offsets, Found::OutOfRange)) => (ResponseError::OffsetOutOfRange.code(), Some(offsets), None),
-        Ok((offsets, found)) => (0, Some(offsets), Some(found)),
-        Err(failure) => (failure.code.code(), None, None),
-    };
+fn part(index: i32, error_code: i16, offsets: Option<Offsets>, found: Option<&Found>) -> FetchedPartition {
     let offset = |of: fn(Offsets) -> i64| offsets.map_or(-1, of);
-    let diverging_epoch = match &records {
+    let diverging_epoch = match found {
         Some(Found::Diverged { epoch, end_offset }) => Some((*epoch, *end_offset)),
         _ => None,
     };
-    let part = FetchedPartition {
-        index: wanted.partition,
+    FetchedPartition {
+        index,
         error_code,
         high_watermark: offset(|offsets| offsets.high_watermark),
         last_stable_offset: offset(|offsets| offsets.last_stable),
         log_start_offset: offset(|offsets| offsets.log_start),
-        aborted_transactions: (bounds.fetcher == Fetcher::Client(Isolation::ReadCommitted)).then(Vec::new),
-        records_length: records.as_ref().map_or(0, Found::len),
+        aborted_transactions: None,
+        records_length: found.map_or(0, Found::len),
         diverging_epoch,
         current_leader: None,
-    };
-    (part, records)
+    }
 }
 
 fn chunks(pieces: Vec<Piece>, mut found: Vec<Option<Found>>) -> Vec<Chunk> {
@@ -421,9 +386,6 @@ async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Dura
             // Its topic was deleted while records of it were waited for.
             *failure = Failure { code: ResponseError::UnknownTopicOrPartition, ..gone };
         }
-        if bounds.fetcher.is_replica() {
-            continue;
-        }
         partition.traffic.fetch_requests.inc();
         match fetched {
             Ok((_, found)) => partition.traffic.bytes_out.inc_by(found.len() as u64),
@@ -446,14 +408,9 @@ async fn wait_for_enough(
         let Read { fetched, some_on_their_way } = read_all(context, wanted, partitions, bounds).await;
         let size: usize = fetched.iter().flatten().map(|(_, found)| found.len()).sum();
         // A partition that is not here may be named by every fetch until the client has new metadata: it is no reason
-        // to answer at once. A read that failed is, and so is a request that names nothing which can be waited for. A follower
-        // leaves it out of its next request, and is told at once.
-        let is_told = |found: &Result<_, _>| found.is_ok() || bounds.fetcher.is_replica();
-        let failed = partitions.iter().zip(&fetched).any(|(found, read)| is_told(found) && read.is_err());
-        let diverged = fetched
-            .iter()
-            .flatten()
-            .any(|(_, found)| matches!(found, Found::Diverged { .. } | Found::OutOfRange));
+        // to answer at once. A read that failed is, and so is a request that names nothing which can be waited for.
+        let failed = partitions.iter().zip(&fetched).any(|(found, read)| found.is_ok() && read.is_err());
+        let diverged = fetched.iter().flatten().any(|(_, found)| matches!(found, Found::Diverged { .. }));
         let nothing_to_wait_for = partitions.iter().all(Result::is_err);
         let answer = failed || diverged || nothing_to_wait_for || size >= bounds.min_bytes;
         // What is on its way from the store has been waited for: the client asks again and finds it there.
@@ -462,8 +419,8 @@ async fn wait_for_enough(
         }
         if watches.is_empty() {
             // What came between the read and the watches wakes nobody: look once more before waiting.
-            let what = bounds.fetcher.watches();
-            watches.extend(partitions.iter().flatten().map(|partition| partition.watch(what, &wake)));
+            let all = partitions.iter().flatten();
+            watches.extend(all.map(|partition| partition.watch(Watched::Committed, &wake)));
             continue;
         }
         if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {

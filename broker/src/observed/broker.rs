@@ -12,7 +12,7 @@ pub(super) fn write(context: &Context, image: &Image, partitions: &[Observed], o
     brokers(image, out);
     quorum(context, out);
     disks(context, out);
-    let sessions = context.fetch_sessions.lock().len() as f64;
+    let sessions = (context.fetch_sessions.lock().len() + context.replica_sessions.len()) as f64;
     let name = "kafka_server_fetchsessioncache_numincrementalfetchsessions";
     out.single(name, Kind::Gauge, "Fetch sessions", sessions);
 }

@@ -129,7 +129,7 @@ impl Partition {
     pub fn delete_before(&self, offset: i64) -> Result<Option<Awaited>, PartitionError> {
         let mut state = self.state.lock();
         self.leader(&state).ok_or(PartitionError::NotLeader)?;
-        state.log.as_mut().ok_or(PartitionError::Closed)?.delete_records_before(offset)?;
+        state.with_log(|log| log.delete_records_before(offset))??;
         Ok(state.when_deleted(offset))
     }
 

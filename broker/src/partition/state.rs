@@ -1,13 +1,14 @@
 //! What a partition's lock guards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_model::topic_config::TopicConfig;
 use firn_replication::leader::Leader;
 use firn_storage::partition_log::PartitionLog;
 
-use super::waiting::{Awaited, Readers, Waiting, Watched};
-use super::{Offsets, replica::Role};
+use super::waiting::{Awaited, Readers, Waiting};
+use super::{Offsets, PartitionError, replica::Role};
 
 pub(super) struct State {
     /// `None` once the partition is closed or deleted.
@@ -61,6 +62,27 @@ impl State {
         }
     }
 
+    /// Runs `act` on the log; followers are told where it starts then.
+    pub(super) fn with_log<T>(
+        &mut self,
+        act: impl FnOnce(&mut PartitionLog) -> T,
+    ) -> Result<T, PartitionError> {
+        let log = self.log.as_mut().ok_or(PartitionError::Closed)?;
+        let start = log.log_start_offset();
+        let done = act(log);
+        if log.log_start_offset() != start {
+            self.readers.changed_for_followers();
+        }
+        Ok(done)
+    }
+
+    /// Records have been appended here: the followers that had all before are up to date as of `now`.
+    pub(super) fn appended_from(&mut self, offset: i64, now: Duration) {
+        if let Role::Leads(leader) = &mut self.role {
+            leader.appended_from(offset, now);
+        }
+    }
+
     pub(super) fn offsets_of(&self, log: &PartitionLog) -> Offsets {
         Offsets {
             log_start: log.log_start_offset(),
@@ -109,7 +131,7 @@ impl State {
             self.high_watermark = to;
             log.high_watermark_moved(to);
             self.awaiting_commit.reached(to);
-            self.readers.wake(Watched::Committed);
+            self.readers.committed();
         }
     }
 

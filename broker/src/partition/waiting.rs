@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::Partition;
+use super::{Partition, PartitionKey};
+use crate::replication::sessions::News;
 
 /// Why an append that was accepted was not made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +57,6 @@ impl Waiting {
 pub enum Watched {
     /// The high watermark has moved.
     Committed,
-    /// The log's end has.
-    Appended,
     /// Another leads, or the partition is gone.
     Turned,
 }
@@ -65,8 +64,15 @@ pub enum Watched {
 #[derive(Debug)]
 struct Reader {
     id: u64,
-    what: Watched,
-    wake: Arc<Notify>,
+    told: Told,
+}
+
+/// Who is told, and of what.
+#[derive(Debug)]
+enum Told {
+    When(Watched, Arc<Notify>),
+    /// A follower: of everything, of what it waits for at once.
+    Follower(PartitionKey, Arc<News>),
 }
 
 /// Who is to be woken when there may be more to read.
@@ -78,9 +84,17 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn add(&mut self, what: Watched, wake: &Arc<Notify>) -> u64 {
+        self.push(Told::When(what, wake.clone()))
+    }
+
+    pub(super) fn add_follower(&mut self, key: PartitionKey, news: &Arc<News>) -> u64 {
+        self.push(Told::Follower(key, news.clone()))
+    }
+
+    fn push(&mut self, told: Told) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.all.push(Reader { id, what, wake: wake.clone() });
+        self.all.push(Reader { id, told });
         id
     }
 
@@ -90,15 +104,33 @@ impl Readers {
         }
     }
 
-    pub(super) fn wake(&self, what: Watched) {
-        for reader in self.all.iter().filter(|reader| reader.what == what) {
-            reader.wake.notify_one();
+    /// The high watermark has moved.
+    pub(super) fn committed(&self) {
+        for reader in &self.all {
+            match &reader.told {
+                Told::When(Watched::Committed, wake) => wake.notify_one(),
+                Told::When(Watched::Turned, _) => {}
+                // With the next records: nobody waits for it.
+                Told::Follower(key, news) => news.tell(*key),
+            }
+        }
+    }
+
+    /// There are more records for followers, or fewer.
+    pub(super) fn changed_for_followers(&self) {
+        for reader in &self.all {
+            if let Told::Follower(key, news) = &reader.told {
+                news.tell_now(*key);
+            }
         }
     }
 
     pub(super) fn wake_all(&self) {
         for reader in &self.all {
-            reader.wake.notify_one();
+            match &reader.told {
+                Told::When(_, wake) => wake.notify_one(),
+                Told::Follower(key, news) => news.tell_now(*key),
+            }
         }
     }
 }

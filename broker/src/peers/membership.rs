@@ -164,7 +164,7 @@ impl Membership {
                 Err(ProposeError::NotController) => Told::NotController,
                 Err(error) => Told::Failed(error.to_string()),
             },
-            Ask::Client { .. } => Told::Failed("the broker is starting".to_owned()),
+            Ask::Client { .. } | Ask::MoreToFetch { .. } => Told::Failed("the broker is starting".to_owned()),
         };
         (told, Bytes::new())
     }

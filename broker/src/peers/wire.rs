@@ -25,6 +25,8 @@ pub enum Ask {
     Quorum { to: u64 },
     /// Something for the controller.
     Controller(ControllerAsk),
+    /// I follow more than I have asked for: answer the fetch of mine that waits.
+    MoreToFetch { broker_id: i32 },
     /// A client's request for the controller, behind it, and the listener that it came in by.
     Client { listener: String },
 }
@@ -73,6 +75,8 @@ pub enum Told {
     Client {
         end_offset: i64,
     },
+    /// That is noted.
+    Noted,
     /// Ask another broker, or later.
     NotController,
     Failed(String),
@@ -118,7 +122,7 @@ impl fmt::Display for Told {
         match self {
             Told::Failed(reason) => f.write_str(reason),
             Told::NotController => f.write_str("it is not the controller"),
-            Told::Standing(_) | Told::Quorum | Told::Controller(_) | Told::Client { .. } => {
+            Told::Standing(_) | Told::Quorum | Told::Controller(_) | Told::Client { .. } | Told::Noted => {
                 f.write_str("the answer is to another question")
             }
         }
@@ -146,6 +150,10 @@ mod tests {
         assert_eq!(
             said(&Ask::Controller(beat)),
             r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2}}}}rest"#
+        );
+        assert_eq!(
+            said(&Ask::MoreToFetch { broker_id: 3 }),
+            r#"{"v":1,"message":{"more_to_fetch":{"broker_id":3}}}rest"#
         );
         assert_eq!(
             said(&Ask::Client { listener: "INSIDE".to_owned() }),

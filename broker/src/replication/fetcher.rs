@@ -5,7 +5,7 @@
 //! nothing that a power cut here could take has ever counted as replicated. Which is why the next request waits for the flush.
 //!
 //! A request waits at the leader for something to fetch. Partitions that come to be followed meanwhile do not wait for it: the
-//! connection is given up for another one, whose first request has them.
+//! leader is asked, by another way, to answer what there is, and the next request has them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,8 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::followed::Source;
 use crate::context::Context;
+use crate::fetch_sessions::next_epoch;
 use crate::milliseconds::milliseconds;
 use crate::partition::{Awaited, Partition, PartitionError, PartitionKey, Position};
+use crate::peers::Line;
+use crate::peers::wire::Ask;
 
 /// How soon a broker that could not be reached is tried again, and a partition that could not be fetched is, at first.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -37,8 +40,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a request may take beyond what it waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The least time between two connections that are made for the sake of new partitions: each tells of all anew.
-const RECONNECT_MIN: Duration = Duration::from_millis(20);
 
 /// Fetches from `leader` until `shutdown`.
 pub async fn run(context: Arc<Context>, leader: i32, shutdown: CancellationToken) {
@@ -56,7 +57,6 @@ pub async fn run(context: Arc<Context>, leader: i32, shutdown: CancellationToken
             fetcher.until_some().await;
             match fetcher.fetch().await {
                 Ended::NothingLeft => {}
-                Ended::MorePartitions => tokio::time::sleep(RECONNECT_MIN).await,
                 Ended::OutOfStep => tokio::time::sleep(PAUSE).await,
                 Ended::Failed(error) => {
                     // Once for each time that it is not there.
@@ -92,7 +92,6 @@ struct Delay {
 
 /// Why a connection is used no more.
 enum Ended {
-    MorePartitions,
     NothingLeft,
     /// The leader does not know the session, or this broker, as it says that it is.
     OutOfStep,
@@ -172,7 +171,7 @@ impl Fetcher {
             let wait = milliseconds(request.max_wait_ms);
             let replied = tokio::select! {
                 replied = connection.call_within(&request, wait + PATIENCE) => replied,
-                () = self.source.until_more() => return Ended::MorePartitions,
+                never = self.hurry() => never,
             };
             let reply = match replied {
                 Ok(reply) => reply,
@@ -186,6 +185,17 @@ impl Fetcher {
             self.session_id = session.id;
             self.take_in(&mut session, reply).await;
         }
+    }
+
+    /// Has the leader answer as soon as there is more to ask for. What comes of it is the answer to the fetch.
+    async fn hurry<T>(&self) -> T {
+        self.source.until_more().await;
+        let ask = Ask::MoreToFetch { broker_id: self.context.node_id };
+        let peers = self.context.membership.peers();
+        if let Err(error) = peers.ask(self.leader, Line::Signals, &ask, &[], PATIENCE).await {
+            tracing::debug!(broker = self.leader, %error, "what is fetched anew waits until the fetch before is answered");
+        }
+        std::future::pending().await
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
@@ -357,7 +367,7 @@ impl Session {
             self.epoch = 0;
             self.changed.extend(self.told.keys());
         } else {
-            self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+            self.epoch = next_epoch(self.epoch);
         }
     }
 }

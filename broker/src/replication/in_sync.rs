@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use firn_metadata::decide::isr::{IsrError, IsrReport};
@@ -28,6 +29,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub struct InSyncNews {
     waiting: Mutex<BTreeMap<PartitionKey, Arc<Partition>>>,
+    /// There may be something to tell of any of them.
+    all: AtomicBool,
     arrived: Notify,
 }
 
@@ -35,6 +38,13 @@ impl InSyncNews {
     /// A follower of this leader may have caught up.
     pub fn look_at(&self, partition: &Arc<Partition>) {
         self.waiting.lock().insert(partition.key(), partition.clone());
+        self.arrived.notify_one();
+    }
+
+    /// A broker is there that was not, or the other way round: followers that had caught up before may be taken in now. None of
+    /// them is heard of again as long as it lacks nothing.
+    pub fn look_at_all(&self) {
+        self.all.store(true, Ordering::Release);
         self.arrived.notify_one();
     }
 
@@ -59,11 +69,14 @@ pub async fn report(context: Arc<Context>, shutdown: CancellationToken) {
             () = news.arrived.notified() => {}
             () = tokio::time::sleep_until(look) => {
                 look += period;
-                for partition in context.partitions.all().iter().filter(|one| one.led_in().is_some()) {
-                    news.look_at(partition);
-                }
+                news.look_at_all();
             }
             () = shutdown.cancelled() => return,
+        }
+        if news.all.swap(false, Ordering::AcqRel) {
+            for partition in context.partitions.all().iter().filter(|one| one.led_in().is_some()) {
+                news.look_at(partition);
+            }
         }
         let partitions = news.take();
         for some in partitions.chunks(REPORTS_MAX) {

@@ -54,6 +54,10 @@ impl Cluster {
         futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect()
     }
 
+    pub fn port(&self, id: usize) -> u16 {
+        self.ports[id]
+    }
+
     pub async fn connect(&self, id: usize) -> Connection {
         let address = format!("127.0.0.1:{}", self.ports[id]);
         Connection::connect(&address, ConnectionOptions::default()).await.unwrap()

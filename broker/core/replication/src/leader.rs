@@ -156,6 +156,14 @@ impl Leader {
         true
     }
 
+    /// Records have been appended from this offset on: who had all that was before is up to date as of `now`. A follower is not
+    /// heard of for as long as there is nothing for it.
+    pub fn appended_from(&mut self, offset: i64, now: Duration) {
+        for seen in self.followers.values_mut().filter(|seen| seen.end_offset >= offset) {
+            seen.caught_up_at = now;
+        }
+    }
+
     /// A follower's log starts here.
     pub fn starts_at(&mut self, follower: i32, log_start: i64) {
         if let Some(seen) = self.followers.get_mut(&follower) {

@@ -51,6 +51,22 @@ fn a_record_is_committed_once_all_in_sync_have_it() {
     assert!(!leader.fetched(3, 8, 15, 15, at(6)), "it has been started anew since");
 }
 
+/// A follower is heard of only while there is something for it.
+#[test]
+fn who_lacked_nothing_has_as_long_as_any_for_what_comes_then() {
+    let mut leader = leader(&[1, 2, 3]);
+    leader.fetched(2, 7, 10, 10, at(1));
+    leader.fetched(3, 8, 9, 10, at(1));
+    leader.fetched(3, 8, 10, 10, at(2));
+    assert_eq!(news(&mut leader, 10, at(59_000)), None, "both have everything");
+    leader.appended_from(10, at(60_000));
+    leader.flushed(12);
+    leader.fetched(2, 7, 11, 12, at(60_001));
+    leader.appended_from(12, at(60_500));
+    assert_eq!(news(&mut leader, 13, at(61_000)), None);
+    assert_eq!(news(&mut leader, 13, at(61_001)), Some(vec![1]), "neither had all that was there at 60,500");
+}
+
 #[test]
 fn who_falls_behind_leaves_and_who_catches_up_comes_back() {
     let mut leader = leader(&[1, 2, 3]);

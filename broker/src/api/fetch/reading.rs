@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firn_protocol::library::error::ResponseError;
-use firn_replication::follower::EpochEnd;
 use firn_storage::error::ReadError;
 use tokio::time::Instant;
 
-use super::{Bounds, Fetched, Fetcher, Found, Wanted, check_leader_epoch};
+use super::{Bounds, Fetched, Found, Wanted, check_leader_epoch};
 use crate::api::errors::Failure;
 use crate::cold::reads::ColdRead;
 use crate::context::Context;
 use crate::milliseconds::milliseconds;
-use crate::partition::{Offsets, Partition, PartitionError, ReplicaFetch, ReplicaRead};
+use crate::partition::{Offsets, Partition, PartitionError};
 
 /// How long records of the page cache wait for those of the store that the same request asks for.
 const HOT_WAITS_FOR_COLD: Duration = Duration::from_millis(20);
@@ -105,28 +104,13 @@ fn begin(
     budget: Budget,
     at_least_one_cold: bool,
 ) -> Part {
-    let isolation = match bounds.fetcher {
-        Fetcher::Client(isolation) => isolation,
-        Fetcher::Replica { id, broker_epoch } => {
-            let fetch = ReplicaFetch {
-                replica: id,
-                broker_epoch,
-                leader_epoch: wanted.current_leader_epoch,
-                from: wanted.fetch_offset,
-                last_epoch: wanted.last_fetched_epoch,
-                log_start: wanted.log_start,
-            };
-            return Part::Here(read_for_replica(partition, fetch, budget));
-        }
-    };
     if let Err(failure) = check_leader_epoch(partition, wanted.current_leader_epoch) {
         return Part::Here(Err(failure));
     }
     if let Some(diverged) = divergence(partition, wanted) {
         return Part::Here(diverged);
     }
-    let read = partition.read(wanted.fetch_offset, isolation, budget.bytes, budget.at_least_one);
-    match read {
+    match partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one) {
         Ok((offsets, slice)) => Part::Here(Ok((offsets, Found::Local(slice)))),
         Err(PartitionError::Read(ReadError::BelowLocalStart { .. })) => {
             let (from, bytes) = (wanted.fetch_offset, budget.bytes);
@@ -137,17 +121,6 @@ fn begin(
         }
         Err(error) => Part::Here(Err(error.into())),
     }
-}
-
-fn read_for_replica(partition: &Arc<Partition>, fetch: ReplicaFetch, budget: Budget) -> Fetched {
-    let read = partition.read_for_replica(fetch, budget.bytes, budget.at_least_one)?;
-    Ok(match read {
-        ReplicaRead::Records(offsets, slice) => (offsets, Found::Local(slice)),
-        ReplicaRead::Diverged(offsets, EpochEnd { epoch, end_offset }) => {
-            (offsets, Found::Diverged { epoch, end_offset })
-        }
-        ReplicaRead::OutOfRange(offsets) => (offsets, Found::OutOfRange),
-    })
 }
 
 /// Where this log and the one that the client follows part, if they do: the client says of which epoch it has a record
