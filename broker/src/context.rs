@@ -57,6 +57,22 @@ impl Context {
         self.broker_config.borrow().clone()
     }
 
+    /// A partition that this broker leads, or follows: what readers find here (KIP-392).
+    pub fn readable(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
+        match self.partitions.by_name(topic, index) {
+            Ok(partition) if partition.is_readable() => Ok(partition),
+            _ => self.led(topic, index),
+        }
+    }
+
+    /// The same, by the topic's id.
+    pub fn readable_by_id(&self, id: TopicId, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
+        match self.partitions.by_id(id, index) {
+            Ok(partition) if partition.is_readable() => Ok(partition),
+            _ => self.led_by_id(id, index),
+        }
+    }
+
     /// A partition that this broker leads.
     pub fn led(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
         self.leading(self.partitions.by_name(topic, index), |image| image.topic(topic), index)

@@ -204,7 +204,7 @@ impl Partition {
         Ok(PartitionAppend { appended, awaited })
     }
 
-    /// Reads from `from` what `isolation` may see, up to `max_bytes`, at least one batch if `at_least_one`.
+    /// Reads from `from` what `isolation` may see, up to `max_bytes`, at least one batch if `at_least_one`; as its leader.
     pub fn read(
         &self,
         from: i64,
@@ -214,13 +214,22 @@ impl Partition {
     ) -> Result<(Offsets, LogSlice), PartitionError> {
         let state = self.state.lock();
         self.leader(&state).ok_or(PartitionError::NotLeader)?;
-        let log = state.log.as_ref().ok_or(PartitionError::Closed)?;
-        let offsets = state.offsets_of(log);
-        let limit = match isolation {
-            Isolation::ReadUncommitted => offsets.high_watermark,
-            Isolation::ReadCommitted => offsets.last_stable,
-        };
-        Ok((offsets, log.read(from, limit, max_bytes, at_least_one)?))
+        state.read(from, isolation, max_bytes, at_least_one)
+    }
+
+    /// The same, as its leader or as a follower, which may know of less that is committed.
+    pub fn read_anywhere(
+        &self,
+        from: i64,
+        isolation: Isolation,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<(Offsets, LogSlice), PartitionError> {
+        let state = self.state.lock();
+        if !self.serves_readers(&state) {
+            return Err(PartitionError::NotLeader);
+        }
+        state.read(from, isolation, max_bytes, at_least_one)
     }
 
     pub fn offsets(&self) -> Result<Offsets, PartitionError> {

@@ -21,6 +21,7 @@ use firn_quorum::network::{Answer, Lane, Transport};
 use firn_quorum::types::Member;
 use firn_quorum::wire::{message, read};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::net::{ByteStream, Network};
@@ -81,6 +82,8 @@ struct Shared {
     open: Mutex<HashMap<(i32, Line), Open>>,
     /// Those that took no connection when they were last asked for one: nobody listens there.
     refusing: Mutex<BTreeSet<i32>>,
+    /// One more refuses.
+    refused: Notify,
 }
 
 /// A connection, and since when it owes an answer.
@@ -99,6 +102,7 @@ impl Peers {
             addresses,
             open: Mutex::default(),
             refusing: Mutex::default(),
+            refused: Notify::new(),
         }))
     }
 
@@ -151,6 +155,11 @@ impl Peers {
         self.0.refusing.lock().contains(&broker_id)
     }
 
+    /// Resolves once a broker is gone that was not.
+    pub async fn until_gone(&self) {
+        self.0.refused.notified().await;
+    }
+
     /// The broker has been heard of.
     pub fn is_there(&self, broker_id: i32) {
         self.0.refusing.lock().remove(&broker_id);
@@ -174,7 +183,9 @@ impl Peers {
                 refusing.remove(&broker_id);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                refusing.insert(broker_id);
+                if refusing.insert(broker_id) {
+                    self.0.refused.notify_one();
+                }
             }
             Err(_) => {}
         }

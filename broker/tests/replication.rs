@@ -17,7 +17,7 @@ use firn_model::ids::TopicId;
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
-use firn_protocol::library::messages::{FetchRequest, FindCoordinatorRequest, ProduceRequest};
+use firn_protocol::library::messages::{FetchRequest, FetchResponse, FindCoordinatorRequest, ProduceRequest};
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use topics::create_replicated;
@@ -159,13 +159,85 @@ async fn who_asks_a_broker_that_does_not_lead_is_told_who_does_and_where() {
     let nodes_told: Vec<_> = told.node_endpoints.iter().map(|node| (node.node_id.0, node.port)).collect();
     assert_eq!(nodes_told, [place]);
 
-    let wanted = FetchPartition::default().with_partition_max_bytes(1_000);
-    let wanted = FetchTopic::default().with_topic_id(topic).with_partitions(vec![wanted]);
-    let request = FetchRequest::default().with_max_bytes(1_000).with_topics(vec![wanted]);
-    let told = wrong.call(&request).await.unwrap();
+    let mut nodes = nodes;
+    nodes.remove(leads).stop().await;
+    let next = leader(&nodes, topic).await;
+    let (id, follows) = (nodes[next].context.node_id, nodes[1 - next].context.node_id);
+    let client = cluster.connect(follows as usize).await;
+    let told = fetch(&client, topic, Asked { leader_epoch: 0, ..Asked::default() }).await;
     let part = &told.responses[0].partitions[0];
-    assert_eq!((part.error_code, part.current_leader.leader_id.0), (6, id));
+    assert_eq!((part.error_code, part.current_leader.leader_id.0), (74, id), "FENCED_LEADER_EPOCH");
     let nodes_told: Vec<_> = told.node_endpoints.iter().map(|node| (node.node_id.0, node.port)).collect();
-    assert_eq!(nodes_told, [place]);
+    assert_eq!(nodes_told, [(id, i32::from(cluster.port(id as usize)))]);
+    stop_all(nodes).await;
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    leader_epoch: i32,
+    offset: i64,
+    rack: &'static str,
+    wait_ms: i32,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { leader_epoch: -1, offset: 0, rack: "", wait_ms: 0 }
+    }
+}
+
+async fn fetch(client: &Connection, topic: Uuid, asked: Asked) -> FetchResponse {
+    let wanted = FetchPartition::default()
+        .with_partition_max_bytes(1_000)
+        .with_fetch_offset(asked.offset)
+        .with_current_leader_epoch(asked.leader_epoch);
+    let wanted = FetchTopic::default().with_topic_id(topic).with_partitions(vec![wanted]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(asked.wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(1_000)
+        .with_rack_id(StrBytes::from_static_str(asked.rack))
+        .with_topics(vec![wanted]);
+    client.call(&request).await.unwrap()
+}
+
+/// KIP-392. Followers ask for more only every twenty seconds, and hear at once of what is committed all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_another_rack_is_sent_to_the_replica_there_and_does_not_wait_for_records() {
+    const RACKS: [&str; 3] = ["zone-0", "zone-1", "zone-2"];
+    let mut cluster = Cluster::new(3);
+    cluster.more = "replica.fetch.wait.max.ms=20000\nbroker.rack=zone-NODE\n".to_owned();
+    let nodes = cluster.start_all().await;
+    let topic =
+        create_replicated(&cluster.connect(0).await, TOPIC, 1, 3, &[("min.insync.replicas", "3")]).await;
+    let leads = leader(&nodes, topic).await;
+    let (id, there) = (nodes[leads].context.node_id, nodes[(leads + 1) % 3].context.node_id);
+    let client = cluster.connect(id as usize).await;
+    assert_eq!(produce(&client, topic, -1, "first").await.error_code, 0);
+
+    let part = |told: FetchResponse| told.responses[0].partitions[0].clone();
+    let asked = Asked { rack: RACKS[there as usize], ..Asked::default() };
+    let sent = part(fetch(&client, topic, asked).await);
+    assert_eq!((sent.error_code, sent.preferred_read_replica.0), (0, there));
+    assert!(sent.records.is_none_or(|records| records.is_empty()));
+    for rack in ["", RACKS[id as usize], "elsewhere"] {
+        let here = part(fetch(&client, topic, Asked { rack, ..Asked::default() }).await);
+        assert_eq!(here.preferred_read_replica.0, -1, "{rack}");
+        assert!(here.records.is_some_and(|records| !records.is_empty()), "{rack}");
+    }
+
+    let reader = cluster.connect(there as usize).await;
+    let asked = Asked { wait_ms: 10_000, ..asked };
+    let first = part(fetch(&reader, topic, asked).await);
+    assert!(first.records.is_some_and(|records| !records.is_empty()), "it is committed, and known to be");
+    let (next, produced) = tokio::join!(
+        fetch(&reader, topic, Asked { offset: 1, ..asked }),
+        produce(&client, topic, -1, "second")
+    );
+    assert_eq!(produced.base_offset, 1);
+    assert_eq!(part(next).high_watermark, 2);
+    let beyond = part(fetch(&reader, topic, Asked { offset: 7, ..asked }).await);
+    assert_eq!(beyond.error_code, 1, "OFFSET_OUT_OF_RANGE: the client asks the leader");
     stop_all(nodes).await;
 }

@@ -4,6 +4,7 @@
 //! The table, its figures as JSON and the plot land in `target/bench/`.
 
 mod alone;
+mod cluster;
 mod cold;
 mod consume;
 mod failover;
@@ -55,7 +56,7 @@ impl Plan {
 
 type Section = (&'static str, fn(&Plan, &mut Report));
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     ("start", starting::measure),
     ("produce", produce::measure),
     ("consume", consume::measure),
@@ -64,6 +65,7 @@ const SECTIONS: [Section; 8] = [
     ("alone", alone::measure),
     ("cold", cold::measure),
     ("failover", failover::measure),
+    ("cluster", cluster::measure),
 ];
 
 fn main() {

@@ -164,6 +164,11 @@ pub fn produce(broker: &Broker, load: &Load) -> Outcome {
 }
 
 pub fn produce_into(broker: &Broker, topic: &str, load: &Load) -> Outcome {
+    produce_to(&broker.address(), std::slice::from_ref(broker), topic, load)
+}
+
+/// The same, into the cluster that these brokers are, which is found at `addresses`.
+pub fn produce_to(addresses: &str, brokers: &[Broker], topic: &str, load: &Load) -> Outcome {
     let (count, size) = ((load.bytes / load.size).to_string(), load.size.to_string());
     let codec = format!("compression.codec={}", load.codec);
     let mut arguments = vec!["--count", &count, "--size", &size, "-X", &codec];
@@ -175,19 +180,21 @@ pub fn produce_into(broker: &Broker, topic: &str, load: &Load) -> Outcome {
     ] {
         arguments.extend(["-X", setting]);
     }
-    measured(broker, || librdkafka::figures("produce", &broker.address(), topic, load.partitions, &arguments))
+    measured(brokers, || librdkafka::figures("produce", addresses, topic, load.partitions, &arguments))
 }
 
 pub fn consume_from(broker: &Broker, topic: &str, partitions: i32, records: u64) -> Outcome {
     let count = records.to_string();
     let arguments = ["--count", &count, "-X", "queued.min.messages=1000000", "-X", "fetch.wait.max.ms=100"];
-    measured(broker, || librdkafka::figures("consume", &broker.address(), topic, partitions, &arguments))
+    let brokers = std::slice::from_ref(broker);
+    measured(brokers, || librdkafka::figures("consume", &broker.address(), topic, partitions, &arguments))
 }
 
-fn measured(broker: &Broker, run: impl FnOnce() -> Value) -> Outcome {
-    let before = broker.process().cpu_seconds();
+fn measured(brokers: &[Broker], run: impl FnOnce() -> Value) -> Outcome {
+    let cpu_seconds = || brokers.iter().map(|broker| broker.process().cpu_seconds()).sum::<f64>();
+    let before = cpu_seconds();
     let figures = run();
-    let cpu = broker.process().cpu_seconds() - before;
+    let cpu = cpu_seconds() - before;
     let number = |key: &str| figures[key].as_f64().unwrap_or_else(|| panic!("no {key} in {figures}"));
     let gb = number("bytes") / 1e9;
     let timed_bytes = figures["counted_bytes"].as_f64().unwrap_or(number("bytes"));

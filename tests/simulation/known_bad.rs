@@ -129,7 +129,7 @@ const CHANGES: [KnownBad; 21] = [
     },
     KnownBad {
         name: "consumers read past the high watermark",
-        file: "broker/src/partition.rs",
+        file: "broker/src/partition/state.rs",
         place: "Isolation::ReadUncommitted => [[offsets.high_watermark]],",
         wrong: "offsets.log_end",
     },

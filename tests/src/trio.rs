@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use firn_client::cluster::Cluster;
 use firn_client::connection::{Connection, ConnectionOptions};
+use firn_client::consumer::{self, Start};
 use firn_client::topics::{self, NewTopic, Partition};
 use firn_protocol::library::messages::describe_quorum_request::{PartitionData, TopicData};
 use firn_protocol::library::messages::{DescribeQuorumRequest, TopicName};
@@ -66,6 +68,12 @@ impl Trio {
 
     /// Creates a topic whose every partition is on all three, and waits until all are in sync.
     pub fn create(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
+        self.create_unready(topic, partitions, configs);
+        self.wait_in_sync(topic, partitions, 3);
+    }
+
+    /// The same, without waiting.
+    pub fn create_unready(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
         let new = NewTopic {
             name: topic.to_owned(),
             partitions: Some(partitions),
@@ -76,7 +84,6 @@ impl Trio {
         self.until("three brokers that take a topic", async |connection| {
             topics::create(connection, &new).await.ok()
         });
-        self.wait_in_sync(topic, partitions, 3);
     }
 
     /// The partitions, as some broker tells.
@@ -95,6 +102,35 @@ impl Trio {
                 && found.iter().all(|one| one.in_sync.len() == replicas && one.leader.is_some());
             all.then_some(())
         });
+    }
+
+    /// Waits until each of the topics' partitions is led by a broker that tells where it ends: it knows by then what is committed.
+    pub fn wait_served(&self, topics: &[String], partitions: i32) {
+        let options = ConnectionOptions { deadline: Duration::from_secs(30), ..ConnectionOptions::default() };
+        let addresses = self.brokers.iter().map(Broker::address).collect();
+        let cluster = Cluster::new(addresses, options);
+        let all: Vec<i32> = (0..partitions).collect();
+        for topic in topics {
+            wait_for("partitions that are served", DEADLINE, || {
+                let ends = consumer::offsets(&cluster, topic, &all, Start::Latest);
+                self.runtime.block_on(ends).ok()
+            });
+        }
+    }
+
+    /// Stops all three at once, in an orderly way.
+    pub fn stop(&mut self) {
+        std::thread::scope(|scope| {
+            for broker in &mut self.brokers {
+                scope.spawn(|| broker.stop());
+            }
+        });
+    }
+
+    /// Starts all three again, and waits until they answer.
+    pub fn start_again(&mut self) {
+        self.brokers.iter_mut().for_each(Broker::start_unready);
+        self.brokers.iter_mut().for_each(Broker::wait_ready);
     }
 
     /// The place of the broker that leads a partition.

@@ -35,6 +35,8 @@ use reading::{Budget, Read, read_all, read_one};
 
 /// The version from which on topics are known by their ids (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;
+/// The version from which on followers serve clients, too, and leaders send them there (KIP-392).
+const FOLLOWERS_SINCE: i16 = 11;
 /// The version from which on a client that is wrong about a leader is told who it is, and where (KIP-951).
 const LEADERS_SINCE: i16 = 16;
 
@@ -74,6 +76,8 @@ enum Found {
         epoch: i32,
         end_offset: i64,
     },
+    /// None: a broker of the client's own rack has them, too (KIP-392).
+    Elsewhere(i32),
 }
 
 impl Found {
@@ -81,7 +85,7 @@ impl Found {
         match self {
             Found::Local(slice) => slice.len,
             Found::Bytes(bytes) => bytes.len(),
-            Found::Diverged { .. } => 0,
+            Found::Diverged { .. } | Found::Elsewhere(_) => 0,
         }
     }
 
@@ -91,7 +95,7 @@ impl Found {
                 Failure::new(ResponseError::KafkaStorageError, format!("cannot read the log: {error}"))
             }),
             Found::Bytes(bytes) => Ok(bytes.clone()),
-            Found::Diverged { .. } => Ok(Bytes::new()),
+            Found::Diverged { .. } | Found::Elsewhere(_) => Ok(Bytes::new()),
         }
     }
 
@@ -99,7 +103,7 @@ impl Found {
         match self {
             Found::Local(slice) => Chunk::Log(slice),
             Found::Bytes(bytes) => Chunk::Records(bytes),
-            Found::Diverged { .. } => Chunk::Records(Bytes::new()),
+            Found::Diverged { .. } | Found::Elsewhere(_) => Chunk::Records(Bytes::new()),
         }
     }
 }
@@ -109,11 +113,13 @@ type Fetched = Result<(Offsets, Found), Failure>;
 
 /// The bounds of one request.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+struct Bounds<'a> {
     min_bytes: usize,
     max_bytes: usize,
     isolation: Isolation,
     version: i16,
+    /// The brokers that are nearer to the client than this one.
+    nearer: &'a [i32],
 }
 
 pub async fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
@@ -128,6 +134,7 @@ pub async fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Re
             _ => Isolation::ReadUncommitted,
         },
         version: header.api_version,
+        nearer: &nearer(context, &fetch.rack_id),
     };
     if fetch.replica_state.replica_id.0 >= 0 {
         return Ok(Answer::Now(replica::fetch(context, fetch, bounds, &header).await));
@@ -193,7 +200,7 @@ async fn downconverted(
     context: &Context,
     wanted: &[Wanted],
     all: Vec<Fetched>,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     client: OldClient,
 ) -> Vec<Fetched> {
     let mut converted = Vec::with_capacity(all.len());
@@ -213,7 +220,7 @@ async fn downconvert_one(
     wanted: &Wanted,
     mut offsets: Offsets,
     mut found: Found,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     OldClient { format, limit }: OldClient,
 ) -> Fetched {
     if found.len() == 0 {
@@ -286,7 +293,7 @@ fn reply(
     session: SessionUse,
     wanted: &[Wanted],
     fetched: Vec<Fetched>,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     header: &RequestHeader,
 ) -> Vec<Chunk> {
     let mut reply = FetchReply::default();
@@ -308,7 +315,10 @@ fn reply(
                 last_stable: part.last_stable_offset,
                 log_start: part.log_start_offset,
             };
-            let always = part.error_code != 0 || part.records_length > 0 || part.diverging_epoch.is_some();
+            let always = part.error_code != 0
+                || part.records_length > 0
+                || part.diverging_epoch.is_some()
+                || part.preferred_read_replica.is_some();
             if !sessions.is_news(id, &wanted.key(), seen, always) && !new {
                 continue;
             }
@@ -362,6 +372,10 @@ fn part(index: i32, error_code: i16, offsets: Option<Offsets>, found: Option<&Fo
         records_length: found.map_or(0, Found::len),
         diverging_epoch,
         current_leader: None,
+        preferred_read_replica: match found {
+            Some(Found::Elsewhere(broker)) => Some(*broker),
+            _ => None,
+        },
     }
 }
 
@@ -374,7 +388,7 @@ fn chunks(pieces: Vec<Piece>, mut found: Vec<Option<Found>>) -> Vec<Chunk> {
 }
 
 /// Fetches until there is enough or the wait is over.
-async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds, wait: Duration) -> Vec<Fetched> {
+async fn gather(context: &Context, wanted: &[Wanted], bounds: Bounds<'_>, wait: Duration) -> Vec<Fetched> {
     let deadline = Instant::now() + wait;
     let partitions: Vec<_> = wanted.iter().map(|wanted| locate(context, wanted, bounds.version)).collect();
     let mut fetched = wait_for_enough(context, wanted, &partitions, bounds, deadline).await;
@@ -399,7 +413,7 @@ async fn wait_for_enough(
     context: &Context,
     wanted: &[Wanted],
     partitions: &[Result<Arc<Partition>, Failure>],
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     deadline: Instant,
 ) -> Vec<Fetched> {
     let wake = Arc::new(Notify::new());
@@ -410,9 +424,10 @@ async fn wait_for_enough(
         // A partition that is not here may be named by every fetch until the client has new metadata: it is no reason
         // to answer at once. A read that failed is, and so is a request that names nothing which can be waited for.
         let failed = partitions.iter().zip(&fetched).any(|(found, read)| found.is_ok() && read.is_err());
-        let diverged = fetched.iter().flatten().any(|(_, found)| matches!(found, Found::Diverged { .. }));
+        let is_told = |found: &Found| matches!(found, Found::Diverged { .. } | Found::Elsewhere(_));
+        let told = fetched.iter().flatten().any(|(_, found)| is_told(found));
         let nothing_to_wait_for = partitions.iter().all(Result::is_err);
-        let answer = failed || diverged || nothing_to_wait_for || size >= bounds.min_bytes;
+        let answer = failed || told || nothing_to_wait_for || size >= bounds.min_bytes;
         // What is on its way from the store has been waited for: the client asks again and finds it there.
         if answer || some_on_their_way || Instant::now() >= deadline {
             return fetched;
@@ -445,8 +460,21 @@ pub fn check_leader_epoch(partition: &Partition, client: i32) -> Result<(), Fail
 
 fn locate(context: &Context, wanted: &Wanted, version: i16) -> Result<Arc<Partition>, Failure> {
     Ok(if version >= TOPIC_IDS_SINCE {
-        context.led_by_id(TopicId(wanted.topic_id), wanted.partition)?
+        context.readable_by_id(TopicId(wanted.topic_id), wanted.partition)?
+    } else if version >= FOLLOWERS_SINCE {
+        context.readable(&wanted.name, wanted.partition)?
     } else {
         context.led(&wanted.name, wanted.partition)?
     })
+}
+
+/// The brokers of the client's rack, if it is another than this one's.
+fn nearer(context: &Context, rack: &str) -> Vec<i32> {
+    let image = context.controller.image();
+    let is_here = || image.broker(context.node_id).is_some_and(|own| own.rack.as_deref() == Some(rack));
+    if rack.is_empty() || !context.config().replica.reads_within_racks || is_here() {
+        return Vec::new();
+    }
+    let of_rack = image.brokers().filter(|broker| !broker.fenced && broker.rack.as_deref() == Some(rack));
+    of_rack.map(|broker| broker.id).collect()
 }

@@ -119,6 +119,30 @@ impl Partition {
         state.leader().filter(|leader| !leader.has_followers() || self.replication.is_in_touch())
     }
 
+    /// A leader serves readers for as long as it can know that it leads; a follower, what it knows to be committed (KIP-392).
+    pub(super) fn serves_readers(&self, state: &State) -> bool {
+        match &state.role {
+            Role::Leads(_) => self.leader(state).is_some(),
+            Role::Follows(leader) => *leader != NO_LEADER,
+        }
+    }
+
+    /// Whether readers find anything here.
+    pub fn is_readable(&self) -> bool {
+        self.serves_readers(&self.state.lock())
+    }
+
+    /// Which of these brokers a reader is better sent to that wants what follows `offset`; nobody, unless this one leads.
+    pub fn nearest(&self, offset: i64, brokers: &[i32]) -> Option<i32> {
+        let mut state = self.state.lock();
+        let nearest = self.leader(&state)?.nearest(offset, brokers)?;
+        // From now on followers hear at once how far records are committed: readers wait for it there.
+        if !std::mem::replace(&mut state.is_read_elsewhere, true) {
+            state.readers.committed(true);
+        }
+        Some(nearest)
+    }
+
     /// Whether this leader has come to know, from its followers, up to where what it found when it began is committed.
     pub fn knows_what_is_committed(&self) -> bool {
         self.state.lock().leader().is_none_or(Leader::knows_what_is_committed)

@@ -6,9 +6,10 @@ use std::time::Duration;
 use firn_model::topic_config::TopicConfig;
 use firn_replication::leader::Leader;
 use firn_storage::partition_log::PartitionLog;
+use firn_storage::read::LogSlice;
 
 use super::waiting::{Awaited, Readers, Waiting};
-use super::{Offsets, PartitionError, replica::Role};
+use super::{Isolation, Offsets, PartitionError, replica::Role};
 
 pub(super) struct State {
     /// `None` once the partition is closed or deleted.
@@ -32,6 +33,8 @@ pub(super) struct State {
     /// `flush.ms` is over for what lies below this offset, whatever `flush.messages` is.
     pub(super) flush_due_to: i64,
     pub(super) readers: Readers,
+    /// Its readers have been sent to followers.
+    pub(super) is_read_elsewhere: bool,
 }
 
 impl State {
@@ -51,6 +54,7 @@ impl State {
             awaiting_deletion: Waiting::default(),
             flush_due_to: 0,
             readers: Readers::default(),
+            is_read_elsewhere: false,
         }
     }
 
@@ -93,6 +97,22 @@ impl State {
         }
     }
 
+    pub(super) fn read(
+        &self,
+        from: i64,
+        isolation: Isolation,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<(Offsets, LogSlice), PartitionError> {
+        let log = self.log.as_ref().ok_or(PartitionError::Closed)?;
+        let offsets = self.offsets_of(log);
+        let limit = match isolation {
+            Isolation::ReadUncommitted => offsets.high_watermark,
+            Isolation::ReadCommitted => offsets.last_stable,
+        };
+        Ok((offsets, log.read(from, limit, max_bytes, at_least_one)?))
+    }
+
     pub(super) fn wants_flush(&self) -> bool {
         let Some(log) = &self.log else { return false };
         let unflushed = log.end_offset() - log.flushed_offset();
@@ -131,7 +151,7 @@ impl State {
             self.high_watermark = to;
             log.high_watermark_moved(to);
             self.awaiting_commit.reached(to);
-            self.readers.committed();
+            self.readers.committed(self.is_read_elsewhere);
         }
     }
 

@@ -104,14 +104,18 @@ impl Readers {
         }
     }
 
-    /// The high watermark has moved.
-    pub(super) fn committed(&self) {
+    /// The high watermark has moved. Followers are told with the next records, unless they have readers of their own that wait.
+    pub(super) fn committed(&self, is_read_elsewhere: bool) {
         for reader in &self.all {
             match &reader.told {
                 Told::When(Watched::Committed, wake) => wake.notify_one(),
                 Told::When(Watched::Turned, _) => {}
-                // With the next records: nobody waits for it.
-                Told::Follower(key, news) => news.tell(*key),
+                Told::Follower(key, news) => {
+                    news.tell(*key);
+                    if is_read_elsewhere {
+                        news.answer_now();
+                    }
+                }
             }
         }
     }

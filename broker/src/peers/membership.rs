@@ -430,7 +430,10 @@ impl Membership {
 
     /// Fences whoever falls silent, while this broker is the controller; until `shutdown`.
     pub async fn watch_leases(self: Arc<Self>, shutdown: CancellationToken) {
-        while shutdown.run_until_cancelled(tokio::time::sleep(LEASES_WATCHED)).await.is_some() {
+        let next = async || {
+            tokio::time::timeout(LEASES_WATCHED, self.peers.until_gone()).await.ok();
+        };
+        while shutdown.run_until_cancelled(next()).await.is_some() {
             let Some(part) = self.part.get() else { continue };
             if shutdown.run_until_cancelled(self.chores(&part.quorum)).await.is_none() {
                 return;

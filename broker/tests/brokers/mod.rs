@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     ports: Vec<u16>,
     pub disks: Vec<SimulatedDisk>,
+    /// Lines of every `server.properties`; NODE stands for the id.
+    pub more: String,
 }
 
 fn free_ports(count: usize) -> Vec<u16> {
@@ -29,7 +31,11 @@ fn free_ports(count: usize) -> Vec<u16> {
 
 impl Cluster {
     pub fn new(count: usize) -> Self {
-        Self { ports: free_ports(count), disks: (0..count).map(|_| SimulatedDisk::new()).collect() }
+        Self {
+            ports: free_ports(count),
+            disks: (0..count).map(|_| SimulatedDisk::new()).collect(),
+            more: String::new(),
+        }
     }
 
     /// Starts a broker that is told of these.
@@ -39,9 +45,10 @@ impl Cluster {
             "node.id={id}\nlisteners=PLAINTEXT://127.0.0.1:{}\nlog.dirs=/data\nfirn.http.port=-1\n\
              offsets.topic.num.partitions=3\nfirn.disk.reserve.bytes=0\n\
              broker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=200\n\
-             controller.quorum.voters={}\n",
+             controller.quorum.voters={}\n{}",
             self.ports[id],
-            voters.collect::<Vec<_>>().join(",")
+            voters.collect::<Vec<_>>().join(","),
+            self.more.replace("NODE", &id.to_string())
         );
         let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
         let environment = Environment { disk: Arc::new(self.disks[id].clone()), ..Environment::system() };

@@ -54,6 +54,8 @@ pub struct FetchedPartition {
     pub diverging_epoch: Option<(i32, i64)>,
     /// Leader's id and epoch, for a client that asked with another (KIP-951).
     pub current_leader: Option<(i32, i32)>,
+    /// The broker where the client is to read on (KIP-392); then there are no records.
+    pub preferred_read_replica: Option<i32>,
 }
 
 /// A piece of the frame: bytes, or the records of the n-th partition (counted over all topics).
@@ -154,7 +156,7 @@ impl Encoder {
             self.aborted_transactions(fetched.aborted_transactions.as_deref());
         }
         if self.version >= 11 {
-            self.out.put_i32(-1); // preferred read replica: none
+            self.out.put_i32(fetched.preferred_read_replica.unwrap_or(-1));
         }
         if self.flexible {
             self.varint(fetched.records_length as u64 + 1);

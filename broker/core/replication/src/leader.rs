@@ -235,6 +235,17 @@ impl Leader {
         })
     }
 
+    /// Which of these replicas has most of what follows `offset`, if one in sync has anything (KIP-392).
+    pub fn nearest(&self, offset: i64, candidates: &[i32]) -> Option<i32> {
+        let in_sync = candidates.iter().filter(|id| self.isr.contains(id));
+        let has_it = in_sync.filter_map(|id| {
+            let seen = self.followers.get(id)?;
+            ((0..=offset).contains(&seen.log_start) && seen.end_offset >= offset)
+                .then_some((seen.end_offset, *id))
+        });
+        has_it.max().map(|(_, id)| id)
+    }
+
     /// Whether a replica in sync still is.
     fn keeps_up(&self, replica: i32, log_end: i64, now: Duration) -> bool {
         let Some(seen) = self.followers.get(&replica) else { return true };

@@ -164,3 +164,25 @@ fn with_too_few_in_sync_nothing_is_committed() {
     assert!(leader.is_writable());
     assert_eq!(leader.high_watermark(), 20);
 }
+
+#[test]
+fn readers_are_sent_to_a_replica_in_sync_that_has_what_they_want() {
+    let mut leader = leader(&[1, 2]);
+    assert_eq!(leader.nearest(5, &[2, 3]), None, "nobody is known to have anything");
+    for (id, end) in [(2, 10), (3, 10)] {
+        leader.fetched(id, 7, end, 10, at(1));
+        leader.starts_at(id, 4);
+    }
+    assert_eq!(leader.nearest(5, &[2, 3]), Some(2), "3 is not in sync");
+    assert_eq!(leader.nearest(5, &[3]), None);
+    assert_eq!(leader.nearest(5, &[]), None);
+    assert_eq!(
+        [leader.nearest(3, &[2]), leader.nearest(11, &[2])],
+        [None, None],
+        "it starts at 4, and ends at 10"
+    );
+    assert_eq!(leader.nearest(10, &[2]), Some(2), "what comes next is read there, too");
+    leader.settled(&[1, 2, 3]);
+    leader.fetched(3, 7, 12, 12, at(2));
+    assert_eq!(leader.nearest(10, &[2, 3]), Some(3), "it has more");
+}

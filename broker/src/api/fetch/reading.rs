@@ -45,7 +45,7 @@ pub(super) async fn read_all(
     context: &Context,
     wanted: &[Wanted],
     partitions: &[Result<Arc<Partition>, Failure>],
-    bounds: Bounds,
+    bounds: Bounds<'_>,
 ) -> Read {
     let mut left = bounds.max_bytes;
     let (mut nothing_here, mut nothing_cold) = (true, true);
@@ -85,7 +85,7 @@ pub(super) async fn read_one(
     context: &Context,
     partition: &Arc<Partition>,
     wanted: &Wanted,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     budget: Budget,
 ) -> Fetched {
     let part = begin(context, partition, wanted, bounds, budget, budget.at_least_one);
@@ -100,7 +100,7 @@ fn begin(
     context: &Context,
     partition: &Arc<Partition>,
     wanted: &Wanted,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     budget: Budget,
     at_least_one_cold: bool,
 ) -> Part {
@@ -110,7 +110,13 @@ fn begin(
     if let Some(diverged) = divergence(partition, wanted) {
         return Part::Here(diverged);
     }
-    match partition.read(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one) {
+    let nearest =
+        (!bounds.nearer.is_empty()).then(|| partition.nearest(wanted.fetch_offset, bounds.nearer)).flatten();
+    if let Some(broker) = nearest {
+        let offsets = partition.offsets().map_err(Failure::from);
+        return Part::Here(offsets.map(|offsets| (offsets, Found::Elsewhere(broker))));
+    }
+    match partition.read_anywhere(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one) {
         Ok((offsets, slice)) => Part::Here(Ok((offsets, Found::Local(slice)))),
         Err(PartitionError::Read(ReadError::BelowLocalStart { .. })) => {
             let (from, bytes) = (wanted.fetch_offset, budget.bytes);

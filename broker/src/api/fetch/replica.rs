@@ -26,7 +26,7 @@ type Given = (FetchedPartition, Option<Found>);
 pub(super) async fn fetch(
     context: &Context,
     fetch: FetchRequest,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     header: &RequestHeader,
 ) -> Vec<Chunk> {
     let follower = fetch.replica_state.replica_id.0;
@@ -129,7 +129,7 @@ impl Reading {
         &mut self,
         session: &mut InUse,
         named: Vec<PartitionKey>,
-        bounds: Bounds,
+        bounds: Bounds<'_>,
         wait: std::time::Duration,
     ) {
         let deadline = Instant::now() + wait;

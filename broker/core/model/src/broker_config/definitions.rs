@@ -65,6 +65,8 @@ const fn unset(
     ConfigDefinition::new(name, config_type, None, allowed, doc)
 }
 
+/// The only one of Kafka's.
+const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 const FOREVER: &str = "9223372036854775807";
 const MOST: &str = "2147483647";
 
@@ -185,6 +187,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("replica.fetch.response.max.bytes", Int, "10485760", AtLeast(0), "The most that a follower asks one leader for at a time, in bytes."),
     define("replica.fetch.wait.max.ms", Int, "500", AtLeast(1), "How long a leader with nothing new waits before it answers a follower, in milliseconds."),
     define("replica.lag.time.max.ms", Long, "30000", AtLeast(1), "How long a follower may lack records of its leader until it is out of sync, in milliseconds."),
+    define("replica.selector.class", Text, RACK_AWARE, OneOf(&[RACK_AWARE, ""]), "Where consumers read that tell their rack (client.rack): from a replica in sync of that rack, as is the default here, or, if this is empty, as is Kafka's, from the leader alone."),
     define("socket.listen.backlog.size", Int, "50", AtLeast(1), "How many connections may wait to be accepted."),
     define("socket.receive.buffer.bytes", Int, "-1", AtLeast(-1), "SO_RCVBUF of connections, in bytes; -1, the default here, lets the system fit it to each connection. Kafka's default is 102400."),
     define("socket.request.max.bytes", Int, "104857600", AtLeast(1), "The largest request that is read, in bytes."),

@@ -28,6 +28,8 @@ pub struct ReplicaSettings {
     /// Of one partition.
     pub fetch_max_bytes: i32,
     pub fetch_response_max_bytes: i32,
+    /// Consumers are sent to a replica of their own rack.
+    pub reads_within_racks: bool,
 }
 
 /// What clients may take of the broker.
@@ -144,6 +146,7 @@ pub(super) fn replica(layers: &ConfigLayers) -> Result<ReplicaSettings, ConfigEr
         fetch_min_bytes: layers.int("replica.fetch.min.bytes")?,
         fetch_max_bytes: layers.int("replica.fetch.max.bytes")?,
         fetch_response_max_bytes: layers.int("replica.fetch.response.max.bytes")?,
+        reads_within_racks: layers.text("replica.selector.class")?.is_some(),
     })
 }
 

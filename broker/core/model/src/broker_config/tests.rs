@@ -47,6 +47,8 @@ fn types_defaults_and_what_may_change_are_kafkas() {
         "controller.quorum.election.timeout.ms",
         "log.flush.interval.messages",
         "queued.max.request.bytes",
+        // Who names a rack wants to read there.
+        "replica.selector.class",
         "socket.receive.buffer.bytes",
         "socket.send.buffer.bytes",
         // Kafka has no default and asks for a value; here a node is both, and has no quorum to name.

@@ -64,7 +64,6 @@ static GROUPS: &[Group] = &[
             "config.providers",
             "security.providers",
             "client.quota.callback.class",
-            "replica.selector.class",
             "remote.log.metadata.manager.class.name",
             "remote.log.metadata.manager.class.path",
             "remote.log.metadata.manager.impl.prefix",

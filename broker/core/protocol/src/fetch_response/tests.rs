@@ -24,6 +24,7 @@ fn reply(version: i16) -> FetchReply {
         records_length,
         diverging_epoch: (version >= 12 && index == 2).then_some((4, 44)),
         current_leader: (version >= 12 && index == 2).then_some((1, 6)),
+        preferred_read_replica: (version >= 11 && index == 1).then_some(7),
     };
     let topic =
         |name: &str, partitions| FetchedTopic { name: name.to_owned(), id: Uuid::from_u128(5), partitions };
@@ -56,6 +57,9 @@ fn librarys(reply: &FetchReply, version: i16) -> Bytes {
                     aborted.iter().map(one).collect()
                 }))
                 .with_records(Some(Bytes::from_static(&RECORDS[..fetched.records_length])));
+            if let Some(replica) = fetched.preferred_read_replica {
+                data = data.with_preferred_read_replica(BrokerId(replica));
+            }
             if version >= 5 {
                 data = data.with_log_start_offset(fetched.log_start_offset);
             }
