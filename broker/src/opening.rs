@@ -150,12 +150,13 @@ async fn take_part(
     }
 }
 
-/// How soon the controller is missed: after some heartbeats of its that did not come, and not by all at the same time.
+/// How soon the controller is missed: nobody votes for another for as long as the time-out, and the first to stand for election does
+/// so a little later, not all at the same time.
 fn timing(election_timeout: Duration) -> Timing {
     Timing {
         heartbeat: election_timeout / 5,
-        election_min: election_timeout,
-        election_max: election_timeout * 3 / 2,
+        election_min: election_timeout * 3 / 10,
+        election_max: election_timeout,
     }
 }
 

@@ -71,7 +71,8 @@ impl From<RaftError<Types>> for AnswerError {
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     pub heartbeat: Duration,
-    /// A member that has heard of no leader for a time between these two stands for election.
+    /// Who has heard of a leader votes for no other for as long as the greater of these, and stands for election itself when a time
+    /// between the two has passed after that.
     pub election_min: Duration,
     pub election_max: Duration,
 }

@@ -87,7 +87,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("connections.max.idle.ms", Long, "600000", Any, "After how many milliseconds without a request a connection is closed; -1 is never."),
     define("controller.listener.names", List, "", Any, "Which of the listeners are for the brokers among themselves alone; they are not opened where the cluster is one node."),
     define("controller.quorum.bootstrap.servers", List, "", Any, "Where the controllers are found; controller.quorum.voters says it, and one host:port is accepted beside it."),
-    define("controller.quorum.election.timeout.ms", Int, "250", AtLeast(50), "How long the controller may be silent until the others elect another one, in milliseconds; up to half as much more, at random. Kafka's default is 1000."),
+    define("controller.quorum.election.timeout.ms", Int, "250", AtLeast(50), "How long the controller may be silent until the others may elect another one, in milliseconds; they do within as long again. Kafka's default is 1000."),
     define("controller.quorum.voters", List, "", Any, "The brokers of the cluster, each as id@host:port, where the others find it; every one keeps the metadata. Not set: this node alone."),
     define("default.replication.factor", Int, "1", AtLeast(1), "The replication factor of a topic whose creator did not choose one."),
     define("delete.topic.enable", Boolean, "true", Any, "Whether topics can be deleted."),
