@@ -20,6 +20,7 @@ use firn_protocol::library::messages::produce_response::PartitionProduceResponse
 use firn_protocol::library::messages::{FetchRequest, FetchResponse, FindCoordinatorRequest, ProduceRequest};
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
+use firn_telemetry::metrics::ReplicationTraffic;
 use topics::create_replicated;
 use uuid::Uuid;
 
@@ -97,6 +98,12 @@ async fn what_is_acknowledged_is_everywhere_whoever_leads() {
         let all_in_sync = || state(&nodes[0], topic).filter(|now| now.isr.len() == 3);
         wait_for("three in sync", all_in_sync).await;
     }
+    let counted = |of: fn(&ReplicationTraffic) -> u64| -> u64 {
+        nodes.iter().map(|node| of(&node.context.metrics.replication)).sum()
+    };
+    assert!(counted(|traffic| traffic.bytes_in.get()) > 0);
+    assert!(counted(|traffic| traffic.bytes_out.get()) > 0);
+    assert!(counted(|traffic| traffic.isr_expands.get()) > 0, "who was started last has come back");
     stop_all(nodes).await;
 }
 

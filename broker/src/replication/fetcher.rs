@@ -341,6 +341,7 @@ impl Fetcher {
             return Ok(None);
         }
         let records: Bytes = part.records.unwrap_or_default();
+        self.context.metrics.replication.bytes_in.inc_by(records.len() as u64);
         let awaited = match records.is_empty() {
             true => None,
             false => {

@@ -1,14 +1,16 @@
 //! Tells the controller who is in sync with the leaders here (AlterPartition, KIP-497): many partitions in one message, again
 //! and again until the partitions' epochs move.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{self, AtomicBool};
 use std::time::Duration;
 
 use firn_metadata::decide::isr::{IsrError, IsrReport};
 use firn_metadata::image::{self, Image};
 use firn_replication::leader::InSync;
+use firn_telemetry::metrics::ReplicationTraffic;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -44,7 +46,7 @@ impl InSyncNews {
     /// A broker is there that was not, or the other way round: followers that had caught up before may be taken in now. None of
     /// them is heard of again as long as it lacks nothing.
     pub fn look_at_all(&self) {
-        self.all.store(true, Ordering::Release);
+        self.all.store(true, atomic::Ordering::Release);
         self.arrived.notify_one();
     }
 
@@ -73,7 +75,7 @@ pub async fn report(context: Arc<Context>, shutdown: CancellationToken) {
             }
             () = shutdown.cancelled() => return,
         }
-        if news.all.swap(false, Ordering::AcqRel) {
+        if news.all.swap(false, atomic::Ordering::AcqRel) {
             for partition in context.partitions.all().iter().filter(|one| one.led_in().is_some()) {
                 news.look_at(partition);
             }
@@ -121,13 +123,30 @@ async fn tell(context: &Context, partitions: &[Arc<Partition>]) -> Vec<Arc<Parti
     match context.membership.ask_controller(&ask, PATIENCE).await {
         Ok(ControllerTold::AlteredPartitions(told)) => {
             let all = asked.into_iter().zip(reports).zip(told);
-            all.filter_map(|((partition, report), told)| hear(partition, &report, told)).collect()
+            let traffic = &context.metrics.replication;
+            let heard = all.filter_map(|((partition, report), told)| {
+                count(traffic, &image, &report, told.is_ok());
+                hear(partition, &report, told)
+            });
+            heard.collect()
         }
         Ok(_) => asked,
         Err(error) => {
             tracing::debug!(%error, "the controller does not know who is in sync yet");
             asked
         }
+    }
+}
+
+/// Counts what the report came to, beside what the image had of the partition.
+fn count(traffic: &ReplicationTraffic, image: &Image, report: &IsrReport, is_taken: bool) {
+    let topic = image.topic_by_id(report.topic_id);
+    let before = topic.and_then(|topic| topic.partition(report.partition)).map_or(0, |now| now.isr.len());
+    match report.isr.len().cmp(&before) {
+        _ if !is_taken => traffic.failed_isr_updates.inc(),
+        Ordering::Less => traffic.isr_shrinks.inc(),
+        Ordering::Greater => traffic.isr_expands.inc(),
+        Ordering::Equal => {}
     }
 }
 

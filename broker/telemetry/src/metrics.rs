@@ -72,6 +72,47 @@ impl ColdReadTimes {
     }
 }
 
+/// What brokers copy from each other, and who falls out of sync meanwhile.
+#[derive(Debug, Clone)]
+pub struct ReplicationTraffic {
+    pub bytes_in: IntCounter,
+    pub bytes_out: IntCounter,
+    pub isr_shrinks: IntCounter,
+    pub isr_expands: IntCounter,
+    pub failed_isr_updates: IntCounter,
+}
+
+impl ReplicationTraffic {
+    fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            bytes_in: IntCounter::new(
+                "kafka_server_brokertopicmetrics_replicationbytesin_total",
+                "Bytes fetched from leaders",
+            )?,
+            bytes_out: IntCounter::new(
+                "kafka_server_brokertopicmetrics_replicationbytesout_total",
+                "Bytes that followers fetched",
+            )?,
+            isr_shrinks: IntCounter::new(
+                "kafka_server_replicamanager_isrshrinks_total",
+                "Times that a partition led here had a follower leave its in-sync replicas",
+            )?,
+            isr_expands: IntCounter::new(
+                "kafka_server_replicamanager_isrexpands_total",
+                "Times that a partition led here had a follower join its in-sync replicas",
+            )?,
+            failed_isr_updates: IntCounter::new(
+                "kafka_server_replicamanager_failedisrupdates_total",
+                "Changes of in-sync replicas that the controller refused",
+            )?,
+        })
+    }
+
+    fn collectors(&self) -> [&IntCounter; 5] {
+        [&self.bytes_in, &self.bytes_out, &self.isr_shrinks, &self.isr_expands, &self.failed_isr_updates]
+    }
+}
+
 /// All that is counted as it happens.
 #[derive(Debug)]
 pub struct Metrics {
@@ -87,6 +128,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     request_times: HistogramVec,
     pub cold_read_times: ColdReadTimes,
+    pub replication: ReplicationTraffic,
     connections: IntGaugeVec,
     pub connections_refused: IntCounter,
     pub malformed_requests: IntCounter,
@@ -127,6 +169,7 @@ impl Metrics {
             )?,
             request_times: HistogramVec::new(times, &["request"])?,
             cold_read_times: ColdReadTimes(Histogram::with_opts(cold_reads)?),
+            replication: ReplicationTraffic::new()?,
             connections: IntGaugeVec::new(
                 Opts::new("kafka_server_socket_server_metrics_connection_count", "Open connections"),
                 &["listener"],
@@ -161,6 +204,9 @@ impl Metrics {
             Box::new(self.malformed_requests.clone()),
         ];
         all.into_iter().try_for_each(|collector| self.registry.register(collector))?;
+        for counter in self.replication.collectors() {
+            self.registry.register(Box::new(counter.clone()))?;
+        }
         self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
     }
 

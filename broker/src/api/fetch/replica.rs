@@ -45,6 +45,8 @@ pub(super) async fn fetch(
         Reading { given: BTreeMap::new(), has_records: false, left: bounds.max_bytes, is_urgent: false };
     let named = named(context, &mut session, &fetch, &mut reading);
     reading.answer(&mut session, named, bounds, milliseconds(fetch.max_wait_ms)).await;
+    let bytes: usize = reading.given.values().map(|(part, _)| part.records_length).sum();
+    context.metrics.replication.bytes_out.inc_by(bytes as u64);
     reply(session, reading.given, header)
 }
 
