@@ -103,6 +103,11 @@ impl Controller {
         tokio::time::timeout(CHANGE_MAX, self.quorum.wait_until(holds)).await.ok();
     }
 
+    /// Waits until the metadata up to this offset are in force here.
+    pub async fn wait_for(&self, end_offset: i64) {
+        self.quorum.wait_until(|now| now.end_offset() >= end_offset).await;
+    }
+
     /// Makes the change that `decide` asks for, and returns its reply once it is durable and in force.
     pub async fn propose<R>(
         &self,

@@ -51,13 +51,10 @@ pub fn registration(context: &Context, ports: &[u16]) -> Registration {
 pub async fn register(context: &Context, registration: &Registration) -> Result<i64, AskError> {
     let ask = ControllerAsk::Register(registration.clone());
     let lease = milliseconds(context.config().quorum.session_timeout_ms);
-    let broker_epoch = loop {
+    let (broker_epoch, sent) = loop {
         let sent = Instant::now();
         match context.membership.ask_controller(&ask, REGISTER_PATIENCE).await {
-            Ok(ControllerTold::Registered { broker_epoch }) => {
-                context.replication.heard_since(sent, lease);
-                break broker_epoch;
-            }
+            Ok(ControllerTold::Registered { broker_epoch }) => break (broker_epoch, sent),
             Ok(_) => return Err(ProposeError::NotController.into()),
             Err(error) if error.may_pass() && !context.membership.peers().is_alone() => {
                 tracing::info!(%error, "not registered yet");
@@ -71,6 +68,7 @@ pub async fn register(context: &Context, registration: &Registration) -> Result<
     while !context.controller.holds(is_known) {
         context.controller.wait_until(is_known).await;
     }
+    context.replication.heard_since(sent, lease);
     Ok(broker_epoch)
 }
 
@@ -93,8 +91,12 @@ pub async fn beat(
             ticks.tick().await;
             let sent = Instant::now();
             let told = context.membership.ask_controller(&ask, interval).await;
-            if told.is_ok() {
-                context.replication.heard_since(sent, lease);
+            if let Ok(ControllerTold::Heard { end_offset }) = told {
+                // Before it heard this it may have put others in this broker's place, which has to be known here first.
+                let known = context.controller.wait_for(end_offset);
+                if tokio::time::timeout(interval, known).await.is_ok() {
+                    context.replication.heard_since(sent, lease);
+                }
             }
             told
         };

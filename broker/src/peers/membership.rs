@@ -363,15 +363,19 @@ impl Membership {
     ) -> Result<ControllerTold, ProposeError> {
         let image = quorum.image();
         check_epoch(&image, broker_id, broker_epoch)?;
-        self.hear(broker_id);
-        if image.broker(broker_id).is_some_and(|broker| broker.fenced) {
+        let had_lease = self.hear(broker_id);
+        // Without a lease it may be about to be fenced, which the image does not know: decisions wait for each other.
+        let is_fenced = image.broker(broker_id).is_some_and(|broker| broker.fenced);
+        if !had_lease || is_fenced {
             let decide = |image: &Image| {
                 heartbeat(image, Rules { config: &self.config_of(image) }, broker_id, broker_epoch)
             };
             quorum.propose(decide).await?;
+        }
+        if is_fenced {
             tracing::info!(broker = broker_id, "heard of again: it may lead");
         }
-        Ok(ControllerTold::Heard)
+        Ok(ControllerTold::Heard { end_offset: quorum.published().end_offset() })
     }
 
     /// Gives a member a vote, in the place of who had its broker's before.
@@ -421,11 +425,10 @@ impl Membership {
         self.began.elapsed()
     }
 
-    fn hear(&self, broker_id: i32) {
+    /// The broker is there; whether it had a lease until now.
+    fn hear(&self, broker_id: i32) -> bool {
         self.peers.is_there(broker_id);
-        if let Some(watched) = self.watched.lock().as_mut() {
-            watched.leases.hear(broker_id, self.now());
-        }
+        self.watched.lock().as_mut().is_some_and(|watched| watched.leases.hear(broker_id, self.now()))
     }
 
     /// Fences whoever falls silent, while this broker is the controller; until `shutdown`.
@@ -450,15 +453,20 @@ impl Membership {
             tracing::warn!(%error, "a change of the voters is still half done");
         }
         for broker_id in self.absent(quorum) {
-            let decide = |image: &Image| {
-                Ok::<Decision<()>, DecisionError>(fence(
-                    image,
-                    Rules { config: &self.config_of(image) },
-                    broker_id,
-                ))
+            let has_lease =
+                || self.watched.lock().as_ref().is_some_and(|watched| watched.leases.has(broker_id));
+            let decide = |image: &Image| -> Result<Decision<bool>, DecisionError> {
+                // It has been heard of meanwhile, and was told that nobody else leads what it leads.
+                if has_lease() {
+                    return Ok(Decision { records: Vec::new(), reply: false });
+                }
+                let Decision { records, reply: () } =
+                    fence(image, Rules { config: &self.config_of(image) }, broker_id);
+                Ok(Decision { records, reply: true })
             };
             match quorum.propose(decide).await {
-                Ok(()) => tracing::warn!(
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(
                     broker = broker_id,
                     "not heard of for broker.session.timeout.ms, or its process has ended: it leads nothing any more"
                 ),
@@ -476,7 +484,12 @@ impl Membership {
         if quorum.progress().leads {
             let image = quorum.image();
             let unfenced = image.brokers().filter(|broker| !broker.fenced).map(|broker| broker.id);
-            absent.extend(unfenced.filter(|id| self.peers.is_gone(*id)));
+            let is_gone = |id: &i32| self.peers.is_gone(*id) && !absent.contains(id);
+            let gone: Vec<i32> = unfenced.filter(is_gone).collect();
+            if let Some(watched) = self.watched.lock().as_mut() {
+                gone.iter().for_each(|id| watched.leases.forget(*id));
+            }
+            absent.extend(gone);
         }
         absent
     }

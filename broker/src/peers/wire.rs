@@ -90,7 +90,10 @@ pub enum ControllerTold {
     Registered {
         broker_epoch: i64,
     },
-    Heard,
+    /// You are heard of. What was decided before, and may concern you, is in the metadata up to this offset.
+    Heard {
+        end_offset: i64,
+    },
     Left,
     ProducerIds(ProducerIdBlock),
     /// What became of each topic.

@@ -18,10 +18,16 @@ impl Leases {
         Self { lease, heard: brokers.into_iter().map(|id| (id, now)).collect() }
     }
 
-    /// The broker is there.
-    pub fn hear(&mut self, broker_id: i32, now: Duration) {
-        let heard = self.heard.entry(broker_id).or_insert(now);
-        *heard = now.max(*heard);
+    /// The broker is there. Whether it had a lease until now: if not, it is fenced, or about to be.
+    pub fn hear(&mut self, broker_id: i32, now: Duration) -> bool {
+        let before = self.heard.get(&broker_id).copied();
+        self.heard.insert(broker_id, before.map_or(now, |before| before.max(now)));
+        before.is_some()
+    }
+
+    /// Whether the broker has been heard of since it was forgotten.
+    pub fn has(&self, broker_id: i32) -> bool {
+        self.heard.contains_key(&broker_id)
     }
 
     /// Nobody waits for this broker any more: it is fenced, or gone.
@@ -50,13 +56,14 @@ mod tests {
     fn who_is_silent_for_a_lease_has_lapsed() {
         let mut leases = Leases::new(at(500), [1, 2], at(1_000));
         assert_eq!(leases.lapsed(at(1_499)), [0i32; 0]);
-        leases.hear(1, at(1_400));
+        assert!(leases.hear(1, at(1_400)));
         // What was said before is not heard again.
-        leases.hear(1, at(1_200));
-        leases.hear(3, at(1_100));
+        assert!(leases.hear(1, at(1_200)));
+        assert!(!leases.hear(3, at(1_100)), "it had none");
         assert_eq!(leases.lapsed(at(1_500)), [2]);
         assert_eq!(leases.lapsed(at(5_000)), [2, 3, 1]);
         leases.forget(2);
+        assert_eq!([1, 2, 3].map(|id| leases.has(id)), [true, false, true]);
         assert_eq!(leases.lapsed(at(1_600)), [3]);
         for id in [1, 3] {
             leases.forget(id);
