@@ -325,7 +325,7 @@ fn reply(
         }
         if header.api_version >= LEADERS_SINCE && is_led_elsewhere(part.error_code) {
             let leaders = leaders.get_or_insert_with(|| Leaders::new(context, peer));
-            part.current_leader = leaders.of(&wanted.name, wanted.topic_id, wanted.partition);
+            part.current_leader = leaders.of((&wanted.name, wanted.topic_id, wanted.partition));
         }
         found.push(records);
         match reply.topics.last_mut() {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use firn_metadata::image::{Image, NO_LEADER, Topic};
+use firn_metadata::image::{Image, NO_LEADER, Partition, Topic};
 use firn_metadata::record::Endpoint;
 use firn_model::ids::TopicId;
+use firn_quorum::machine::Published;
 use uuid::Uuid;
 
 use crate::connection::Peer;
@@ -26,20 +28,41 @@ pub struct Named<'a> {
     pub rack: Option<&'a str>,
 }
 
+/// A partition as requests name it: its topic by the id, or, if that is nil, by the name.
+pub type Place<'a> = (&'a str, Uuid, i32);
+
+/// The replicas here turn a moment before everybody can read in the metadata why.
+const KNOWN_WITHIN: Duration = Duration::from_millis(50);
+
+/// Waits for the metadata to say that another leads all of these, which this broker does not lead any more.
+pub async fn until_known(context: &Context, places: &[Place<'_>]) {
+    let is_led_here = |image: &Image, place: &Place<'_>| {
+        partition(image, *place).is_some_and(|partition| partition.leader == context.node_id)
+    };
+    let known = |now: &Published| !places.iter().any(|place| is_led_here(&now.image, place));
+    if !context.controller.holds(known) {
+        // A broker that has lost touch with the controller waits in vain.
+        tokio::time::timeout(KNOWN_WITHIN, context.controller.wait_until(known)).await.ok();
+    }
+}
+
+fn partition<'a>(image: &'a Image, (name, id, index): Place<'_>) -> Option<&'a Partition> {
+    let topic: Option<&Arc<Topic>> = match id.is_nil() {
+        true => image.topic(name),
+        false => image.topic_by_id(TopicId(id)),
+    };
+    topic?.partition(index).map(Arc::as_ref)
+}
+
 impl<'a> Leaders<'a> {
     pub fn new(context: &Context, peer: &'a Peer) -> Self {
         let (image, node_id) = (context.controller.image(), context.node_id);
         Self { image, node_id, peer, named: BTreeSet::new() }
     }
 
-    /// Id and epoch of the leader of a partition, whose topic is known by its id, or, if that is nil, by its name. `None`
-    /// where there is nobody else to ask.
-    pub fn of(&mut self, name: &str, id: Uuid, partition: i32) -> Option<(i32, i32)> {
-        let topic: Option<&Arc<Topic>> = match id.is_nil() {
-            true => self.image.topic(name),
-            false => self.image.topic_by_id(TopicId(id)),
-        };
-        let partition = topic?.partition(partition)?;
+    /// Id and epoch of the leader of a partition. `None` where there is nobody else to ask.
+    pub fn of(&mut self, place: Place<'_>) -> Option<(i32, i32)> {
+        let partition = partition(&self.image, place)?;
         if partition.leader == NO_LEADER || partition.leader == self.node_id {
             return None;
         }

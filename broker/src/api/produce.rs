@@ -24,7 +24,7 @@ use firn_storage::producers::AppendOrigin;
 use tokio::time::Instant;
 
 use crate::api::errors::Failure;
-use crate::api::leaders::{Leaders, Named};
+use crate::api::leaders::{Leaders, Named, Place, until_known};
 use crate::api::{Answer, ApiError};
 use crate::connection::Peer;
 use crate::context::Context;
@@ -91,7 +91,7 @@ pub fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<A
         }
         let mut body = ProduceResponse::default().with_responses(responses);
         if header.api_version >= LEADERS_SINCE {
-            name_leaders(&context, &peer, &mut body);
+            name_leaders(&context, &peer, &mut body).await;
         }
         let bytes = response::encode_with_legacy(ApiKey::Produce, &header, &body)?;
         Ok(vec![Chunk::Bytes(bytes)])
@@ -100,21 +100,28 @@ pub fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<A
 }
 
 /// Says who leads what this broker does not.
-fn name_leaders(context: &Context, peer: &Peer, body: &mut ProduceResponse) {
-    let mut leaders = None;
+async fn name_leaders(context: &Context, peer: &Peer, body: &mut ProduceResponse) {
+    let is_elsewhere =
+        |part: &PartitionProduceResponse| part.error_code == ResponseError::NotLeaderOrFollower.code();
+    let elsewhere = body.responses.iter().flat_map(|topic| {
+        let parts = topic.partition_responses.iter().filter(|part| is_elsewhere(part));
+        parts.map(|part| (topic.name.as_str(), topic.topic_id, part.index))
+    });
+    let elsewhere: Vec<Place<'_>> = elsewhere.collect();
+    if elsewhere.is_empty() {
+        return;
+    }
+    until_known(context, &elsewhere).await;
+    let mut leaders = Leaders::new(context, peer);
     for topic in &mut body.responses {
-        for part in &mut topic.partition_responses {
-            if part.error_code != ResponseError::NotLeaderOrFollower.code() {
-                continue;
-            }
-            let leaders = leaders.get_or_insert_with(|| Leaders::new(context, peer));
-            if let Some((id, epoch)) = leaders.of(&topic.name, topic.topic_id, part.index) {
+        for part in topic.partition_responses.iter_mut().filter(|part| is_elsewhere(part)) {
+            if let Some((id, epoch)) = leaders.of((&topic.name, topic.topic_id, part.index)) {
                 part.current_leader =
                     LeaderIdAndEpoch::default().with_leader_id(BrokerId(id)).with_leader_epoch(epoch);
             }
         }
     }
-    let endpoints = leaders.iter().flat_map(Leaders::named).map(|Named { id, endpoint, rack }| {
+    let endpoints = leaders.named().map(|Named { id, endpoint, rack }| {
         NodeEndpoint::default()
             .with_node_id(BrokerId(id))
             .with_host(StrBytes::from_string(endpoint.host.clone()))
