@@ -32,7 +32,7 @@ pub const SECTOR_BYTES: usize = 512;
 pub enum PowerCut {
     /// Nothing that was not synced.
     DropUnsynced,
-    /// Everything: the process was killed, the machine was not.
+    /// Everything that was on its way to the disk.
     KeepAll,
     /// Everything but the end of the last write of each file, which is cut at a sector's edge.
     TornLastWrite { seed: u64 },
@@ -156,6 +156,15 @@ impl SimulatedDisk {
             inodes.insert(number, survivor);
         }
         let after = State { inodes, next_inode: state.next_inode, ..State::default() };
+        SimulatedDisk { state: Arc::new(Mutex::new(after)) }
+    }
+
+    /// The disk as the next process finds it where this one was killed and the machine was not: another one, with no faults and no
+    /// locks. What is pending is pending still, and a power cut may take it.
+    pub fn after_kill(&self) -> SimulatedDisk {
+        let state = self.state.lock();
+        let (inodes, next_inode) = (state.inodes.clone(), state.next_inode);
+        let after = State { inodes, next_inode, ..State::default() };
         SimulatedDisk { state: Arc::new(Mutex::new(after)) }
     }
 

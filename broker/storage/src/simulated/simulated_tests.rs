@@ -61,6 +61,25 @@ fn a_failed_sync_loses_what_was_pending_and_a_second_one_does_not_bring_it_back(
 }
 
 #[test]
+fn what_was_pending_when_a_process_was_killed_a_power_cut_takes_later() {
+    let disk = SimulatedDisk::new();
+    write(&disk, "/a", b"one", true);
+    disk.sync_dir(Path::new("/")).unwrap();
+    write(&disk, "/a", b"two", false);
+    write(&disk, "/b", b"new", true);
+    let killed = disk.after_kill();
+    assert_eq!(killed.contents(Path::new("/a")).unwrap(), b"onetwo");
+    assert_eq!(killed.contents(Path::new("/b")).unwrap(), b"new");
+    assert_eq!(after(&killed, PowerCut::DropUnsynced, "/a").as_deref(), Some(b"one".as_slice()));
+    assert_eq!(after(&killed, PowerCut::DropUnsynced, "/b"), None);
+    write(&killed, "/a", b"", true);
+    killed.sync_dir(Path::new("/")).unwrap();
+    assert_eq!(after(&killed, PowerCut::DropUnsynced, "/a").as_deref(), Some(b"onetwo".as_slice()));
+    assert_eq!(after(&killed, PowerCut::DropUnsynced, "/b").as_deref(), Some(b"new".as_slice()));
+    assert!(after(&disk, PowerCut::DropUnsynced, "/b").is_none(), "the disk before is another");
+}
+
+#[test]
 fn a_full_disk_takes_part_of_a_write() {
     let disk = SimulatedDisk::new();
     disk.set_faults(Faults { capacity_bytes: Some(10), ..Faults::default() });
