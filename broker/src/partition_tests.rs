@@ -161,7 +161,10 @@ async fn fetch(leader: &Arc<Partition>, follower: &Arc<Partition>) -> bool {
             if let Some(awaited) = follower.append_fetched(at.leader_epoch, &bytes, 1).unwrap() {
                 awaited.await.unwrap().unwrap();
             }
-            follower.follow_offsets(at.leader_epoch, offsets.high_watermark, offsets.log_start).unwrap();
+            let (committed, start) = (offsets.high_watermark, offsets.log_start);
+            if let Some(start) = follower.follow_offsets(at.leader_epoch, committed, start).unwrap() {
+                follower.follow_log_start(at.leader_epoch, start).unwrap();
+            }
             return !bytes.is_empty();
         }
         ReplicaRead::Diverged(offsets, parts_at) => {

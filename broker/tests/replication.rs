@@ -5,6 +5,7 @@
 mod brokers;
 mod topics;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use brokers::{Cluster, stop_all, wait_for};
@@ -14,12 +15,16 @@ use firn::partition::Partition;
 use firn_client::connection::Connection;
 use firn_metadata::image;
 use firn_model::ids::TopicId;
+use firn_protocol::library::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
-use firn_protocol::library::messages::{FetchRequest, FetchResponse, FindCoordinatorRequest, ProduceRequest};
+use firn_protocol::library::messages::{
+    DeleteRecordsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, ProduceRequest, TopicName,
+};
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::builder::{BatchBuilder, BatchOptions};
+use firn_storage::simulated::PowerCut;
 use firn_telemetry::metrics::ReplicationTraffic;
 use topics::create_replicated;
 use uuid::Uuid;
@@ -104,6 +109,36 @@ async fn what_is_acknowledged_is_everywhere_whoever_leads() {
     assert!(counted(|traffic| traffic.bytes_in.get()) > 0);
     assert!(counted(|traffic| traffic.bytes_out.get()) > 0);
     assert!(counted(|traffic| traffic.isr_expands.get()) > 0, "who was started last has come back");
+    stop_all(nodes).await;
+}
+
+/// Whoever is told that records are deleted is not to see them again, though all brokers lose their power in that moment and
+/// whichever of them leads then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_is_so_on_the_disks_of_all() {
+    let cluster = Cluster::new(3);
+    let nodes = cluster.start_all().await;
+    let topic = create_replicated(&cluster.connect(0).await, TOPIC, 1, 3, &[]).await;
+    let leads = leader(&nodes, topic).await;
+    let client = cluster.connect(nodes[leads].context.node_id as usize).await;
+    for value in ["one", "two", "three"] {
+        assert_eq!(produce(&client, topic, -1, value).await.error_code, 0);
+    }
+    for before in 1..=2 {
+        let deleted = DeleteRecordsPartition::default().with_offset(before);
+        let deleted = DeleteRecordsTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
+            .with_partitions(vec![deleted]);
+        let request = DeleteRecordsRequest::default().with_topics(vec![deleted]).with_timeout_ms(30_000);
+        let told = client.call(&request).await.unwrap().topics.remove(0).partitions.remove(0);
+        assert_eq!((told.error_code, told.low_watermark), (0, before));
+        for (id, disk) in cluster.disks.iter().enumerate() {
+            let left = disk.after_power_cut(PowerCut::DropUnsynced);
+            let starts = left.contents(Path::new("/data/log-start-offset-checkpoint")).unwrap_or_default();
+            let starts = String::from_utf8(starts).unwrap();
+            assert!(starts.contains(&format!("{TOPIC} 0 {before}\n")), "broker {id}: {starts}");
+        }
+    }
     stop_all(nodes).await;
 }
 

@@ -296,23 +296,30 @@ impl Partition {
         }
         // The leader's log starts within its first batch.
         log.truncate_fully_and_start_at(base)?;
-        log.follow_log_start(start);
-        Ok(())
+        Ok(log.set_log_start_offset(start)?)
     }
 
-    /// Takes over how far the leader of this epoch says that records are committed, and where its log starts.
+    /// Takes over how far the leader of this epoch says that records are committed. Returns where this log is to start, if the
+    /// leader's, which starts at `log_start`, has been cut at its beginning: to be noted, and then followed (`follow_log_start`).
     pub fn follow_offsets(
         &self,
         leader_epoch: i32,
         high_watermark: i64,
         log_start: i64,
-    ) -> Result<(), PartitionError> {
+    ) -> Result<Option<i64>, PartitionError> {
         let mut state = self.state.lock();
         state.followed_in(leader_epoch)?;
         let committed = high_watermark.min(state.vouched_end());
         state.raise_high_watermark(committed);
         let start = log_start.min(state.high_watermark);
-        state.followed_in(leader_epoch)?.follow_log_start(start);
+        let own = state.followed_in(leader_epoch)?.log_start_offset();
+        Ok(Some(start).filter(|start| *start > own))
+    }
+
+    /// Lets the log start where the leader of this epoch has let its own start. The leader is told so by the next fetch, and tells
+    /// who wanted the records to be gone: so it is noted on the disk before.
+    pub fn follow_log_start(&self, leader_epoch: i32, start: i64) -> Result<(), PartitionError> {
+        self.state.lock().followed_in(leader_epoch)?.follow_log_start(start);
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! leader is asked, by another way, to answer what there is, and the next request has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +118,13 @@ struct Arrived {
     log_start: i64,
     /// Its flush.
     awaited: Option<Awaited>,
+}
+
+/// Where a log is to start, as its leader's does.
+struct LogStart {
+    partition: Arc<Partition>,
+    leader_epoch: i32,
+    start: i64,
 }
 
 impl Fetcher {
@@ -300,6 +308,7 @@ impl Fetcher {
                 }
             }
         }
+        let mut starts = Vec::new();
         for Arrived { partition, leader_epoch, high_watermark, log_start, awaited } in arrived {
             let flushed = match awaited {
                 // Where it is dropped the partition has turned.
@@ -311,6 +320,14 @@ impl Fetcher {
                 self.delayed.remove(&partition.key());
             } else {
                 self.delay(partition.key());
+            }
+            if let Ok(Some(start)) = followed {
+                starts.push(LogStart { partition, leader_epoch, start });
+            }
+        }
+        if !starts.is_empty() {
+            for key in firn_blocking::run(move || follow_log_starts(&starts)).await {
+                self.delay(key);
             }
         }
     }
@@ -371,6 +388,32 @@ impl Session {
             self.epoch = next_epoch(self.epoch);
         }
     }
+}
+
+/// Notes where logs are to start, those of a directory in one write, and lets them. Returns those of which that failed.
+fn follow_log_starts(starts: &[LogStart]) -> Vec<PartitionKey> {
+    let mut by_directory: BTreeMap<&Path, Vec<&LogStart>> = BTreeMap::new();
+    for one in starts {
+        by_directory.entry(one.partition.data_dir().dir.path()).or_default().push(one);
+    }
+    let mut failed = Vec::new();
+    for starts in by_directory.values() {
+        let named: Vec<_> = starts.iter().map(|one| (one.partition.name.clone(), one.start)).collect();
+        let noted = starts.first().map_or(Ok(()), |one| one.partition.data_dir().dir.note_log_starts(&named));
+        for LogStart { partition, leader_epoch, start } in starts {
+            let followed = match &noted {
+                Ok(()) => {
+                    partition.follow_log_start(*leader_epoch, *start).map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = followed {
+                tracing::debug!(partition = %partition.name, error, "does not start where its leader's log does");
+                failed.push(partition.key());
+            }
+        }
+    }
+    failed
 }
 
 fn asked(index: i32, position: Position, config: &ReplicaSettings) -> FetchPartition {

@@ -153,7 +153,9 @@ impl Directory {
         checkpoints.recovery_points.insert(partition.clone(), recovery_point);
         // 0 goes without saying, unless it has been said (`keep_log_start`).
         if log_start_offset > 0 || checkpoints.log_starts.contains_key(partition) {
-            checkpoints.log_starts.insert(partition.clone(), log_start_offset);
+            // A start that was noted a moment ago, and that the log is about to follow, stays.
+            let noted = checkpoints.log_starts.entry(partition.clone()).or_insert(log_start_offset);
+            *noted = (*noted).max(log_start_offset);
         }
     }
 
@@ -211,8 +213,13 @@ impl Directory {
         partition: &TopicPartition,
         offset: i64,
     ) -> Result<(), StorageError> {
+        self.set_log_starts(&[(partition.clone(), offset)])
+    }
+
+    /// Notes log starts, durably, all of them at once.
+    pub(crate) fn set_log_starts(&self, starts: &[(TopicPartition, i64)]) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints.lock();
-        checkpoints.log_starts.insert(partition.clone(), offset);
+        checkpoints.log_starts.extend(starts.iter().cloned());
         self.write(LOG_START_OFFSETS, &checkpoints.log_starts, DirSync::Now)
     }
 

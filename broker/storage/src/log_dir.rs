@@ -238,6 +238,12 @@ impl LogDir {
         self.directory.write_checkpoints()
     }
 
+    /// Notes, durably, where logs are about to start ([`PartitionLog::follow_log_start`]).
+    pub fn note_log_starts(&self, starts: &[(TopicPartition, i64)]) -> Result<(), StorageError> {
+        self.directory.check()?;
+        self.directory.set_log_starts(starts)
+    }
+
     /// Lets no compaction begin, and ends those under way at their next batch; their logs are as they were. For good: a
     /// process that closes its logs need not wait for hours of cleaning.
     pub fn stop_compaction(&self) {

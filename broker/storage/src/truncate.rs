@@ -182,7 +182,8 @@ impl PartitionLog {
         Ok(self.log_start_offset)
     }
 
-    /// Raises the log start as a leader has raised its own: durably with the next checkpoint. Nobody is told of it from here.
+    /// Raises the log start as a leader has raised its own. Whoever tells others of it has it noted first
+    /// ([`crate::log_dir::LogDir::note_log_starts`]): without, it is durable with the next checkpoint.
     pub fn follow_log_start(&mut self, offset: i64) {
         if offset > self.log_start_offset {
             self.start_at(offset);
