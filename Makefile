@@ -14,7 +14,9 @@ SECTIONS ?= all
 SECONDS_EACH ?= 60
 SEED ?= 1
 FROM ?= 1
+SEEDS ?=
 SIM_SECONDS ?= 120
+FIRN_SIM := $(CARGO) run --quiet --config tests/simulation/build.toml --package firn-tests --bin firn-sim --locked --
 # Crate that a fuzz target belongs to, and the target.
 FUZZ := core/protocol:frame_decoder core/records:batch_validator core/tier:object_footer storage:segment_recovery
 
@@ -48,10 +50,10 @@ bench-quick: install-tests ## The same with short runs: to see that it works, no
 	FIRN_BIN=$(CURDIR)/target/release/firn $(CARGO) bench --package firn-tests --bench performance --locked -- --quick --sections $(SECTIONS)
 
 sim: install-build ## One seed of the simulation, every event of it (SEED=7, SIM_SECONDS=120)
-	$(CARGO) run --quiet --package firn-tests --bin firn-sim --locked -- run --seed $(SEED) --seconds $(SIM_SECONDS) --print
+	$(FIRN_SIM) run --seed $(SEED) --seconds $(SIM_SECONDS) --print
 
-soak: install-build ## Seeds of the simulation until one breaks a promise, or you stop it (FROM=1, SIM_SECONDS=120)
-	$(CARGO) run --quiet --package firn-tests --bin firn-sim --locked -- soak --from $(FROM) --seconds $(SIM_SECONDS)
+soak: install-build ## Seeds of the simulation until one breaks a promise, or you stop it (FROM=1, SEEDS=5000, SIM_SECONDS=120)
+	$(FIRN_SIM) soak --from $(FROM) $(addprefix --seeds ,$(SEEDS)) --seconds $(SIM_SECONDS)
 
 fuzz: install-build install-fuzz ## Let cargo-fuzz look for new inputs, SECONDS_EACH=60 for each target; `make test` replays the corpora
 	@# The pinned compiler, told to take the flags of a nightly one. What is found lies outside the corpora that are kept.

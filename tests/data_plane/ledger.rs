@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use firn_tests::checker::check;
-use firn_tests::history::{FinalRead, History, Seen, Send, Told, Value};
+use firn_tests::history::{Deletion, FinalRead, History, Seen, Send, Told, Value};
 use firn_tests::librdkafka::{Dumped, Ledger, dump};
 
 /// A topic's checked past: everything below `next` has been read once and found right.
@@ -79,7 +79,15 @@ fn note(
         history.sends.extend((0..).zip(told).map(send));
     }
     let (log_start, log_end) = (from, dumped.end_offset);
-    history.finals.push(FinalRead { partition, log_start, log_end, dense: true, records });
+    history.deletions.push(Deletion { partition, before: from, done: false });
+    history.finals.push(FinalRead {
+        partition,
+        log_start,
+        log_end,
+        dense: true,
+        records,
+        epochs: Vec::new(),
+    });
     Ok(())
 }
 

@@ -11,8 +11,9 @@ use firn_storage::simulated::{Faults as DiskFaults, PowerCut, SimulatedDisk};
 use tokio::sync::Notify;
 use turmoil::Sim;
 
-use crate::clients::Shared;
 use crate::environment::{VirtualClock, environment};
+use crate::replicas::Watch;
+use crate::shared::Shared;
 use crate::trace::Trace;
 
 pub const PORT: u16 = 9092;
@@ -37,6 +38,26 @@ const PROPERTIES: &str = "\
     log.cleaner.backoff.ms=4000\n\
     log.cleaner.threads=1\n\
     num.recovery.threads.per.data.dir=1\n";
+
+/// How a broker dies.
+#[derive(Debug, Clone, Copy)]
+pub enum Death {
+    /// The machine lives on, with all that it still has to write.
+    Killed,
+    PowerCut(PowerCut),
+}
+
+impl Death {
+    pub fn of(random: &mut fastrand::Rng) -> Self {
+        let seed = random.u64(..);
+        match random.u8(..4) {
+            0 => Death::Killed,
+            1 => Death::PowerCut(PowerCut::DropUnsynced),
+            2 => Death::PowerCut(PowerCut::TornLastWrite { seed }),
+            _ => Death::PowerCut(PowerCut::Some { seed }),
+        }
+    }
+}
 
 pub struct Broker {
     number: usize,
@@ -122,7 +143,11 @@ impl Broker {
                 self.trace.note(&self.host, format_args!("serves since start {start}"));
                 let disk = self.disk();
                 disk.set_faults(DiskFaults { sync_lies: self.lying_disk, ..disk.faults() });
-                stop.notified().await;
+                let watch = Watch::new(self.number, self.shared.clone());
+                tokio::select! {
+                    () = stop.notified() => {}
+                    () = watch.watch(&node.context) => {}
+                }
                 self.trace.note(&self.host, format_args!("stopped: {:?}", node.stop().await));
             }
             // A disk that is full or fails may keep a broker from starting; nothing else may.
@@ -154,11 +179,14 @@ impl Broker {
         }
     }
 
-    /// The power goes. What the next start finds is what the cut leaves.
-    pub fn crash(&self, sim: &mut Sim<'_>, cut: PowerCut) {
+    /// The process ends where it stands, by this. What the next start finds is what that leaves.
+    pub fn crash(&self, sim: &mut Sim<'_>, death: Death) {
         sim.crash(self.host.as_str());
         self.running.set(false);
-        let after = self.disk().after_power_cut(cut);
+        let after = match death {
+            Death::Killed => self.disk().after_kill(),
+            Death::PowerCut(cut) => self.disk().after_power_cut(cut),
+        };
         self.disk.replace(after);
         self.watch_disk();
     }

@@ -1,18 +1,20 @@
 //! A budget of seeds, and that the simulation can fail.
 
-use std::process::{Command, Output};
+use std::process::Output;
+use std::sync::LazyLock;
+
+use firn_tests::simulator::Simulator;
+use firn_tests::tools::repository;
 
 fn firn_sim(arguments: &str) -> (Output, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_firn-sim")).args(arguments.split_whitespace()).output();
-    let output = output.expect("firn-sim runs");
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output, said)
+    static SIMULATOR: LazyLock<Simulator> = LazyLock::new(|| Simulator::build(&repository(), "firn-sim"));
+    SIMULATOR.run(arguments)
 }
 
+/// Six simulated hours and more.
 #[test]
 fn a_budget_of_seeds_breaks_no_promise() {
-    let (output, said) = firn_sim("soak --from 1 --seeds 40 --seconds 60");
+    let (output, said) = firn_sim("soak --from 1 --seeds 200 --seconds 120");
     println!("{said}");
     assert!(output.status.success(), "{said}");
 }

@@ -9,10 +9,11 @@ use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::metadata_request::MetadataRequestTopic;
 use firn_protocol::library::messages::{FindCoordinatorRequest, MetadataRequest};
 use firn_protocol::library::protocol::{Request, StrBytes};
+use firn_tests::history::Led;
 use turmoil::net::TcpStream;
 use uuid::Uuid;
 
-use crate::clients::{BETWEEN_ATTEMPTS, Shared};
+use crate::shared::{BETWEEN_ATTEMPTS, Shared};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -85,7 +86,11 @@ impl Client {
                 let partitions = metadata.topics.first().map(|topic| topic.partitions.as_slice());
                 let found =
                     partitions.unwrap_or_default().iter().find(|one| one.partition_index == *partition);
-                let leader = found.map(|one| one.leader_id);
+                let leader = found.map(|one| one.leader_id).filter(|leader| leader.0 >= 0);
+                if let Some((found, leader)) = found.zip(leader) {
+                    let led = Led { partition: *partition, epoch: found.leader_epoch, broker: leader.0 };
+                    self.shared.history.borrow_mut().leaders.push(led);
+                }
                 let broker = metadata.brokers.iter().find(|broker| Some(broker.node_id) == leader);
                 let broker = broker.ok_or_else(|| unknown(format!("partition {partition}")))?;
                 (broker.host.to_string(), broker.port)

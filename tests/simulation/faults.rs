@@ -1,13 +1,14 @@
 //! What befalls a run: which fault comes when, and how it ends, all of it from the seed.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use firn_storage::disk::Disk;
-use firn_storage::simulated::{Faults as DiskFaults, PowerCut};
+use firn_storage::simulated::Faults as DiskFaults;
 use turmoil::Sim;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Death};
 use crate::trace::Trace;
 
 /// Most clock that a broker's machine gains or loses at a time.
@@ -15,12 +16,37 @@ const CLOCK_JUMP_MS: i64 = 300_000;
 /// Room that a disk has left when it is about to be full.
 const ROOM_LEFT_BYTES: u64 = 8 << 10;
 
+/// How long work that waits for a disk takes at most, in microseconds, while nothing is wrong with the disks.
+const DISK_LATENCY_US: u64 = 4_000;
+/// And while they are slow.
+const SLOW_DISK_US: u64 = 400_000;
+
+/// How slow the disks are at the moment. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct DiskLatency(Rc<Cell<u64>>);
+
+impl Default for DiskLatency {
+    fn default() -> Self {
+        Self(Rc::new(Cell::new(DISK_LATENCY_US)))
+    }
+}
+
+impl DiskLatency {
+    /// How long the next piece of work takes.
+    pub fn next(&self, random: &mut fastrand::Rng) -> Duration {
+        Duration::from_micros(random.u64(..self.0.get()))
+    }
+}
+
 /// What comes at random intervals until the run is over.
 pub struct Faults {
     random: fastrand::Rng,
     trace: Trace,
     clients: Vec<String>,
+    disk_latency: DiskLatency,
     next: Duration,
+    /// Whom the last fault struck: misfortunes come in rows.
+    struck: usize,
     /// What is wrong now, and until when.
     pending: Vec<(Duration, Cure)>,
 }
@@ -36,15 +62,21 @@ enum Cure {
     Repair(String, String),
     Release(String, String),
     Latency,
+    DiskLatency,
     /// A machine's disk is as good as new; its broker has to start again.
     Disk(usize),
     Room(usize),
 }
 
 impl Faults {
-    pub fn new(mut random: fastrand::Rng, trace: Trace, clients: Vec<String>) -> Self {
+    pub fn new(
+        mut random: fastrand::Rng,
+        trace: Trace,
+        clients: Vec<String>,
+        disk_latency: DiskLatency,
+    ) -> Self {
         let next = Duration::from_millis(random.u64(1_000..4_000));
-        Self { random, trace, clients, next, pending: Vec::new() }
+        Self { random, trace, clients, disk_latency, next, struck: 0, pending: Vec::new() }
     }
 
     fn note(&self, now: Duration, what: impl std::fmt::Display) {
@@ -96,46 +128,26 @@ impl Faults {
     }
 
     fn strike(&mut self, now: Duration, sim: &mut Sim<'_>, brokers: &[Rc<Broker>]) {
-        let struck = self.random.usize(..brokers.len());
+        if self.random.u8(..3) > 0 {
+            self.struck = self.random.usize(..brokers.len());
+        }
+        let struck = self.struck;
         let broker = &brokers[struck];
         let host = broker.host();
-        let partner = self.partner(struck, brokers);
-        match self.random.u8(..11) {
-            0..=2 if broker.is_running() => {
-                let seed = self.random.u64(..);
-                let cut = match self.random.u8(..4) {
-                    0 => PowerCut::DropUnsynced,
-                    1 => PowerCut::KeepAll,
-                    2 => PowerCut::TornLastWrite { seed },
-                    _ => PowerCut::Some { seed },
-                };
-                self.note(now, format_args!("the power of {host} goes: {cut:?}"));
-                broker.crash(sim, cut);
-                // What was wrong with the running broker went with it.
-                let gone = [Cure::Disk(struck), Cure::Room(struck)];
-                self.pending.retain(|(_, cure)| !gone.contains(cure));
-                self.for_a_while(now, Cure::Start(struck));
-            }
+        match self.random.u8(..13) {
+            0..=2 => self.let_die(now, sim, struck, broker),
             3 if broker.is_running() => {
                 self.note(now, format_args!("{host} is told to stop"));
                 broker.ask_to_stop();
                 self.pending.push((now, Cure::StartOnceStopped(struck)));
             }
             4 => {
-                let both = self.random.bool();
-                let how = if both { "" } else { ", one way" };
-                self.note(now, format_args!("{partner} and {host} are cut off from each other{how}"));
-                match both {
-                    true => sim.partition(partner.as_str(), host),
-                    false if self.random.bool() => sim.partition_oneway(partner.as_str(), host),
-                    false => sim.partition_oneway(host, partner.as_str()),
-                }
-                self.for_a_while(now, Cure::Repair(partner, host.to_owned()));
+                let partner = self.partner(struck, brokers);
+                self.cut_off(now, sim, host, &partner);
             }
             5 => {
-                self.note(now, format_args!("what {partner} and {host} say to each other is held back"));
-                sim.hold(partner.as_str(), host);
-                self.for_a_while(now, Cure::Release(partner, host.to_owned()));
+                let partner = self.partner(struck, brokers);
+                self.hold_back(now, sim, host, &partner);
             }
             6 => {
                 let ms = self.random.u64(1..2_000);
@@ -155,14 +167,6 @@ impl Faults {
                 disk.set_faults(DiskFaults { io_error_at: Some(at), ..disk.faults() });
                 self.for_a_while(now, Cure::Disk(struck));
             }
-            // Clients still reach it, and no other broker does.
-            10 if brokers.len() > 1 => {
-                self.note(now, format_args!("{host} and all other brokers are cut off from each other"));
-                for other in brokers.iter().filter(|other| other.host() != host) {
-                    sim.partition(other.host(), host);
-                    self.for_a_while(now, Cure::Repair(other.host().to_owned(), host.to_owned()));
-                }
-            }
             9 if broker.is_running() => {
                 let disk = broker.disk();
                 let Ok(space) = disk.space(std::path::Path::new("/")) else { return };
@@ -171,8 +175,68 @@ impl Faults {
                 disk.set_faults(DiskFaults { capacity_bytes: Some(capacity), ..disk.faults() });
                 self.for_a_while(now, Cure::Room(struck));
             }
+            // Clients still reach it, and no other broker does, or not at once.
+            10 => {
+                let is_held = self.random.bool();
+                for other in brokers.iter().filter(|other| other.host() != host) {
+                    match is_held {
+                        true => self.hold_back(now, sim, host, other.host()),
+                        false => self.cut_off_both_ways(now, sim, host, other.host()),
+                    }
+                }
+            }
+            11 => {
+                let us = self.random.u64(DISK_LATENCY_US..SLOW_DISK_US);
+                self.note(now, format_args!("disks take up to {us} us"));
+                self.disk_latency.0.set(us);
+                self.for_a_while(now, Cure::DiskLatency);
+            }
+            // What stands in one room has one fuse.
+            12 => {
+                let all = self.random.bool();
+                for (number, broker) in brokers.iter().enumerate() {
+                    if all || number.abs_diff(struck) <= 1 {
+                        self.let_die(now, sim, number, broker);
+                    }
+                }
+            }
             _ => {}
         }
+    }
+
+    fn let_die(&mut self, now: Duration, sim: &mut Sim<'_>, number: usize, broker: &Broker) {
+        if !broker.is_running() {
+            return;
+        }
+        let death = Death::of(&mut self.random);
+        self.note(now, format_args!("{} dies: {death:?}", broker.host()));
+        broker.crash(sim, death);
+        // What was wrong with the running broker went with it.
+        let gone = [Cure::Disk(number), Cure::Room(number)];
+        self.pending.retain(|(_, cure)| !gone.contains(cure));
+        self.for_a_while(now, Cure::Start(number));
+    }
+
+    fn cut_off(&mut self, now: Duration, sim: &mut Sim<'_>, host: &str, partner: &str) {
+        if self.random.bool() {
+            return self.cut_off_both_ways(now, sim, host, partner);
+        }
+        let (from, to) = if self.random.bool() { (host, partner) } else { (partner, host) };
+        self.note(now, format_args!("nothing that {from} says reaches {to}"));
+        sim.partition_oneway(from, to);
+        self.for_a_while(now, Cure::Repair(partner.to_owned(), host.to_owned()));
+    }
+
+    fn cut_off_both_ways(&mut self, now: Duration, sim: &mut Sim<'_>, host: &str, partner: &str) {
+        self.note(now, format_args!("{partner} and {host} are cut off from each other"));
+        sim.partition(partner, host);
+        self.for_a_while(now, Cure::Repair(partner.to_owned(), host.to_owned()));
+    }
+
+    fn hold_back(&mut self, now: Duration, sim: &mut Sim<'_>, host: &str, partner: &str) {
+        self.note(now, format_args!("what {partner} and {host} say to each other is held back"));
+        sim.hold(partner, host);
+        self.for_a_while(now, Cure::Release(partner.to_owned(), host.to_owned()));
     }
 
     /// Starts a broker, unless that is due later anyway.
@@ -206,6 +270,7 @@ impl Faults {
                 self.note(now, format_args!("what {one} and {other} say to each other goes on"));
                 sim.release(one.as_str(), other.as_str());
             }
+            Cure::DiskLatency => self.disk_latency.0.set(DISK_LATENCY_US),
             Cure::Latency => sim.set_max_message_latency(crate::run::LATENCY_MAX),
             Cure::Disk(number) => {
                 let broker = &brokers[number];
@@ -214,7 +279,7 @@ impl Faults {
                     now,
                     format_args!("the disk of {host} works again, with what it has kept, and it starts"),
                 );
-                broker.crash(sim, PowerCut::DropUnsynced);
+                broker.crash(sim, Death::of(&mut self.random));
                 self.start_if_due(sim, number, broker);
             }
             Cure::Room(number) => {

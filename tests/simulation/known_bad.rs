@@ -5,8 +5,8 @@
 //! place are not those any more, the test says so: then the change has to be found its new place.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use firn_tests::simulator::{self, Simulator};
 use firn_tests::tools::repository;
 
 /// Seeds that a change may take until it is found.
@@ -14,6 +14,9 @@ const SEEDS_MAX: u64 = 1_000;
 /// Virtual seconds of each.
 const SECONDS: u64 = 60;
 const SWITCH: &str = "FIRN_KNOWN_BAD";
+/// Of the workspace, and of its copy.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const CHANGED: &str = concat!(env!("CARGO_PKG_VERSION"), "-known-bad");
 
 /// A change that is known to be wrong.
 struct KnownBad {
@@ -24,7 +27,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 21] = [
+const CHANGES: [KnownBad; 32] = [
     KnownBad {
         name: "a replica vouches for what it has not flushed",
         file: "broker/src/partition/state.rs",
@@ -151,6 +154,72 @@ const CHANGES: [KnownBad; 21] = [
         place: "let flushed = [[store.persist(\"a change\", LogStore::flush).await]];",
         wrong: "Ok::<(), crate::error::QuorumError>(())",
     },
+    KnownBad {
+        name: "the leader of an epoch that is over is followed",
+        file: "broker/src/partition/replica.rs",
+        place: "Role::Follows(_) if [[ours == theirs]] =>",
+        wrong: "true",
+    },
+    KnownBad {
+        name: "what a recovery has found counts before it is synced",
+        file: "broker/storage/src/recovery.rs",
+        place: "max(first))?;\n        [[self.sync_recovered()]]\n",
+        wrong: "{ self.flushed_offset = self.end_offset; self.unsynced.names_synced = self.unsynced.names_changed; Ok(()) }",
+    },
+    KnownBad {
+        name: "a coordinator goes on with what it knew before another was one",
+        file: "broker/src/coordinator_runtime.rs",
+        place: "seat.shard.take_if(|shard| [[!shard.is_current()]])",
+        wrong: "shard.partition.is_closed()",
+    },
+    KnownBad {
+        name: "a coordinator that leads anew does not read the log anew",
+        file: "broker/src/coordinator_runtime.rs",
+        place: "!self.partition.is_closed() && [[self.partition.led_in() == Some(self.epoch)]]",
+        wrong: "self.partition.led_in().is_some()",
+    },
+    KnownBad {
+        name: "a follower does not learn who has produced",
+        file: "broker/storage/src/append.rs",
+        place: "[[self.producers.stage(&mut staged, &batch.header, marker, origin)?]];",
+        wrong: "if origin != AppendOrigin::Leader { self.producers.stage(&mut staged, &batch.header, marker, origin)? }",
+    },
+    KnownBad {
+        name: "a follower that has caught up is not taken back",
+        file: "broker/core/replication/src/leader.rs",
+        place: "false => [[self.has_caught_up(*id) && may_join((*id, self.broker_epoch_of(*id)))]],",
+        wrong: "false",
+    },
+    KnownBad {
+        name: "who leads on after a restart does so in the epoch of before",
+        file: "broker/core/metadata/src/decide/partitions.rs",
+        place: "if [[has_changed && leads_on]] {",
+        wrong: "false",
+    },
+    KnownBad {
+        name: "a new leader tells where the log ends before it knows",
+        file: "broker/src/api/offsets.rs",
+        place: "if !depends_on_end || [[partition.knows_what_is_committed()]] {",
+        wrong: "true",
+    },
+    KnownBad {
+        name: "records are deleted for good before all in sync have deleted them",
+        file: "broker/src/partition/replica.rs",
+        place: "Ok([[state.when_deleted(offset)]])",
+        wrong: "None",
+    },
+    KnownBad {
+        name: "a follower deletes records without noting it on its disk",
+        file: "broker/src/replication/fetcher.rs",
+        place: "[[starts.first().map_or(Ok(()), |one| one.partition.data_dir().dir.note_log_starts(&named))]];",
+        wrong: "Ok::<(), firn_storage::error::StorageError>(drop(named))",
+    },
+    KnownBad {
+        name: "a vote is given before it is on the disk",
+        file: "broker/quorum/src/log_store.rs",
+        place: "store.with(|open| [[open.set_state(QuorumState { vote: Some(vote), ..open.state.clone() })]])",
+        wrong: "{ open.state.vote = Some(vote); Ok(()) }",
+    },
 ];
 
 impl KnownBad {
@@ -166,20 +235,21 @@ impl KnownBad {
              std::env::var({SWITCH:?}).is_ok_and(|on| on == {:?})); &*IS_ON }}",
             self.name
         );
-        let switched = format!("({{ if {is_on} {{ {} }} else {{ {right} }} }})", self.wrong);
+        let switched = format!("{{ if {is_on} {{ {} }} else {{ {right} }} }}", self.wrong);
         source.replace(&place, &format!("{before}{switched}{after}"))
     }
 
     /// Looks for the change, one seed after another.
-    fn look_for(&self, simulation: &Path) -> Result<String, String> {
-        let mut soak = Command::new(simulation);
-        soak.args(["soak", "--from=1", &format!("--seeds={SEEDS_MAX}"), &format!("--seconds={SECONDS}")]);
-        let output = soak.env(SWITCH, self.name).output().expect("firn-sim runs");
+    fn look_for(&self, simulator: &Simulator) -> Result<String, String> {
+        let arguments = format!("soak --from=1 --seeds={SEEDS_MAX} --seconds={SECONDS}");
+        let output = simulator.command(&arguments).env(SWITCH, self.name).output().expect("firn-sim runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        match output.status.success() {
-            true => Err(format!("{}: not found in {SEEDS_MAX} seeds", self.name)),
-            false => Ok(said.lines().find(|line| line.contains(" seeds of ")).unwrap_or_default().to_owned()),
+        if output.status.success() {
+            return Err(format!("{}: not found in {SEEDS_MAX} seeds", self.name));
         }
+        let seeds = said.lines().find(|line| line.contains(" seeds of ")).unwrap_or_default();
+        let broken = said.lines().find(|line| line.starts_with("  ")).unwrap_or_default();
+        Ok(format!("{seeds}\n{broken}"))
     }
 }
 
@@ -188,8 +258,7 @@ struct Copy(PathBuf);
 
 impl Copy {
     fn new() -> Self {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
-        let copy = Self(target.join("known-bad"));
+        let copy = Self(simulator::target().join("known-bad"));
         std::fs::create_dir_all(&copy.0).expect("a directory of the copy");
         for part in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "broker", "libraries", "tests"] {
             copy.update(Path::new(part));
@@ -207,34 +276,53 @@ impl Copy {
             }
             return;
         }
-        let mut bytes = std::fs::read(&from).expect("read a source");
-        for change in CHANGES.iter().filter(|change| Path::new(change.file) == part) {
-            bytes = change.made_in(std::str::from_utf8(&bytes).expect("a source is text")).into();
-        }
-        if std::fs::read(&to).ok().as_ref() != Some(&bytes) {
-            std::fs::write(&to, bytes).expect("write the copy");
+        let read = std::fs::read(&from).expect("read a source");
+        let changed = changed(part, read.clone());
+        if std::fs::read(&to).ok().as_ref() != Some(&changed) {
+            std::fs::write(&to, &changed).expect("write the copy");
+            if changed == read {
+                // What is built from it is not older for having been copied.
+                let modified = std::fs::metadata(&from).and_then(|from| from.modified()).expect("its time");
+                let file = std::fs::File::options().write(true).open(&to).expect("open the copy");
+                file.set_modified(modified).expect("date the copy");
+            }
         }
     }
+}
 
-    fn build(&self) -> PathBuf {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(["build", "--quiet", "--locked", "--package", "firn-tests", "--bin", "firn-sim"]);
-        // Of its own: members of two workspaces that are called the same would take each other's place.
-        let target = self.0.join("target");
-        cargo.arg("--target-dir").arg(&target).current_dir(&self.0);
-        // Many seeds are run with it.
-        cargo.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("RUSTFLAGS", "--cap-lints=allow");
-        assert!(cargo.status().expect("cargo runs").success(), "the changed broker does not build");
-        target.join("debug/firn-sim")
+/// A file of the sources as the copy has it.
+fn changed(part: &Path, bytes: Vec<u8>) -> Vec<u8> {
+    let changes: Vec<&KnownBad> = CHANGES.iter().filter(|change| Path::new(change.file) == part).collect();
+    let is_root = part.parent() == Some(Path::new(""));
+    if changes.is_empty() && !is_root {
+        return bytes;
     }
+    let mut text = String::from_utf8(bytes).expect("a source is text");
+    if is_root {
+        // Packages of another version are others to cargo: where both are built, none takes the other's place.
+        let ours = |package: &str| !package.contains("\nsource = ");
+        let packages = text.split("\n\n").map(|package| match ours(package) {
+            true => package.replace(&version(VERSION), &version(CHANGED)),
+            false => package.to_owned(),
+        });
+        text = packages.collect::<Vec<_>>().join("\n\n");
+    }
+    for change in changes {
+        text = change.made_in(&text);
+    }
+    text.into()
+}
+
+fn version(version: &str) -> String {
+    format!("\nversion = \"{version}\"")
 }
 
 #[test]
 fn every_change_that_is_known_to_be_wrong_is_found() {
-    let simulation = Copy::new().build();
+    let simulator = Simulator::build(&Copy::new().0, "firn-sim-known-bad");
     let mut missed = Vec::new();
     for change in &CHANGES {
-        match change.look_for(&simulation) {
+        match change.look_for(&simulator) {
             Ok(found) => println!("{}: {found}", change.name),
             Err(why) => missed.push(why),
         }

@@ -7,10 +7,10 @@ use firn_blocking as blocking;
 use firn_tests::checker;
 
 use crate::broker::{Broker, PORT, host};
-use crate::clients::{self, PARTITIONS, Shared};
-use crate::faults::Faults;
-use crate::randomness;
+use crate::faults::{DiskLatency, Faults};
+use crate::shared::{PARTITIONS, Shared};
 use crate::trace::Trace;
+use crate::{consumer, judge, producer, randomness, trimmer};
 
 /// How long a message takes at most while nothing is wrong.
 pub const LATENCY_MAX: Duration = Duration::from_millis(5);
@@ -48,8 +48,9 @@ pub struct Outcome {
 pub fn run(settings: &Settings) -> Outcome {
     randomness::follow(settings.seed);
     let mut random = fastrand::Rng::with_seed(settings.seed);
-    let mut disk_latency = random.fork();
-    blocking::do_in_place(move || Duration::from_micros(disk_latency.u64(..4_000)));
+    let (disk_latency, mut of_disks) = (DiskLatency::default(), random.fork());
+    let latency = disk_latency.clone();
+    blocking::do_in_place(move || latency.next(&mut of_disks));
     let trace = Trace::new(settings.print);
     let mut sim = turmoil::Builder::new()
         .rng_seed(random.u64(..))
@@ -72,7 +73,7 @@ pub fn run(settings: &Settings) -> Outcome {
         sim.host(broker.host(), move || life.clone().life());
     }
     let names = add_clients(&mut sim, &shared, &mut random);
-    let mut faults = Faults::new(random.fork(), trace.clone(), names);
+    let mut faults = Faults::new(random.fork(), trace.clone(), names, disk_latency);
     let mut failed = Vec::new();
     loop {
         match sim.step() {
@@ -108,22 +109,30 @@ pub fn run(settings: &Settings) -> Outcome {
 fn add_clients(sim: &mut turmoil::Sim<'_>, shared: &Rc<Shared>, random: &mut fastrand::Rng) -> Vec<String> {
     let of_setting_up = shared.clone();
     sim.client("set-up", async move {
-        clients::set_up(of_setting_up).await;
+        judge::set_up(of_setting_up).await;
         Ok(())
     });
     let mut names = Vec::new();
+    let trims = random.bool();
     for partition in 0..PARTITIONS {
         let name = format!("clients-{partition}");
         let shared = shared.clone();
         let (one, other) = (random.fork(), random.fork());
         let (third, fourth) = (random.fork(), random.fork());
+        let fifth = trims.then(|| random.fork());
         sim.client(name.as_str(), async move {
             let number = partition as u32 * 2;
+            let trimming = async {
+                if let Some(fifth) = fifth {
+                    trimmer::trim(shared.clone(), partition, fifth).await;
+                }
+            };
             tokio::join!(
-                clients::produce(shared.clone(), partition, one),
-                clients::produce(shared.clone(), partition, other),
-                clients::consume(shared.clone(), number, partition, third),
-                clients::consume(shared.clone(), number + 1, partition, fourth),
+                producer::produce(shared.clone(), partition, one),
+                producer::produce(shared.clone(), partition, other),
+                consumer::consume(shared.clone(), number, partition, third),
+                consumer::consume(shared.clone(), number + 1, partition, fourth),
+                trimming,
             );
             Ok(())
         });
@@ -131,7 +140,7 @@ fn add_clients(sim: &mut turmoil::Sim<'_>, shared: &Rc<Shared>, random: &mut fas
     }
     let of_judging = shared.clone();
     sim.client("judge", async move {
-        clients::judge(of_judging).await;
+        judge::judge(of_judging).await;
         Ok(())
     });
     names

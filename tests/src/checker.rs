@@ -2,13 +2,14 @@
 //! consumers and to groups.
 //!
 //! The anomalies are those of Jepsen's Kafka workload, as far as there are no transactions, and what the invariants of
-//! replication forbid besides: reading past the high watermark, a high watermark or a committed offset that goes back. Each
-//! check is one pass over the history, so a million records are judged in seconds.
+//! replication forbid besides: reading past the high watermark; a high watermark, a leader epoch, a log's start or a committed
+//! offset that goes back; two leaders in one epoch. Each check is one pass over the history, so a million records are judged in
+//! seconds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::history::{CommitAction, FinalRead, History, Poll, Seen, Told, Value};
+use crate::history::{CommitAction, Deletion, EpochSeen, FinalRead, History, Poll, Seen, Told, Value};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,12 +43,24 @@ pub enum Kind {
     AboveHighWatermark,
     /// A consumer saw a lower high watermark than before.
     HighWatermarkRegression,
+    /// A consumer was told that the log ends before where it had been told before, or before what it had read.
+    EndRegression,
     /// A group was told another offset than the one that it had committed.
     CommitRegression,
+    /// Two leader epochs were seen at one offset.
+    InconsistentEpoch,
+    /// A record has a lower leader epoch than one before it.
+    EpochRegression,
+    /// Two brokers were said to lead in one epoch.
+    TwoLeaders,
+    /// What was said to be deleted is there.
+    Undeleted,
+    /// The log starts above all that anybody wanted to be deleted.
+    Overdeleted,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 22] = [
         Kind::InconsistentOffset,
         Kind::Duplicate,
         Kind::Lost,
@@ -63,7 +76,13 @@ impl Kind {
         Kind::SkipInPoll,
         Kind::AboveHighWatermark,
         Kind::HighWatermarkRegression,
+        Kind::EndRegression,
         Kind::CommitRegression,
+        Kind::InconsistentEpoch,
+        Kind::EpochRegression,
+        Kind::TwoLeaders,
+        Kind::Undeleted,
+        Kind::Overdeleted,
     ];
 }
 
@@ -104,11 +123,15 @@ pub fn check(history: &History) -> Vec<Anomaly> {
     for poll in &history.polls {
         partitions.entry(poll.partition).or_default().polls.entry(poll.consumer).or_default().push(poll);
     }
+    for deletion in &history.deletions {
+        partitions.entry(deletion.partition).or_default().deletions.push(*deletion);
+    }
     for (index, partition) in &partitions {
         let mut report = |kind, what| found.push(Anomaly { kind, partition: *index, what });
         partition.check(&mut report);
     }
     check_commits(history, &mut found);
+    check_leaders(history, &mut found);
     found
 }
 
@@ -120,6 +143,7 @@ struct Partition<'a> {
     /// By consumer.
     polls: BTreeMap<u32, Vec<&'a Poll>>,
     read: Option<&'a FinalRead>,
+    deletions: Vec<Deletion>,
 }
 
 type Report<'a> = dyn FnMut(Kind, String) + 'a;
@@ -129,8 +153,10 @@ impl Partition<'_> {
         let log = self.log(report);
         self.check_contents(&log, report);
         self.check_order(&log, report);
+        self.check_epochs(report);
         if let Some(read) = self.read {
             self.check_survival(read, report);
+            self.check_start(read, report);
         }
         let log_start = self.read.map_or(i64::MIN, |read| read.log_start);
         for polls in self.polls.values() {
@@ -205,6 +231,43 @@ impl Partition<'_> {
         }
     }
 
+    /// Leaders write one after another: their epochs rise with the offsets, and are the same to everybody.
+    fn check_epochs(&self, report: &mut Report<'_>) {
+        let at_last = self.read.iter().flat_map(|read| &read.epochs);
+        let polled = self.polls.values().flatten().flat_map(|poll| &poll.epochs);
+        let mut epochs = BTreeMap::new();
+        let mut disputed = BTreeSet::new();
+        for EpochSeen { offset, epoch } in at_last.chain(polled).copied() {
+            let known = *epochs.entry(offset).or_insert(epoch);
+            if known != epoch && disputed.insert(offset) {
+                let what = format!("epochs {known} and {epoch} were both seen at offset {offset}");
+                report(Kind::InconsistentEpoch, what);
+            }
+        }
+        let mut highest = i32::MIN;
+        for (offset, epoch) in epochs {
+            if epoch < highest {
+                report(Kind::EpochRegression, format!("epoch {epoch} at offset {offset}, behind {highest}"));
+            }
+            highest = highest.max(epoch);
+        }
+    }
+
+    /// The log starts where it was told to, and not above.
+    fn check_start(&self, read: &FinalRead, report: &mut Report<'_>) {
+        let start = read.log_start;
+        let done = self.deletions.iter().filter(|deletion| deletion.done).map(|deletion| deletion.before);
+        if let Some(gone) = done.max().filter(|gone| start < *gone) {
+            report(Kind::Undeleted, format!("the log starts at {start}, and all below {gone} was deleted"));
+        }
+        let asked = self.deletions.iter().map(|deletion| deletion.before).max().unwrap_or(0);
+        if start > asked {
+            let what =
+                format!("the log starts at {start}, and nobody wanted more deleted than below {asked}");
+            report(Kind::Overdeleted, what);
+        }
+    }
+
     /// What was acknowledged, or read, is there at the end, unless retention took it.
     fn check_survival(&self, read: &FinalRead, report: &mut Report<'_>) {
         let there: BTreeSet<i64> = read.records.iter().map(|seen| seen.offset).collect();
@@ -239,6 +302,7 @@ fn check_polls(polls: &[&Poll], log: &BTreeMap<i64, Value>, log_start: i64, repo
     };
     let mut next: Option<i64> = None;
     let (mut watermark, mut connection) = (i64::MIN, None);
+    let mut end = 0;
     for poll in polls {
         let consumer = poll.consumer;
         if connection.replace(poll.connection) != Some(poll.connection) {
@@ -261,6 +325,15 @@ fn check_polls(polls: &[&Poll], log: &BTreeMap<i64, Value>, log_start: i64, repo
                 }
             }
             next = Some(offset + 1);
+            end = end.max(offset + 1);
+        }
+        if let Some(log_end) = poll.log_end {
+            if log_end < end {
+                let what =
+                    format!("consumer {consumer} knew of {end}, and was told that the log ends at {log_end}");
+                report(Kind::EndRegression, what);
+            }
+            end = end.max(log_end);
         }
         let Some(high_watermark) = poll.high_watermark else { continue };
         if let Some(seen) = poll.records.iter().find(|seen| seen.offset >= high_watermark) {
@@ -303,6 +376,20 @@ fn check_commits(history: &History, found: &mut Vec<Anomaly>) {
                 }
                 state.known = offset;
             }
+        }
+    }
+}
+
+fn check_leaders(history: &History, found: &mut Vec<Anomaly>) {
+    let mut leaders = BTreeMap::new();
+    let mut disputed = BTreeSet::new();
+    for led in &history.leaders {
+        let (partition, in_epoch) = (led.partition, (led.partition, led.epoch));
+        let known = *leaders.entry(in_epoch).or_insert(led.broker);
+        if known != led.broker && disputed.insert(in_epoch) {
+            let what =
+                format!("brokers {known} and {} were both said to lead in epoch {}", led.broker, led.epoch);
+            found.push(Anomaly { kind: Kind::TwoLeaders, partition, what });
         }
     }
 }

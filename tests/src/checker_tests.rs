@@ -4,7 +4,7 @@
 use fastrand::Rng;
 
 use super::*;
-use crate::history::{Commit, CommitAction, Send};
+use crate::history::{Commit, CommitAction, Led, Send};
 
 const CLEAN_HISTORIES: u64 = 1_000;
 const PLANTS_EACH: usize = 50;
@@ -23,11 +23,54 @@ fn clean(seed: u64) -> History {
             consume(&mut rng, partition, consumer, &log, &mut history.polls);
         }
         commit(&mut rng, partition, log_end, &mut history.commits);
-        let log_start = if rng.bool() { 0 } else { rng.i64(0..=log_end / 3) };
+        let log_start = delete(&mut rng, partition, log_end, &mut history.deletions);
         let records = log[log_start as usize..].to_vec();
-        history.finals.push(FinalRead { partition, log_start, log_end, dense: true, records });
+        let epochs = Vec::new();
+        history.finals.push(FinalRead { partition, log_start, log_end, dense: true, records, epochs });
+        lead(&mut rng, partition, log_end, &mut history);
     }
     history
+}
+
+/// Deletes the beginning of a log, in steps, of which some fail; returns where it starts then.
+fn delete(rng: &mut Rng, partition: i32, log_end: i64, deletions: &mut Vec<Deletion>) -> i64 {
+    let mut start = 0;
+    for _ in 0..rng.usize(..4) {
+        let before = rng.i64(start..=log_end / 3);
+        let done = rng.bool();
+        deletions.push(Deletion { partition, before, done });
+        // What failed may have been done all the same.
+        if done || rng.bool() {
+            start = before;
+        }
+    }
+    start
+}
+
+/// One leader after another, each of an epoch of its own, as everybody sees in the batches, of two records each.
+fn lead(rng: &mut Rng, partition: i32, log_end: i64, history: &mut History) {
+    let mut epochs = Vec::new();
+    let mut epoch = 0;
+    for _ in 0..log_end {
+        if epochs.is_empty() || rng.u8(..12) == 0 {
+            epoch += rng.i32(1..3);
+            let led = Led { partition, epoch, broker: rng.i32(0..3) };
+            history.leaders.extend(std::iter::repeat_n(led, rng.usize(1..4)));
+        }
+        epochs.push(epoch);
+    }
+    let seen = |records: &[Seen]| {
+        let firsts = records.iter().map(|seen| seen.offset / 2 * 2);
+        let mut firsts: Vec<i64> = firsts.collect();
+        firsts.dedup();
+        firsts.into_iter().map(|offset| EpochSeen { offset, epoch: epochs[offset as usize] }).collect()
+    };
+    for poll in history.polls.iter_mut().filter(|poll| poll.partition == partition) {
+        poll.epochs = seen(&poll.records);
+    }
+    for read in history.finals.iter_mut().filter(|read| read.partition == partition) {
+        read.epochs = seen(&read.records);
+    }
 }
 
 /// Producers in turn, each told of its records what befits them.
@@ -65,8 +108,18 @@ fn consume(rng: &mut Rng, partition: i32, consumer: u32, log: &[Seen], polls: &m
         high_watermark = rng.usize(high_watermark.max(position)..=log.len());
         let until = rng.usize(position..=high_watermark.min(position + 8));
         let records = log[position..until].to_vec();
+        let log_end = rng.bool().then(|| high_watermark as i64);
         let high_watermark = rng.u8(0..4).gt(&0).then_some(high_watermark as i64);
-        polls.push(Poll { consumer, partition, repositioned, records, high_watermark, connection: 0 });
+        polls.push(Poll {
+            consumer,
+            partition,
+            repositioned,
+            records,
+            epochs: Vec::new(),
+            high_watermark,
+            log_end,
+            connection: 0,
+        });
         position = until;
         repositioned = rng.u8(0..12) == 0;
         if repositioned {
@@ -240,11 +293,52 @@ impl History {
                 };
                 self.polls.insert(place + 1, lower);
             }
+            Kind::EndRegression => {
+                let place = self.poll(rng, |poll| poll.log_end.is_some() && !poll.records.is_empty())?;
+                let poll = &mut self.polls[place];
+                poll.log_end = poll.records.last().map(|seen| seen.offset);
+            }
             Kind::CommitRegression => {
                 let asked = |commit: &&mut Commit| matches!(commit.action, CommitAction::Fetched(Some(_)));
                 let mut asked: Vec<&mut Commit> = self.commits.iter_mut().filter(asked).collect();
                 let at = rng.usize(0..asked.len());
                 asked[at].action = CommitAction::Fetched(Some(-1));
+            }
+            Kind::InconsistentEpoch => {
+                let place = self.poll(rng, |poll| {
+                    let read = &self.finals[poll.partition as usize];
+                    let also_read = |seen: &EpochSeen| seen.offset >= read.log_start;
+                    poll.epochs.first().is_some_and(also_read)
+                })?;
+                self.polls[place].epochs[0].epoch += 1;
+            }
+            Kind::EpochRegression => {
+                let epochs = &mut self.finals[index].epochs;
+                let (first, at) = (epochs.first()?.epoch, rng.usize(1..epochs.len()));
+                let offset = epochs[at].offset;
+                let everywhere = self.polls.iter_mut().filter(|poll| poll.partition == partition);
+                let polled = everywhere.flat_map(|poll| &mut poll.epochs);
+                for seen in self.finals[index].epochs.iter_mut().chain(polled) {
+                    if seen.offset == offset {
+                        seen.epoch = first - 1;
+                    }
+                }
+            }
+            Kind::TwoLeaders => {
+                let at = rng.usize(..self.leaders.len());
+                let led = self.leaders[at];
+                self.leaders.push(Led { broker: led.broker + 1, ..led });
+            }
+            Kind::Undeleted => {
+                let before = self.finals[index].log_start + 1;
+                self.deletions.push(Deletion { partition, before, done: true });
+            }
+            Kind::Overdeleted => {
+                let asked = self.deletions.iter().filter(|deletion| deletion.partition == partition);
+                let asked = asked.map(|deletion| deletion.before).max().unwrap_or(0);
+                let read = &mut self.finals[index];
+                read.log_start = asked + 1;
+                read.records.retain(|seen| seen.offset > asked);
             }
         }
         Some(())

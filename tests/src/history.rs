@@ -37,6 +37,31 @@ pub struct Seen {
     pub value: Value,
 }
 
+/// The leader epoch that a batch carries, as somebody read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochSeen {
+    /// The batch's first.
+    pub offset: i64,
+    pub epoch: i32,
+}
+
+/// Who leads a partition in an epoch, as a broker has said it of itself or of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    pub partition: i32,
+    pub epoch: i32,
+    pub broker: i32,
+}
+
+/// That all below an offset may go: somebody asked for it, or whoever reads at last begins there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    pub partition: i32,
+    pub before: i64,
+    /// A broker has said that it is gone.
+    pub done: bool,
+}
+
 /// What one fetch gave a consumer of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poll {
@@ -45,8 +70,12 @@ pub struct Poll {
     /// The consumer was assigned the partition, or sought a position, since its last poll of it: it may go back or skip.
     pub repositioned: bool,
     pub records: Vec<Seen>,
+    /// Where the client shows them.
+    pub epochs: Vec<EpochSeen>,
     /// As the response said, where the client shows it.
     pub high_watermark: Option<i64>,
+    /// Where the log ends, as the consumer was told when it asked right after this.
+    pub log_end: Option<i64>,
     /// Whom it had asked. Another leader may know of a lower high watermark than the one before, until its followers fetch.
     pub connection: usize,
 }
@@ -80,6 +109,8 @@ pub struct FinalRead {
     /// Every offset has a record: there are no transactions, and nothing was compacted.
     pub dense: bool,
     pub records: Vec<Seen>,
+    /// Where the client shows them.
+    pub epochs: Vec<EpochSeen>,
 }
 
 /// Everything that the clients of one topic did and saw.
@@ -90,6 +121,8 @@ pub struct History {
     /// Of each consumer and partition, in the order of reading.
     pub polls: Vec<Poll>,
     pub commits: Vec<Commit>,
+    pub leaders: Vec<Led>,
+    pub deletions: Vec<Deletion>,
     /// One of each partition.
     pub finals: Vec<FinalRead>,
 }

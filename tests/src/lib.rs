@@ -10,6 +10,7 @@ pub mod librdkafka;
 pub mod process;
 pub mod relay;
 pub mod segments;
+pub mod simulator;
 pub mod store;
 pub mod tools;
 pub mod trio;

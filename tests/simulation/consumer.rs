@@ -1,0 +1,88 @@
+//! Consumers: each reads one partition again and again, and commits as a group of its own.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use firn_protocol::library::error::ResponseError;
+use firn_protocol::library::messages::fetch_response::PartitionData;
+use firn_tests::history::Poll;
+
+use crate::client::{Client, Target, passed};
+use crate::group::Group;
+use crate::reading::{LATEST, Read, fetch_request, listed, seen};
+use crate::shared::{BETWEEN_ATTEMPTS, Shared};
+
+/// Reads one partition, and commits, until the run is over.
+pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random: fastrand::Rng) {
+    shared.working.set(shared.working.get() + 1);
+    let topic = shared.topic().await;
+    let leader = Target::Leader(topic, partition);
+    let mut client = Client::new(format!("consumer {number}"), leader, shared.clone());
+    let mut group = Group::new(&shared, number, topic, partition, random.fork());
+    let (mut next, mut repositioned) = (0, true);
+    while !shared.over.get() {
+        let request = fetch_request(topic, partition, next, Duration::from_millis(200));
+        let data: PartitionData = match client.ask(&request).await {
+            Ok(mut response) => response.responses.remove(0).partitions.remove(0),
+            Err(error) => {
+                client.note(format_args!("could not read from {next}: {error}"));
+                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+                continue;
+            }
+        };
+        if let Err(why) = passed(data.error_code) {
+            if data.error_code == ResponseError::OffsetOutOfRange.code() {
+                let deleted = shared.deleted(partition);
+                if next >= deleted {
+                    shared.broke(format!(
+                        "consumer {number} was at {next} of {partition}, and that is out of range"
+                    ));
+                }
+                (next, repositioned) = (deleted, true);
+            }
+            client.note(format_args!("could not read from {next}: {why}"));
+            client.look_again();
+            tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+            continue;
+        }
+        let Read { records, epochs } = seen(&shared, &client.name, &data.records.unwrap_or_default(), next);
+        client.note(format_args!(
+            "read {} from {next} of {partition}, below {}",
+            records.len(),
+            data.high_watermark
+        ));
+        next = records.last().map_or(next, |seen| seen.offset + 1);
+        let high_watermark = Some(data.high_watermark);
+        let connection = client.connections();
+        shared.has_read(number, partition, next);
+        let log_end = match random.u8(..8) {
+            0 => listed(&mut client, partition, LATEST).await,
+            _ => None,
+        };
+        let poll = Poll {
+            consumer: number,
+            partition,
+            repositioned,
+            records,
+            epochs,
+            high_watermark,
+            log_end,
+            connection,
+        };
+        shared.history.borrow_mut().polls.push(poll);
+        repositioned = false;
+        match random.u8(..16) {
+            0..3 => drop(group.commit(next).await),
+            // It starts anew where its group stands.
+            3 => (next, repositioned) = (group.committed().await, true),
+            _ => {}
+        }
+    }
+    // Everybody can commit again, and nothing that was kept has been forgotten.
+    group.committed().await;
+    while !group.commit(next).await {
+        tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+    }
+    group.committed().await;
+    shared.working.set(shared.working.get() - 1);
+}
