@@ -27,7 +27,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 32] = [
+const CHANGES: [KnownBad; 21] = [
     KnownBad {
         name: "a replica vouches for what it has not flushed",
         file: "broker/src/partition/state.rs",
@@ -153,72 +153,6 @@ const CHANGES: [KnownBad; 32] = [
         file: "broker/quorum/src/flushing.rs",
         place: "let flushed = [[store.persist(\"a change\", LogStore::flush).await]];",
         wrong: "Ok::<(), crate::error::QuorumError>(())",
-    },
-    KnownBad {
-        name: "the leader of an epoch that is over is followed",
-        file: "broker/src/partition/replica.rs",
-        place: "Role::Follows(_) if [[ours == theirs]] =>",
-        wrong: "true",
-    },
-    KnownBad {
-        name: "what a recovery has found counts before it is synced",
-        file: "broker/storage/src/recovery.rs",
-        place: "max(first))?;\n        [[self.sync_recovered()]]\n",
-        wrong: "{ self.flushed_offset = self.end_offset; self.unsynced.names_synced = self.unsynced.names_changed; Ok(()) }",
-    },
-    KnownBad {
-        name: "a coordinator goes on with what it knew before another was one",
-        file: "broker/src/coordinator_runtime.rs",
-        place: "seat.shard.take_if(|shard| [[!shard.is_current()]])",
-        wrong: "shard.partition.is_closed()",
-    },
-    KnownBad {
-        name: "a coordinator that leads anew does not read the log anew",
-        file: "broker/src/coordinator_runtime.rs",
-        place: "!self.partition.is_closed() && [[self.partition.led_in() == Some(self.epoch)]]",
-        wrong: "self.partition.led_in().is_some()",
-    },
-    KnownBad {
-        name: "a follower does not learn who has produced",
-        file: "broker/storage/src/append.rs",
-        place: "[[self.producers.stage(&mut staged, &batch.header, marker, origin)?]];",
-        wrong: "if origin != AppendOrigin::Leader { self.producers.stage(&mut staged, &batch.header, marker, origin)? }",
-    },
-    KnownBad {
-        name: "a follower that has caught up is not taken back",
-        file: "broker/core/replication/src/leader.rs",
-        place: "false => [[self.has_caught_up(*id) && may_join((*id, self.broker_epoch_of(*id)))]],",
-        wrong: "false",
-    },
-    KnownBad {
-        name: "who leads on after a restart does so in the epoch of before",
-        file: "broker/core/metadata/src/decide/partitions.rs",
-        place: "if [[has_changed && leads_on]] {",
-        wrong: "false",
-    },
-    KnownBad {
-        name: "a new leader tells where the log ends before it knows",
-        file: "broker/src/api/offsets.rs",
-        place: "if !depends_on_end || [[partition.knows_what_is_committed()]] {",
-        wrong: "true",
-    },
-    KnownBad {
-        name: "records are deleted for good before all in sync have deleted them",
-        file: "broker/src/partition/replica.rs",
-        place: "Ok([[state.when_deleted(offset)]])",
-        wrong: "None",
-    },
-    KnownBad {
-        name: "a follower deletes records without noting it on its disk",
-        file: "broker/src/replication/fetcher.rs",
-        place: "[[starts.first().map_or(Ok(()), |one| one.partition.data_dir().dir.note_log_starts(&named))]];",
-        wrong: "Ok::<(), firn_storage::error::StorageError>(drop(named))",
-    },
-    KnownBad {
-        name: "a vote is given before it is on the disk",
-        file: "broker/quorum/src/log_store.rs",
-        place: "store.with(|open| [[open.set_state(QuorumState { vote: Some(vote), ..open.state.clone() })]])",
-        wrong: "{ open.state.vote = Some(vote); Ok(()) }",
     },
 ];
 
