@@ -27,7 +27,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 21] = [
+const CHANGES: [KnownBad; 24] = [
     KnownBad {
         name: "a replica vouches for what it has not flushed",
         file: "broker/src/partition/state.rs",
@@ -153,6 +153,24 @@ const CHANGES: [KnownBad; 21] = [
         file: "broker/quorum/src/flushing.rs",
         place: "let flushed = [[store.persist(\"a change\", LogStore::flush).await]];",
         wrong: "Ok::<(), crate::error::QuorumError>(())",
+    },
+    KnownBad {
+        name: "a follower that has caught up is not taken back",
+        file: "broker/core/replication/src/leader.rs",
+        place: "false => [[self.has_caught_up(*id) && may_join((*id, self.broker_epoch_of(*id)))]],",
+        wrong: "false",
+    },
+    KnownBad {
+        name: "a coordinator goes on with what it knew before another was one",
+        file: "broker/src/coordinator_runtime.rs",
+        place: "seat.shard.take_if(|shard| [[!shard.is_current()]])",
+        wrong: "shard.partition.is_closed()",
+    },
+    KnownBad {
+        name: "a follower does not learn who has produced",
+        file: "broker/storage/src/append.rs",
+        place: "[[self.producers.stage(&mut staged, &batch.header, marker, origin)?]];",
+        wrong: "if origin != AppendOrigin::Leader { self.producers.stage(&mut staged, &batch.header, marker, origin)? }",
     },
 ];
 
