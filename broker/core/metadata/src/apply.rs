@@ -79,7 +79,7 @@ impl Image {
         if broker_id < 0 {
             return Err(ApplyError::InvalidBrokerId { broker_id });
         }
-        if let Some(current) = self.brokers.get(&broker_id).map(|broker| broker.epoch)
+        if let Some(current) = self.last_broker_epoch(broker_id)
             && record.broker_epoch <= current
         {
             return Err(ApplyError::BrokerEpochWentBack {
@@ -98,6 +98,7 @@ impl Image {
             directory_ids: record.directory_ids.clone(),
         };
         Arc::make_mut(&mut self.brokers).insert(broker_id, broker);
+        Arc::make_mut(&mut self.former_epochs).remove(&broker_id);
         Ok(())
     }
 
@@ -117,10 +118,9 @@ impl Image {
     }
 
     fn apply_unregister(&mut self, broker_id: i32) -> Result<(), ApplyError> {
-        if !self.brokers.contains_key(&broker_id) {
-            return Err(ApplyError::UnknownBroker { broker_id });
-        }
-        Arc::make_mut(&mut self.brokers).remove(&broker_id);
+        let former = Arc::make_mut(&mut self.brokers).remove(&broker_id);
+        let former = former.ok_or(ApplyError::UnknownBroker { broker_id })?;
+        Arc::make_mut(&mut self.former_epochs).insert(broker_id, former.epoch);
         self.configs.remove_mut(&ConfigResource::broker(broker_id));
         Ok(())
     }
@@ -156,6 +156,8 @@ impl Image {
         let (topic_id, partition) = (record.topic_id, record.partition);
         let new = Partition {
             replicas: record.replicas.clone(),
+            adding_replicas: record.adding_replicas.clone(),
+            removing_replicas: record.removing_replicas.clone(),
             isr: record.isr.clone(),
             elr: record.elr.clone(),
             last_known_elr: record.last_known_elr.clone(),
@@ -182,6 +184,12 @@ impl Image {
         let mut next = Partition::clone(topic.partition(partition).ok_or_else(unknown)?);
         if let Some(replicas) = &record.replicas {
             next.replicas.clone_from(replicas);
+        }
+        if let Some(adding) = &record.adding_replicas {
+            next.adding_replicas.clone_from(adding);
+        }
+        if let Some(removing) = &record.removing_replicas {
+            next.removing_replicas.clone_from(removing);
         }
         if let Some(isr) = &record.isr {
             next.isr.clone_from(isr);
@@ -289,8 +297,16 @@ impl Partition {
         if self.replicas.is_empty() {
             return Err("it has no replica");
         }
-        if [&self.replicas, &self.isr, &self.elr, &self.last_known_elr].into_iter().any(|ids| twice(ids)) {
+        let (adding, removing) = (&self.adding_replicas, &self.removing_replicas);
+        let all = [&self.replicas, adding, removing, &self.isr, &self.elr, &self.last_known_elr];
+        if all.into_iter().any(|ids| twice(ids)) {
             return Err("a replica is named twice");
+        }
+        if !adding.iter().chain(removing).all(|id| self.replicas.contains(id)) {
+            return Err("a broker that is no replica moves");
+        }
+        if [adding, removing].into_iter().any(|ids| ids.len() == self.replicas.len()) {
+            return Err("no replica is of before, or none is to stay");
         }
         if self.replicas.iter().any(|id| *id < 0) {
             return Err("a replica's id is negative");

@@ -14,9 +14,12 @@ use crate::decide::configs::{
 use crate::decide::create_partitions::{MorePartitions, create_partitions};
 use crate::decide::create_topics::create_topics;
 use crate::decide::delete_topics::{TopicSelector, delete_topics, finish_remote_deletes};
+use crate::decide::elections::{ElectionType, Logs, elect_leaders};
+use crate::decide::isr::{IsrReport, alter_partitions};
 use crate::decide::lifecycle::{fence, heartbeat};
 use crate::decide::partitions::Rules;
 use crate::decide::producer_ids::allocate_producer_ids;
+use crate::decide::reassignments::{Reassignment, alter_reassignments};
 use crate::decide::testing::{apply, code, config, create, ids, image_of, image_with, registration, topic};
 use crate::decide::{Decision, DecisionError};
 use crate::invariants;
@@ -27,6 +30,8 @@ fn partition(topic_id: TopicId, index: i32, replicas: &[i32], isr: &[i32], leade
         topic_id,
         partition: index,
         replicas: replicas.to_vec(),
+        adding_replicas: Vec::new(),
+        removing_replicas: Vec::new(),
         isr: isr.to_vec(),
         elr: Vec::new(),
         last_known_elr: Vec::new(),
@@ -36,11 +41,20 @@ fn partition(topic_id: TopicId, index: i32, replicas: &[i32], isr: &[i32], leade
     })
 }
 
+fn moving(mut record: MetadataRecord, adding: &[i32], removing: &[i32]) -> MetadataRecord {
+    if let MetadataRecord::Partition(record) = &mut record {
+        (record.adding_replicas, record.removing_replicas) = (adding.to_vec(), removing.to_vec());
+    }
+    record
+}
+
 fn change(topic_id: TopicId, index: i32, isr: Option<Vec<i32>>, leader: Option<i32>) -> MetadataRecord {
     MetadataRecord::PartitionChange(PartitionChangeRecord {
         topic_id,
         partition: index,
         replicas: None,
+        adding_replicas: None,
+        removing_replicas: None,
         isr,
         elr: None,
         last_known_elr: None,
@@ -90,6 +104,11 @@ fn impossible_records_are_errors_and_change_nothing() {
         (partition(id, 2, &[0], &[1], 1), "no replica"),
         (partition(id, 2, &[0, 1], &[0], 1), "not in its ISR"),
         (partition(id, 2, &[-1], &[], -1), "negative"),
+        (moving(partition(id, 2, &[0, 1], &[0], 0), &[2], &[]), "no replica moves"),
+        (moving(partition(id, 2, &[0, 1], &[0], 0), &[], &[2]), "no replica moves"),
+        (moving(partition(id, 2, &[0, 1], &[0], 0), &[1, 1], &[]), "twice"),
+        (moving(partition(id, 2, &[0, 1], &[0], 0), &[1, 0], &[]), "of before"),
+        (moving(partition(id, 2, &[0, 1], &[0], 0), &[], &[0, 1]), "to stay"),
         (change(id, 2, None, Some(0)), "no partition 2"),
         (change(unknown, 0, None, Some(0)), "no topic with id"),
         (change(id, 0, Some(vec![]), None), "not in its ISR"),
@@ -221,6 +240,11 @@ enum Command {
     FinishRemoteDeletes,
     Grow(String, i32),
     Configure(String, &'static str, Option<String>),
+    /// The first partition of a topic moves; nowhere: back.
+    Move(String, Option<Vec<i32>>),
+    /// The leader of a topic's first partition says that all are in sync who are there, but for this one.
+    InSync(String, i32),
+    Elect(ElectionType),
     ConfigureBrokers(&'static str, Option<String>),
     ProducerIds(i32),
 }
@@ -244,6 +268,10 @@ fn commands() -> impl Strategy<Value = Command> {
         (prop_oneof![Just("max.connections"), Just("num.partitions")], value)
             .prop_map(|(key, value)| Command::ConfigureBrokers(key, value)),
         (0..5i32).prop_map(Command::ProducerIds),
+        ("[a-c]", proptest::option::of(proptest::collection::vec(0..5i32, 0..4)))
+            .prop_map(|(name, to)| Command::Move(name, to)),
+        ("[a-c]", 0..9i32).prop_map(|(name, without)| Command::InSync(name, without)),
+        prop_oneof![Just(ElectionType::Preferred), Just(ElectionType::Unclean)].prop_map(Command::Elect),
     ]
 }
 
@@ -285,7 +313,7 @@ fn run(image: &Image, command: &Command, next_id: &mut dyn FnMut() -> TopicId) -
             register_broker(image, rules, &registration).map_or_else(none, records_of)
         }
         Command::Unregister(id) => {
-            unregister_broker(image, *id).map(|decision| decision.records).unwrap_or_default()
+            unregister_broker(image, rules, *id).map(|decision| decision.records).unwrap_or_default()
         }
         Command::Create(name, partitions, factor) => {
             create_topics(image, &[topic(name, *partitions, *factor)], false, &broker, next_id).records
@@ -310,6 +338,30 @@ fn run(image: &Image, command: &Command, next_id: &mut dyn FnMut() -> TopicId) -
             incremental_alter_configs(image, &changes(resource_type::BROKER, "", key, value), false, &broker)
                 .records
         }
+        Command::Move(name, to) => {
+            let asked = Reassignment { topic: name.clone(), partition: 0, replicas: to.clone() };
+            alter_reassignments(image, rules, &[asked], true).records
+        }
+        Command::InSync(name, without) => {
+            let Some(topic) = image.topic(name) else { return Vec::new() };
+            let Some(now) = topic.partition(0).filter(|now| now.leader != NO_LEADER) else {
+                return Vec::new();
+            };
+            let is_there = |id: &i32| image.broker(*id).is_some_and(|broker| !broker.fenced);
+            let isr = now.replicas.iter().copied();
+            let isr = isr.filter(|id| *id == now.leader || (is_there(id) && id != without));
+            let report = IsrReport {
+                topic_id: topic.id,
+                partition: 0,
+                leader_epoch: now.leader_epoch,
+                partition_epoch: now.partition_epoch,
+                isr: isr.map(|id| (id, -1)).collect(),
+                withdraws: false,
+            };
+            let epoch = image.broker(now.leader).map_or(0, |broker| broker.epoch);
+            alter_partitions(image, rules, now.leader, epoch, &[report]).map_or_else(none, records_of)
+        }
+        Command::Elect(election) => elect_leaders(image, rules, *election, None, &Logs::new()).records,
         Command::ProducerIds(id) => {
             allocate_producer_ids(image, *id).map(|decision| decision.records).unwrap_or_default()
         }
@@ -346,6 +398,7 @@ proptest! {
 
 #[test]
 fn an_error_s_code_is_its_variant() {
-    let error = unregister_broker(&Image::default(), 1).unwrap_err();
+    let error =
+        unregister_broker(&Image::default(), Rules { config: &BrokerConfig::default() }, 1).unwrap_err();
     assert_eq!(code(&error), "BrokerIdNotRegistered");
 }

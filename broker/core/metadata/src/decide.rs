@@ -7,11 +7,14 @@ pub mod configs;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
+pub mod elections;
+pub mod features;
 pub mod isr;
 pub mod lifecycle;
 pub mod partitions;
 pub mod placement;
 pub mod producer_ids;
+pub mod reassignments;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +60,16 @@ pub enum DecisionError {
     BrokerIdNotRegistered(String),
     #[error("{0}")]
     StaleBrokerEpoch(String),
+    #[error("{0}")]
+    NoReassignmentInProgress(String),
+    #[error("{0}")]
+    ElectionNotNeeded(String),
+    #[error("{0}")]
+    PreferredLeaderNotAvailable(String),
+    #[error("{0}")]
+    EligibleLeadersNotAvailable(String),
+    #[error("{0}")]
+    InvalidUpdateVersion(String),
     #[error("{0}")]
     UnknownServerError(String),
 }

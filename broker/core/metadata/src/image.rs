@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{
     BrokerRecord, ConfigRecord, ConfigResource, Endpoint, FeatureRecord, MetadataRecord, Overrides,
-    PartitionRecord, ProducerIdsRecord, RemoteDeleteState, TopicRecord,
+    PartitionRecord, ProducerIdsRecord, RemoteDeleteState, TopicRecord, UnregisterBrokerRecord,
 };
 
 /// No leader.
@@ -43,8 +43,14 @@ pub struct Topic {
 /// Who has a partition's records, and who leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
-    /// The preferred leader first.
+    /// The preferred leader first. While replicas move (KIP-455), those of before and those to come.
     pub replicas: Vec<i32>,
+    /// Those that are not of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adding_replicas: Vec<i32>,
+    /// Those that are not to stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing_replicas: Vec<i32>,
     pub isr: Vec<i32>,
     /// Replicas out of sync that have every acknowledged record all the same, and may lead if nobody in sync can (KIP-966).
     pub elr: Vec<i32>,
@@ -62,6 +68,8 @@ pub struct Partition {
 #[derive(Debug, Clone)]
 pub struct Image {
     pub(crate) brokers: Arc<BTreeMap<i32, Broker>>,
+    /// The last epochs of brokers that were unregistered: if one comes back, what it said before is told apart.
+    pub(crate) former_epochs: Arc<BTreeMap<i32, i64>>,
     pub(crate) features: Arc<BTreeMap<String, i16>>,
     pub(crate) topics: RedBlackTreeMapSync<TopicId, Arc<Topic>>,
     pub(crate) topic_ids: RedBlackTreeMapSync<TopicName, TopicId>,
@@ -86,6 +94,7 @@ impl Default for Image {
     fn default() -> Self {
         Self {
             brokers: Arc::default(),
+            former_epochs: Arc::default(),
             features: Arc::default(),
             topics: RedBlackTreeMapSync::new_sync(),
             topic_ids: RedBlackTreeMapSync::new_sync(),
@@ -102,6 +111,7 @@ impl Default for Image {
 impl PartialEq for Image {
     fn eq(&self, other: &Self) -> bool {
         self.brokers == other.brokers
+            && self.former_epochs == other.former_epochs
             && self.features == other.features
             && self.topics == other.topics
             && self.configs == other.configs
@@ -118,6 +128,11 @@ impl Image {
 
     pub fn broker(&self, id: i32) -> Option<&Broker> {
         self.brokers.get(&id)
+    }
+
+    /// The epoch in which a broker was last registered, though it may be no more.
+    pub fn last_broker_epoch(&self, id: i32) -> Option<i64> {
+        self.broker(id).map(|broker| broker.epoch).or_else(|| self.former_epochs.get(&id).copied())
     }
 
     /// Levels of the cluster's features, by name.
@@ -199,6 +214,10 @@ impl Image {
         for (name, level) in self.features.iter() {
             records.push(MetadataRecord::Feature(FeatureRecord { name: name.clone(), level: *level }));
         }
+        for (id, epoch) in self.former_epochs.iter() {
+            records.push(MetadataRecord::Broker(BrokerRecord::former(*id, *epoch)));
+            records.push(MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id: *id }));
+        }
         records.extend(self.brokers.values().map(|broker| MetadataRecord::Broker(broker.to_record())));
         for topic in self.topics() {
             topic.to_records(&mut records);
@@ -253,9 +272,9 @@ impl Topic {
         self.partitions.get(usize::try_from(index).ok()?)
     }
 
-    /// The replication factor of its first partition; 0 if it has none.
+    /// The replication factor of its first partition, or the one that it is to have; 0 if there is no partition.
     pub fn replication_factor(&self) -> usize {
-        self.partitions.first().map_or(0, |partition| partition.replicas.len())
+        self.partitions.first().map_or(0, |partition| partition.target_replicas().count())
     }
 
     /// Whether a partition of it has several replicas.
@@ -270,6 +289,8 @@ impl Topic {
                 topic_id: self.id,
                 partition: index,
                 replicas: partition.replicas.clone(),
+                adding_replicas: partition.adding_replicas.clone(),
+                removing_replicas: partition.removing_replicas.clone(),
                 isr: partition.isr.clone(),
                 elr: partition.elr.clone(),
                 last_known_elr: partition.last_known_elr.clone(),

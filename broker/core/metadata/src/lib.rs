@@ -6,4 +6,5 @@ pub mod image;
 pub mod invariants;
 pub mod leadership;
 pub mod leases;
+pub mod reassignment;
 pub mod record;

@@ -60,6 +60,21 @@ pub struct BrokerRecord {
     pub directory_ids: Vec<String>,
 }
 
+impl BrokerRecord {
+    /// Of a broker that was unregistered, in a snapshot, where its end follows.
+    pub(crate) fn former(broker_id: i32, broker_epoch: i64) -> Self {
+        Self {
+            broker_id,
+            incarnation_id: Uuid::nil(),
+            broker_epoch,
+            endpoints: Vec::new(),
+            rack: None,
+            fenced: true,
+            directory_ids: Vec::new(),
+        }
+    }
+}
+
 /// Where clients reach a broker, by listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -100,6 +115,10 @@ pub struct PartitionRecord {
     pub partition: i32,
     /// The preferred leader first.
     pub replicas: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adding_replicas: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing_replicas: Vec<i32>,
     pub isr: Vec<i32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elr: Vec<i32>,
@@ -120,6 +139,10 @@ pub struct PartitionChangeRecord {
     pub partition: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Vec<i32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adding_replicas: Option<Vec<i32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removing_replicas: Option<Vec<i32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isr: Option<Vec<i32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::configs::MIN_ISR;
-use super::partitions::{Return, Rules, come_back};
+use super::partitions::{Return, Rules, come_back, give_up};
 use super::{Decision, DecisionError};
 use crate::image::{Broker, Image};
 use crate::record::{
@@ -55,7 +55,7 @@ pub fn register_broker(
     {
         return Ok(Decision { records: Vec::new(), reply: previous.epoch });
     }
-    let epoch = previous.map_or(0, |previous| previous.epoch.saturating_add(1));
+    let epoch = image.last_broker_epoch(broker_id).map_or(0, |last| last.saturating_add(1));
     let record = BrokerRecord {
         broker_id,
         incarnation_id: registration.incarnation_id,
@@ -101,23 +101,40 @@ fn has_lost_some(previous: &Broker, registration: &Registration) -> bool {
     previous.directory_ids.iter().any(|id| !registration.directory_ids.contains(id))
 }
 
-/// Takes a broker out for good. It must hold no replica any more.
-pub fn unregister_broker(image: &Image, broker_id: i32) -> Result<Decision<()>, DecisionError> {
-    if image.broker(broker_id).is_none() {
-        return Err(DecisionError::BrokerIdNotRegistered(format!("Broker {broker_id} is not registered")));
-    }
-    let held = image
-        .topics()
-        .find(|topic| topic.partitions.iter().any(|partition| partition.replicas.contains(&broker_id)));
-    if let Some(topic) = held {
+/// Takes a broker out that has gone for good. As in Kafka it stays in the lists of replicas until these are moved, but vouches
+/// for nothing any more. What it alone vouches for would be lost by that, so then it stays; and so does one that is there.
+pub fn unregister_broker(
+    image: &Image,
+    rules: Rules<'_>,
+    broker_id: i32,
+) -> Result<Decision<()>, DecisionError> {
+    let broker = image.broker(broker_id).ok_or_else(|| {
+        DecisionError::BrokerIdNotRegistered(format!("Broker {broker_id} is not registered"))
+    })?;
+    if !broker.fenced {
         return Err(DecisionError::InvalidRequest(format!(
-            "Broker {broker_id} holds replicas of topic '{}': move them to others first",
-            topic.name
+            "Broker {broker_id} is running: stop it first, or move what it has and then stop it"
         )));
     }
-    Ok(Decision {
-        records: vec![MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id })],
-        reply: (),
+    if let Some((topic, index)) = vouched_for_alone(image, broker_id) {
+        return Err(DecisionError::InvalidRequest(format!(
+            "Broker {broker_id} alone has the records of {topic}-{index}: start it again, or move that partition and, to give the records up, elect a leader uncleanly"
+        )));
+    }
+    let mut records = give_up(image, rules, broker_id);
+    records.push(MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id }));
+    Ok(Decision { records, reply: () })
+}
+
+/// A partition whose acknowledged records nobody else is known to have.
+fn vouched_for_alone(image: &Image, broker_id: i32) -> Option<(&str, usize)> {
+    image.topics().find_map(|topic| {
+        let mut partitions = topic.partitions.iter();
+        let index = partitions.position(|one| {
+            let mut vouch = one.isr.iter().chain(&one.elr).peekable();
+            vouch.peek().is_some() && vouch.all(|id| *id == broker_id)
+        });
+        Some((&*topic.name, index?))
     })
 }
 

@@ -107,7 +107,8 @@ fn add(
 
 fn placed(image: &Image, topic: &Topic, added: usize, factor: usize) -> Result<Vec<Vec<i32>>, DecisionError> {
     let seats = seats(image, factor);
-    let existing: Vec<_> = topic.partitions.iter().map(|partition| partition.replicas.clone()).collect();
+    let existing: Vec<_> =
+        topic.partitions.iter().map(|partition| partition.target_replicas().collect()).collect();
     place(&seats, &existing, added, factor, shift_of(topic.id)).ok_or_else(|| {
         DecisionError::InvalidReplicationFactor(format!(
             "Topic '{}' has a replication factor of {factor}, but only {} broker(s) are registered and alive",

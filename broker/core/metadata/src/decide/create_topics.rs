@@ -302,6 +302,8 @@ pub(crate) fn new_partition(
         topic_id,
         partition,
         replicas,
+        adding_replicas: Vec::new(),
+        removing_replicas: Vec::new(),
         isr,
         elr: Vec::new(),
         last_known_elr: Vec::new(),

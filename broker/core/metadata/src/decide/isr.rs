@@ -99,10 +99,9 @@ fn take_report(
     if !report.isr.iter().all(eligible) {
         return Err(IsrError::IneligibleReplica);
     }
-    let (min_isr, nobody) = (rules.min_isr(image, topic), BTreeSet::new());
     // In the order of the replicas, which is how people read it.
     let isr = now.replicas.iter().copied().filter(|id| isr.contains(id)).collect();
-    let turn = Turn { now, isr, min_isr, lost: &nobody };
+    let turn = Turn { isr, ..Turn::of(now, rules.min_isr(image, topic)) };
     let mut next = turn.settle(|id| is_active(image, id));
     if report.withdraws && next == **now {
         next.partition_epoch += 1;

@@ -22,7 +22,7 @@ impl Rules<'_> {
         usize::try_from(self.topic_config(image, topic).min_insync_replicas).unwrap_or(1)
     }
 
-    fn topic_config(&self, image: &Image, topic: &Topic) -> TopicConfig {
+    pub(super) fn topic_config(&self, image: &Image, topic: &Topic) -> TopicConfig {
         TopicConfig::of_existing(image.topic_overrides(&topic.name), self.config).0
     }
 }
@@ -47,6 +47,8 @@ pub(super) fn change(
         topic_id,
         partition: i32::try_from(index).unwrap_or(i32::MAX),
         replicas: changed(&now.replicas, &next.replicas),
+        adding_replicas: changed(&now.adding_replicas, &next.adding_replicas),
+        removing_replicas: changed(&now.removing_replicas, &next.removing_replicas),
         isr: changed(&now.isr, &next.isr),
         elr: changed(&now.elr, &next.elr),
         last_known_elr: changed(&now.last_known_elr, &next.last_known_elr),
@@ -62,7 +64,6 @@ pub(super) fn min_isr_changes(
     now: Rules<'_>,
     next: impl Fn(&Topic) -> TopicConfig,
 ) -> Vec<MetadataRecord> {
-    let nobody = BTreeSet::new();
     turn_all(image, |topic, partition| {
         if partition.elr.is_empty() && partition.last_known_elr.is_empty() {
             return None;
@@ -71,23 +72,32 @@ pub(super) fn min_isr_changes(
         if min_isr == now.min_isr(image, topic) {
             return None;
         }
-        let turn = Turn { now: partition, isr: partition.isr.clone(), min_isr, lost: &nobody };
-        Some(turn.settle(|id| is_active(image, id)))
+        Some(Turn::of(partition, min_isr).settle(|id| is_active(image, id)))
     })
 }
 
 /// The broker leads nothing any more, wherever somebody else can; where nobody can, its partitions have no leader.
 pub(super) fn leave(image: &Image, rules: Rules<'_>, broker_id: i32) -> Vec<MetadataRecord> {
     let alive = |id: i32| id != broker_id && is_active(image, id);
-    let nobody = BTreeSet::new();
     turn_all(image, |topic, partition| {
         if !partition.isr.contains(&broker_id) {
             return None;
         }
         let isr = partition.isr.iter().copied().filter(|id| *id != broker_id).collect();
-        let min_isr = rules.min_isr(image, topic);
-        let turn = Turn { now: partition, isr, min_isr, lost: &nobody };
+        let turn = Turn { isr, ..Turn::of(partition, rules.min_isr(image, topic)) };
         Some(turn.settle(alive))
+    })
+}
+
+/// The broker is fenced, and never comes back as what it was: it vouches for nothing.
+pub(super) fn give_up(image: &Image, rules: Rules<'_>, broker_id: i32) -> Vec<MetadataRecord> {
+    let itself = BTreeSet::from([broker_id]);
+    turn_all(image, |topic, partition| {
+        if !partition.isr.contains(&broker_id) && !partition.elr.contains(&broker_id) {
+            return None;
+        }
+        let turn = Turn { lost: &itself, ..Turn::of(partition, rules.min_isr(image, topic)) };
+        Some(turn.settle(|id| is_active(image, id)))
     })
 }
 
@@ -139,7 +149,7 @@ pub(super) fn come_back(image: &Image, rules: Rules<'_>, broker_id: i32, how: Re
         let leaves = has_changed && others(&partition.isr);
         let isr = partition.isr.iter().copied().filter(|id| !leaves || *id != broker_id).collect();
         let lost = if lost { &itself } else { &nobody };
-        let mut next = Turn { now: partition, isr, min_isr: rules.min_isr(image, topic), lost }.settle(alive);
+        let mut next = Turn { isr, lost, ..Turn::of(partition, rules.min_isr(image, topic)) }.settle(alive);
         let leads_on = next.leader == broker_id && next.leader_epoch == partition.leader_epoch;
         if has_changed && leads_on {
             next.leader_epoch += 1;
