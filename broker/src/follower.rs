@@ -1,10 +1,13 @@
 //! Makes this broker's partitions follow the metadata: logs open, close, change their config and go.
+//!
+//! A log goes when its topic is deleted, and when its replica has moved to another broker. Both are agreed on before anything is
+//! deleted here; what a crash in between leaves is a stray (`strays.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use firn_metadata::image::{Image, Topic};
+use firn_metadata::image::{self, Image, Topic};
 use firn_metadata::record::{MetadataRecord, ResourceKind};
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::{TopicId, TopicName, TopicPartition};
@@ -44,7 +47,10 @@ impl Follower {
                     opened.insert(partition.topic_id);
                 }
                 MetadataRecord::PartitionChange(changed) => {
-                    self.turn(image, changed.topic_id, changed.partition);
+                    let is_open = self.turn(image, changed.topic_id, changed.partition);
+                    if !is_open && changed.replicas.is_some() {
+                        opened.insert(changed.topic_id);
+                    }
                 }
                 MetadataRecord::RemoveTopic(removed) => self.delete(removed.topic_id),
                 MetadataRecord::Broker(_) | MetadataRecord::BrokerChange(_) => {
@@ -72,12 +78,31 @@ impl Follower {
         }
     }
 
-    /// Another leads a partition now, or none, or others are in sync.
-    fn turn(&self, image: &Image, topic: TopicId, index: i32) {
-        let Ok(open) = self.partitions.by_id(topic, index) else { return };
+    /// Another leads a partition now, or none, or others are in sync, or are replicas. Whether its log was open here.
+    fn turn(&self, image: &Image, topic: TopicId, index: i32) -> bool {
+        let Ok(open) = self.partitions.by_id(topic, index) else { return false };
         if let Some(now) = image.topic_by_id(topic).and_then(|topic| topic.partition(index)) {
-            open.turn(now);
+            self.take_turn(&open, now);
         }
+        true
+    }
+
+    fn take_turn(&self, open: &Arc<Partition>, now: &image::Partition) {
+        match now.replicas.contains(&self.node_id) {
+            true => open.turn(now),
+            false => self.leave(open),
+        }
+    }
+
+    /// Others have the partition now.
+    fn leave(&self, open: &Arc<Partition>) {
+        let name = &open.name;
+        self.partitions.remove(open.topic_id, name.partition);
+        self.delete_logs(std::slice::from_ref(open), &name.to_string());
+        if let Err(error) = self.log_dirs.set_aside_unopened(|found| found == name, open.topic_id) {
+            tracing::error!(partition = %name, %error, "the partition is on other brokers, but a log of it that could not be opened is still here");
+        }
+        tracing::info!(partition = %name, "the partition is on other brokers now: deleted here");
     }
 
     /// Makes this broker's partitions what `image` says, whatever they were.
@@ -103,7 +128,7 @@ impl Follower {
         let mut failed = None;
         for (index, partition) in (0i32..).zip(&topic.partitions) {
             if let Some(known) = open.as_ref().and_then(|open| open.partitions.get(&index)) {
-                known.turn(partition);
+                self.take_turn(known, partition);
                 continue;
             }
             if !partition.replicas.contains(&self.node_id) {
@@ -184,6 +209,13 @@ impl Follower {
         let name: TopicName = topic.name.clone();
         self.metrics.forget_topic(&name);
         let partitions: Vec<_> = topic.partitions.values().cloned().collect();
+        self.delete_logs(&partitions, &name);
+        if let Err(error) = self.log_dirs.set_aside_unopened(|found| found.topic == name, id) {
+            tracing::error!(topic = %name, %error, "the topic is deleted, but a log of it that could not be opened still has its name");
+        }
+    }
+
+    fn delete_logs(&self, partitions: &[Arc<Partition>], what: &str) {
         for dir in self.log_dirs.all() {
             let logs: Vec<_> = partitions
                 .iter()
@@ -192,12 +224,9 @@ impl Follower {
                 .collect();
             let count = logs.len();
             if let Err(error) = dir.dir.delete_logs(logs) {
-                tracing::error!(topic = %name, %error, "the topic is deleted, but some of its files are not");
+                tracing::error!(%what, %error, "deleted, but some files of it are left");
             }
             self.log_dirs.forget(dir.dir.path(), count);
-        }
-        if let Err(error) = self.log_dirs.set_aside_unopened(&name, id) {
-            tracing::error!(topic = %name, %error, "the topic is deleted, but a log of it that could not be opened still has its name");
         }
     }
 }

@@ -188,11 +188,15 @@ impl LogDirs {
         }
     }
 
-    /// Sets aside what lies here of a deleted topic and could not be opened: the next topic of its name must not meet it.
-    pub fn set_aside_unopened(&self, topic: &str, id: TopicId) -> Result<(), StorageError> {
+    /// Sets aside what lies here, has gone from here, and could not be opened: the next topic of its name must not meet it.
+    pub fn set_aside_unopened(
+        &self,
+        has_gone: impl Fn(&TopicPartition) -> bool,
+        id: TopicId,
+    ) -> Result<(), StorageError> {
         let unopened: Vec<(TopicPartition, usize)> = {
             let mut found = self.found.lock();
-            found.extract_if(|partition, _| *partition.topic == *topic).collect()
+            found.extract_if(|partition, _| has_gone(partition)).collect()
         };
         for (partition, index) in unopened {
             let dir = &self.dirs[index].dir;
@@ -201,7 +205,7 @@ impl LogDirs {
             }
             for path in dir.set_aside(&[(partition.clone(), id)])? {
                 let path = path.display();
-                tracing::warn!(%partition, %path, "the topic is deleted, and a log of it that could not be opened was set aside");
+                tracing::warn!(%partition, %path, "a log that has gone from here and could not be opened was set aside");
             }
         }
         Ok(())

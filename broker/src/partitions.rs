@@ -79,6 +79,14 @@ impl Partitions {
             .insert(name.clone(), Topic { name: name.clone(), id, partitions: Arc::new(partitions) });
     }
 
+    /// Takes a partition out: from here on no request finds it.
+    pub fn remove(&self, id: TopicId, index: i32) -> Option<Arc<Partition>> {
+        let mut tables = self.tables.write();
+        let name = tables.names.get(&id)?.clone();
+        let topic = tables.by_name.get_mut(&name)?;
+        Arc::make_mut(&mut topic.partitions).remove(&index)
+    }
+
     /// Takes a topic out: from here on no request finds it.
     pub fn remove_by_id(&self, id: TopicId) -> Option<Topic> {
         let mut tables = self.tables.write();

@@ -163,6 +163,11 @@ impl From<DecisionError> for Failure {
             DecisionError::DuplicateBrokerRegistration(_) => ResponseError::DuplicateBrokerRegistration,
             DecisionError::BrokerIdNotRegistered(_) => ResponseError::BrokerIdNotRegistered,
             DecisionError::StaleBrokerEpoch(_) => ResponseError::StaleBrokerEpoch,
+            DecisionError::NoReassignmentInProgress(_) => ResponseError::NoReassignmentInProgress,
+            DecisionError::ElectionNotNeeded(_) => ResponseError::ElectionNotNeeded,
+            DecisionError::PreferredLeaderNotAvailable(_) => ResponseError::PreferredLeaderNotAvailable,
+            DecisionError::EligibleLeadersNotAvailable(_) => ResponseError::EligibleLeadersNotAvailable,
+            DecisionError::InvalidUpdateVersion(_) => ResponseError::InvalidUpdateVersion,
             DecisionError::UnknownServerError(_) => ResponseError::UnknownServerError,
         };
         Self::new(code, error.to_string())

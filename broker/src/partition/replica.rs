@@ -73,8 +73,11 @@ impl Partition {
         }
         state.partition_epoch = now.partition_epoch;
         if now.leader_epoch == state.leader_epoch {
-            // Only who is in sync has changed.
+            // Only who is in sync has changed, or replicas have come.
+            let log_end = state.log.as_ref().map_or(0, PartitionLog::end_offset);
             if let Role::Leads(leader) = &mut state.role {
+                let settled = now.original_replicas().count();
+                leader.reassigned(&now.replicas, settled, log_end, self.began.elapsed());
                 leader.settled(&now.isr);
                 state.advance();
             }
@@ -95,6 +98,7 @@ impl Partition {
         let beginning = Beginning {
             broker_id: self.replication.node_id,
             replicas: now.replicas.clone(),
+            settled_replicas: now.original_replicas().count(),
             isr: now.isr.clone(),
             lag_max: self.replication.lag_max,
             log_end: log.end_offset(),

@@ -25,6 +25,20 @@ struct Seen {
     caught_up_at: Duration,
 }
 
+impl Seen {
+    /// Of a follower that has not fetched yet.
+    fn nothing(leader_end: i64, now: Duration) -> Self {
+        Self {
+            broker_epoch: -1,
+            log_start: -1,
+            end_offset: -1,
+            fetched_at: now,
+            leader_end,
+            caught_up_at: now,
+        }
+    }
+}
+
 /// A replica, and the broker epoch that it fetched with; -1 where none is known.
 pub type InSync = (i32, i64);
 
@@ -49,6 +63,8 @@ pub struct Report {
 pub struct Leader {
     broker_id: i32,
     replicas: Vec<i32>,
+    /// How many replicas there were before they began to move, or there are: no more have to be in sync.
+    settled_replicas: usize,
     /// `min.insync.replicas`.
     min_isr: usize,
     /// `replica.lag.time.max.ms`.
@@ -68,6 +84,8 @@ pub struct Leader {
 pub struct Beginning {
     pub broker_id: i32,
     pub replicas: Vec<i32>,
+    /// How many there were before they began to move, or there are.
+    pub settled_replicas: usize,
     pub isr: Vec<i32>,
     pub min_isr: usize,
     pub lag_max: Duration,
@@ -79,19 +97,14 @@ pub struct Beginning {
 impl Leader {
     /// Begins to lead `now`. Followers have as long as any to show that they are in sync.
     pub fn new(beginning: Beginning, now: Duration) -> Self {
-        let Beginning { broker_id, replicas, isr, min_isr, lag_max, log_end, high_watermark } = beginning;
-        let unseen = Seen {
-            broker_epoch: -1,
-            log_start: -1,
-            end_offset: -1,
-            fetched_at: now,
-            leader_end: log_end,
-            caught_up_at: now,
-        };
+        let Beginning { broker_id, replicas, settled_replicas, isr, .. } = beginning;
+        let Beginning { min_isr, lag_max, log_end, high_watermark, .. } = beginning;
+        let unseen = Seen::nothing(log_end, now);
         let followers = replicas.iter().filter(|id| **id != broker_id).map(|id| (*id, unseen)).collect();
         Self {
             broker_id,
             replicas,
+            settled_replicas,
             min_isr,
             lag_max,
             isr: isr.into_iter().collect(),
@@ -119,7 +132,7 @@ impl Leader {
 
     /// How many replicas are to be in sync for acks=all.
     pub fn min_isr(&self) -> usize {
-        self.min_isr.min(self.replicas.len())
+        self.min_isr.min(self.settled_replicas)
     }
 
     /// Whether as many are.
@@ -268,6 +281,16 @@ impl Leader {
         if let Some(proposed) = &mut self.proposed {
             proposed.withdrawn = true;
         }
+    }
+
+    /// Its replicas are these from now on, in the same leader epoch: more than before, for who goes ends the epoch.
+    pub fn reassigned(&mut self, replicas: &[i32], settled_replicas: usize, log_end: i64, now: Duration) {
+        self.replicas = replicas.to_vec();
+        self.settled_replicas = settled_replicas;
+        let followers = replicas.iter().copied().filter(|id| *id != self.broker_id);
+        let before = std::mem::take(&mut self.followers);
+        let seen = |id: i32| before.get(&id).copied().unwrap_or_else(|| Seen::nothing(log_end, now));
+        self.followers = followers.map(|id| (id, seen(id))).collect();
     }
 
     /// The partition's epoch has moved, and this is in force.

@@ -13,6 +13,7 @@ fn leader(isr: &[i32]) -> Leader {
     let beginning = Beginning {
         broker_id: 1,
         replicas: vec![1, 2, 3],
+        settled_replicas: 3,
         isr: isr.to_vec(),
         min_isr: 2,
         lag_max: LAG_MAX,
@@ -185,4 +186,44 @@ fn readers_are_sent_to_a_replica_in_sync_that_has_what_they_want() {
     leader.settled(&[1, 2, 3]);
     leader.fetched(3, 7, 12, 12, at(2));
     assert_eq!(leader.nearest(10, &[2, 3]), Some(3), "it has more");
+}
+
+
+/// A partition of one replica gets two more: it is written to meanwhile, and they come to be in sync once they have it all.
+#[test]
+fn replicas_that_come_have_nothing_until_they_have_fetched_it() {
+    let beginning = Beginning {
+        broker_id: 1,
+        replicas: vec![1],
+        settled_replicas: 1,
+        isr: vec![1],
+        min_isr: 2,
+        lag_max: LAG_MAX,
+        log_end: 10,
+        high_watermark: 10,
+    };
+    let mut leader = Leader::new(beginning, at(0));
+    assert!(!leader.has_followers() && !leader.fetched(2, 7, 0, 10, at(1)), "2 is no replica yet");
+    leader.reassigned(&[1, 2, 3], 1, 10, at(2));
+    leader.settled(&[1]);
+    assert!(leader.has_followers());
+    assert_eq!((leader.min_isr(), leader.is_writable()), (1, true));
+    leader.flushed(12);
+    assert_eq!(leader.high_watermark(), 12);
+    assert!(leader.fetched(2, 7, 0, 12, at(3)));
+    assert_eq!(news(&mut leader, 12, at(3)), None);
+    leader.fetched(2, 7, 12, 12, at(4));
+    assert_eq!(news(&mut leader, 12, at(4)), Some(vec![1, 2]));
+    // What is known of 2 stays while the move goes on.
+    leader.reassigned(&[1, 2, 3], 1, 12, at(5));
+    leader.settled(&[1, 2]);
+    leader.flushed(13);
+    assert_eq!(leader.high_watermark(), 12, "2 has not fetched");
+    leader.fetched(2, 7, 13, 13, at(6));
+    leader.fetched(3, 8, 13, 13, at(6));
+    assert_eq!(news(&mut leader, 13, at(6)), Some(vec![1, 2, 3]));
+    // All are there: from now on two have to be in sync.
+    leader.reassigned(&[1, 2, 3], 3, 13, at(7));
+    leader.settled(&[1, 2, 3]);
+    assert_eq!((leader.min_isr(), leader.high_watermark()), (2, 13));
 }

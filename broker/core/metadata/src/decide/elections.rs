@@ -29,6 +29,14 @@ pub struct LogEnd {
     pub end_offset: i64,
 }
 
+/// Which log is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogQuery {
+    #[serde(with = "crate::record::topic_id")]
+    pub topic_id: TopicId,
+    pub partition: i32,
+}
+
 /// How far the logs of brokers go, by partition, as far as they have told.
 pub type Logs = BTreeMap<(TopicId, i32), BTreeMap<i32, LogEnd>>;
 
