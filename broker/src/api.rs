@@ -8,16 +8,19 @@ mod brokers;
 pub mod cluster;
 pub mod configs;
 mod distinct;
+pub mod elections;
 pub mod errors;
+pub mod features;
 pub mod fetch;
 pub mod group_offsets;
 pub mod groups;
 mod leaders;
-
 pub mod offsets;
 pub mod produce;
 pub mod quorum;
+pub mod reassignments;
 pub mod topics;
+pub mod unregister;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -125,6 +128,11 @@ async fn forwarded(context: &Context, peer: &Peer, api: ApiKey, bytes: &Bytes) -
             | ApiKey::AlterConfigs
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::DescribeQuorum
+            | ApiKey::AlterPartitionReassignments
+            | ApiKey::ListPartitionReassignments
+            | ApiKey::ElectLeaders
+            | ApiKey::UnregisterBroker
+            | ApiKey::UpdateFeatures
     );
     match is_for_controller {
         true => context.membership.forward(&peer.listener, bytes, CONTROLLER_PATIENCE).await,
@@ -168,6 +176,11 @@ async fn dispatch(
         ApiKey::OffsetCommit => group_offsets::commit(context, request).await,
         ApiKey::OffsetFetch => group_offsets::fetch(context, request).await,
         ApiKey::OffsetDelete => group_offsets::delete(context, request).await,
+        ApiKey::AlterPartitionReassignments => reassignments::alter(context, request).await,
+        ApiKey::ListPartitionReassignments => reassignments::list(context, request),
+        ApiKey::ElectLeaders => elections::elect(context, request).await,
+        ApiKey::UnregisterBroker => unregister::handle(context, request).await,
+        ApiKey::UpdateFeatures => features::update(request),
         other => {
             Err(FrameError::Unsupported { key: other as i16, version: request.header.api_version }.into())
         }

@@ -138,7 +138,7 @@ async fn take_part(
             }
         }
         formation::take_part(membership, peers, &quorum, own).await?;
-        quorum.settled().await?;
+        formation::settle(membership, peers, &quorum).await?;
         Ok::<(), StartError>(())
     };
     match entered.await {

@@ -6,6 +6,7 @@
 
 pub mod formation;
 pub mod membership;
+pub mod unregistration;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

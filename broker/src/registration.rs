@@ -73,7 +73,7 @@ pub async fn register(context: &Context, registration: &Registration) -> Result<
 }
 
 /// Tells the controller again and again that this broker is there, until `leaving`, when it tells that, or until another
-/// process is registered in its place: then `replaced` is called.
+/// process is registered in its place, or it is unregistered: then `replaced` is called.
 pub async fn beat(
     context: Arc<Context>,
     broker_epoch: i64,
@@ -108,8 +108,10 @@ pub async fn beat(
         match told {
             Ok(_) if was_heard => {}
             Ok(_) => tracing::info!("the controller answers again"),
-            Err(AskError::Here(ProposeError::Refused(error @ DecisionError::StaleBrokerEpoch(_)))) => {
-                tracing::error!(%error, "another process has registered as this broker");
+            Err(AskError::Here(ProposeError::Refused(
+                error @ (DecisionError::StaleBrokerEpoch(_) | DecisionError::BrokerIdNotRegistered(_)),
+            ))) => {
+                tracing::error!(%error, "another process has registered as this broker, or it was unregistered");
                 replaced.cancel();
                 return;
             }

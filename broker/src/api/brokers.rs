@@ -8,6 +8,7 @@ use firn_protocol::versions;
 use firn_quorum::wire::{message, read};
 
 use super::{Answer, ApiError, dispatch};
+use crate::api::elections::log_ends;
 use crate::connection::Peer;
 use crate::lobby::Lobby;
 use crate::net::Chunk;
@@ -29,6 +30,10 @@ pub async fn handle(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, 
             }
             (Told::Noted, Bytes::new())
         }
+        Ask::Logs(queries) => match lobby.opened() {
+            Some(context) => (Told::Logs(log_ends(&context, &queries)), Bytes::new()),
+            None => (Told::Failed("the broker is starting".to_owned()), Bytes::new()),
+        },
         ask => lobby.membership.answer(ask, &rest).await,
     };
     let said = message(&told, &rest).map_err(|error| ApiError::Broker(error.to_string()))?;

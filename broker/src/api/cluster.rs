@@ -314,8 +314,8 @@ fn described_partitions(topic: &Topic, first: usize, count: usize) -> DescribeTo
             .with_leader_epoch(partition.leader_epoch)
             .with_replica_nodes(ids(&partition.replicas))
             .with_isr_nodes(ids(&partition.isr))
-            .with_eligible_leader_replicas(Some(Vec::new()))
-            .with_last_known_elr(Some(Vec::new()))
+            .with_eligible_leader_replicas(Some(ids(&partition.elr)))
+            .with_last_known_elr(Some(ids(&partition.last_known_elr)))
     });
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))

@@ -72,13 +72,6 @@ fn controller(context: &Context, image: &Image, partitions: &[Observed], out: &m
     gauge("globalpartitioncount", "Partitions", image.partition_count() as f64);
     gauge("activebrokercount", "Registered brokers that serve", (image.brokers().count() - fenced) as f64);
     gauge("fencedbrokercount", "Registered brokers that do not serve", fenced as f64);
-    // Alerts ask for the number, and no decision here elects a leader: the only replica is the leader for good.
-    out.single(
-        "kafka_controller_controllerstats_uncleanleaderelections_total",
-        Kind::Counter,
-        "Leaders elected from outside the in-sync replicas; one broker elects none",
-        0.0,
-    );
 }
 
 fn brokers(image: &Image, out: &mut Exposition) {

@@ -24,6 +24,8 @@ const STANDING_PATIENCE: Duration = Duration::from_secs(1);
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long nothing may be heard of a leader before this member may be none any more.
+const UNHEARD_MAX: Duration = Duration::from_secs(2);
 /// How often it is said what is waited for.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -167,6 +169,23 @@ pub async fn take_part(
             false => "waiting for a vote among the brokers that keep the metadata".to_owned(),
         });
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Waits until what the quorum has decided is in force here. Who was unregistered while it was away has lost its vote, and its own
+/// log does not say so: whoever hears of no leader for a while asks to be taken in once more, which is nothing to who has a vote.
+pub async fn settle(membership: &Membership, peers: &Peers, quorum: &Quorum) -> Result<(), StartError> {
+    let asking = async {
+        let mut refusals = None;
+        loop {
+            tokio::time::sleep(UNHEARD_MAX).await;
+            let others: Vec<Standing> = standings(peers).await.into_values().flatten().collect();
+            join(membership, peers, &others, &mut refusals).await;
+        }
+    };
+    tokio::select! {
+        settled = quorum.settled() => Ok(settled?),
+        () = asking => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ use firn_model::broker_config::BrokerConfig;
 use firn_quorum::quorum::{ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -123,6 +123,16 @@ impl Membership {
         self.part.get_or_init(|| Part { cluster_id, member, quorum, was_founded });
     }
 
+    /// The metadata quorum, once this broker takes part in it.
+    pub(super) fn quorum(&self) -> Option<&Quorum> {
+        Some(&self.part.get()?.quorum)
+    }
+
+    /// The right to change the members, which one has at a time.
+    pub(super) async fn joining(&self) -> MutexGuard<'_, ()> {
+        self.joining.lock().await
+    }
+
     pub fn peers(&self) -> &Peers {
         &self.peers
     }
@@ -164,7 +174,9 @@ impl Membership {
                 Err(ProposeError::NotController) => Told::NotController,
                 Err(error) => Told::Failed(error.to_string()),
             },
-            Ask::Client { .. } | Ask::MoreToFetch { .. } => Told::Failed("the broker is starting".to_owned()),
+            Ask::Client { .. } | Ask::Logs(_) | Ask::MoreToFetch { .. } => {
+                Told::Failed("the broker is starting".to_owned())
+            }
         };
         (told, Bytes::new())
     }
@@ -351,7 +363,7 @@ impl Membership {
         }
     }
 
-    fn config_of(&self, image: &Image) -> BrokerConfig {
+    pub(super) fn config_of(&self, image: &Image) -> BrokerConfig {
         image.broker_config(&self.config).unwrap_or_else(|_| BrokerConfig::clone(&self.config))
     }
 
@@ -419,6 +431,13 @@ impl Membership {
             "a broker has a vote in the quorum"
         );
         Ok(ControllerTold::Joined)
+    }
+
+    /// Nobody waits for this broker any more.
+    pub(super) fn forget(&self, broker_id: i32) {
+        if let Some(watched) = self.watched.lock().as_mut() {
+            watched.leases.forget(broker_id);
+        }
     }
 
     fn now(&self) -> Duration {

@@ -5,6 +5,7 @@ use std::fmt;
 use firn_metadata::decide::DecisionError;
 use firn_metadata::decide::brokers::Registration;
 use firn_metadata::decide::create_topics::NewTopic;
+use firn_metadata::decide::elections::{LogEnd, LogQuery};
 use firn_metadata::decide::isr::{IsrError, IsrReport};
 use firn_metadata::decide::producer_ids::ProducerIdBlock;
 use firn_metadata::image::Partition;
@@ -29,6 +30,8 @@ pub enum Ask {
     MoreToFetch { broker_id: i32 },
     /// A client's request for the controller, behind it, and the listener that it came in by.
     Client { listener: String },
+    /// How far do your logs go?
+    Logs(Vec<LogQuery>),
 }
 
 /// What the controller is asked.
@@ -77,6 +80,8 @@ pub enum Told {
     },
     /// That is noted.
     Noted,
+    /// What of the logs is known, in the order of the question.
+    Logs(Vec<Option<LogEnd>>),
     /// Ask another broker, or later.
     NotController,
     Failed(String),
@@ -125,9 +130,12 @@ impl fmt::Display for Told {
         match self {
             Told::Failed(reason) => f.write_str(reason),
             Told::NotController => f.write_str("it is not the controller"),
-            Told::Standing(_) | Told::Quorum | Told::Controller(_) | Told::Client { .. } | Told::Noted => {
-                f.write_str("the answer is to another question")
-            }
+            Told::Standing(_)
+            | Told::Quorum
+            | Told::Controller(_)
+            | Told::Client { .. }
+            | Told::Noted
+            | Told::Logs(_) => f.write_str("the answer is to another question"),
         }
     }
 }
@@ -135,6 +143,7 @@ impl fmt::Display for Told {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use firn_model::ids::TopicId;
     use firn_quorum::wire::{message, read};
 
     use super::*;
@@ -161,6 +170,11 @@ mod tests {
         assert_eq!(
             said(&Ask::Client { listener: "INSIDE".to_owned() }),
             r#"{"v":1,"message":{"client":{"listener":"INSIDE"}}}rest"#
+        );
+        let query = LogQuery { topic_id: TopicId(Uuid::from_u128(1)), partition: 2 };
+        assert_eq!(
+            said(&Ask::Logs(vec![query])),
+            r#"{"v":1,"message":{"logs":[{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":2}]}}rest"#
         );
         let told =
             Told::Controller(ControllerTold::Refused(DecisionError::StaleBrokerEpoch("old".to_owned())));

@@ -132,6 +132,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     pub connections_refused: IntCounter,
     pub malformed_requests: IntCounter,
+    pub unclean_elections: IntCounter,
 }
 
 impl Metrics {
@@ -182,13 +183,17 @@ impl Metrics {
                 "firn_malformed_requests_total",
                 "Connections closed because a client broke the protocol",
             )?,
+            unclean_elections: IntCounter::new(
+                "kafka_controller_controllerstats_uncleanleaderelections_total",
+                "Leaders elected, upon request, that may lack acknowledged records",
+            )?,
         };
         metrics.register()?;
         Ok(metrics)
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 13] = [
+        let all: [Box<dyn Collector>; 14] = [
             Box::new(self.messages_in.clone()),
             Box::new(self.bytes_in.clone()),
             Box::new(self.bytes_out.clone()),
@@ -202,6 +207,7 @@ impl Metrics {
             Box::new(self.connections.clone()),
             Box::new(self.connections_refused.clone()),
             Box::new(self.malformed_requests.clone()),
+            Box::new(self.unclean_elections.clone()),
         ];
         all.into_iter().try_for_each(|collector| self.registry.register(collector))?;
         for counter in self.replication.collectors() {

@@ -61,6 +61,11 @@ pub fn is_request(api: ApiKey, request: &Request) -> bool {
         ApiKey::DescribeQuorum => decodes::<DescribeQuorumRequest>,
         ApiKey::DescribeCluster => decodes::<DescribeClusterRequest>,
         ApiKey::DescribeTopicPartitions => decodes::<DescribeTopicPartitionsRequest>,
+        ApiKey::ElectLeaders => decodes::<ElectLeadersRequest>,
+        ApiKey::AlterPartitionReassignments => decodes::<AlterPartitionReassignmentsRequest>,
+        ApiKey::ListPartitionReassignments => decodes::<ListPartitionReassignmentsRequest>,
+        ApiKey::UpdateFeatures => decodes::<UpdateFeaturesRequest>,
+        ApiKey::UnregisterBroker => decodes::<UnregisterBrokerRequest>,
         other => panic!("{other:?} is served, and not read here"),
     };
     decode(api, request)

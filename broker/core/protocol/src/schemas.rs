@@ -1,5 +1,6 @@
 //! Which schema stands for which request.
 
+mod admin;
 mod cluster;
 mod data;
 mod groups;
@@ -42,6 +43,11 @@ pub fn of(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::DescribeCluster => &cluster::DESCRIBE_CLUSTER_REQUEST,
         ApiKey::DescribeTopicPartitions => &cluster::DESCRIBE_TOPIC_PARTITIONS_REQUEST,
         ApiKey::DescribeLogDirs => &cluster::DESCRIBE_LOG_DIRS_REQUEST,
+        ApiKey::ElectLeaders => &admin::ELECT_LEADERS_REQUEST,
+        ApiKey::AlterPartitionReassignments => &admin::ALTER_PARTITION_REASSIGNMENTS_REQUEST,
+        ApiKey::ListPartitionReassignments => &admin::LIST_PARTITION_REASSIGNMENTS_REQUEST,
+        ApiKey::UpdateFeatures => &admin::UPDATE_FEATURES_REQUEST,
+        ApiKey::UnregisterBroker => &admin::UNREGISTER_BROKER_REQUEST,
         _ => return None,
     })
 }

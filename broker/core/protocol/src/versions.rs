@@ -18,7 +18,7 @@ const fn served_at(api: ApiKey, first: i16, last: i16) -> Served {
 
 /// Everything that is served, by api key. First versions below those of Kafka 4 are for clients back to 0.10, whose
 /// dialects `legacy` translates (KIP-896 took them out of Kafka).
-pub const SERVED: [Served; 29] = [
+pub const SERVED: [Served; 34] = [
     served_at(ApiKey::Produce, 0, 13),
     served_at(ApiKey::Fetch, 0, 18),
     served_at(ApiKey::ListOffsets, 0, 11),
@@ -43,10 +43,15 @@ pub const SERVED: [Served; 29] = [
     served_at(ApiKey::DescribeLogDirs, 1, 4),
     served_at(ApiKey::CreatePartitions, 0, 3),
     served_at(ApiKey::DeleteGroups, 0, 2),
+    served_at(ApiKey::ElectLeaders, 0, 2),
     served_at(ApiKey::IncrementalAlterConfigs, 0, 1),
+    served_at(ApiKey::AlterPartitionReassignments, 0, 1),
+    served_at(ApiKey::ListPartitionReassignments, 0, 0),
     served_at(ApiKey::OffsetDelete, 0, 0),
     served_at(ApiKey::DescribeQuorum, 0, 2),
+    served_at(ApiKey::UpdateFeatures, 0, 2),
     served_at(ApiKey::DescribeCluster, 0, 2),
+    served_at(ApiKey::UnregisterBroker, 0, 0),
     served_at(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 

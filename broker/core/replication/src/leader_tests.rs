@@ -188,7 +188,6 @@ fn readers_are_sent_to_a_replica_in_sync_that_has_what_they_want() {
     assert_eq!(leader.nearest(10, &[2, 3]), Some(3), "it has more");
 }
 
-
 /// A partition of one replica gets two more: it is written to meanwhile, and they come to be in sync once they have it all.
 #[test]
 fn replicas_that_come_have_nothing_until_they_have_fetched_it() {

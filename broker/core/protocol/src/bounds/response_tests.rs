@@ -243,6 +243,42 @@ fn walk_and_library_agree_on_responses_about_the_cluster() {
 }
 
 #[test]
+fn walk_and_library_agree_on_responses_of_the_controller() {
+    agrees(ApiKey::AlterPartitionReassignments, |_| {
+        let partition = alter_partition_reassignments_response::ReassignablePartitionResponse::default()
+            .with_error_message(Some(StrBytes::from_static_str("none")));
+        let topic = alter_partition_reassignments_response::ReassignableTopicResponse::default()
+            .with_partitions(vec![partition; 2]);
+        AlterPartitionReassignmentsResponse::default().with_responses(vec![topic; 2])
+    });
+    agrees(ApiKey::ListPartitionReassignments, |_| {
+        let partition = list_partition_reassignments_response::OngoingPartitionReassignment::default()
+            .with_replicas(vec![BrokerId(1); 3])
+            .with_adding_replicas(vec![BrokerId(2); 2])
+            .with_removing_replicas(vec![BrokerId(3); 1]);
+        let topic = list_partition_reassignments_response::OngoingTopicReassignment::default()
+            .with_partitions(vec![partition; 2]);
+        ListPartitionReassignmentsResponse::default().with_topics(vec![topic; 2])
+    });
+    agrees(ApiKey::ElectLeaders, |_| {
+        let partition = elect_leaders_response::PartitionResult::default()
+            .with_error_message(Some(StrBytes::from_static_str("none")));
+        let topic = elect_leaders_response::ReplicaElectionResult::default()
+            .with_partition_result(vec![partition; 2]);
+        ElectLeadersResponse::default().with_replica_election_results(vec![topic; 2])
+    });
+    agrees(ApiKey::UnregisterBroker, |_| {
+        UnregisterBrokerResponse::default().with_error_message(Some(StrBytes::from_static_str("none")))
+    });
+    agrees(ApiKey::UpdateFeatures, |version| {
+        let made =
+            UpdateFeaturesResponse::default().with_error_message(Some(StrBytes::from_static_str("none")));
+        let result = update_features_response::UpdatableFeatureResult::default();
+        if version < 2 { made.with_results(vec![result; 2]) } else { made }
+    });
+}
+
+#[test]
 fn tags_of_responses_are_walked_by_their_type() {
     let partition = fetch_response::PartitionData::default()
         .with_current_leader(fetch_response::LeaderIdAndEpoch::default().with_leader_id(BrokerId(1)))

@@ -174,6 +174,43 @@ fn walk_and_library_agree_on_topics_and_the_cluster() {
 }
 
 #[test]
+fn walk_and_library_agree_on_what_is_asked_of_the_controller() {
+    for replicas in [None, Some(vec![BrokerId(1), BrokerId(2)])] {
+        agrees(ApiKey::AlterPartitionReassignments, |_| {
+            let partition = alter_partition_reassignments_request::ReassignablePartition::default()
+                .with_replicas(replicas.clone());
+            let topic = alter_partition_reassignments_request::ReassignableTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition; 2]);
+            AlterPartitionReassignmentsRequest::default().with_topics(vec![topic; 2])
+        });
+    }
+    for indexes in [None, Some(vec![1, 2, 3])] {
+        agrees(ApiKey::ListPartitionReassignments, |_| {
+            let of = |indexes| {
+                let topic = list_partition_reassignments_request::ListPartitionReassignmentsTopics::default();
+                vec![topic.with_name(name("t")).with_partition_indexes(indexes); 2]
+            };
+            ListPartitionReassignmentsRequest::default().with_topics(indexes.clone().map(of))
+        });
+        agrees(ApiKey::ElectLeaders, |_| {
+            let of = |indexes| {
+                let topic = elect_leaders_request::TopicPartitions::default();
+                vec![topic.with_topic(name("t")).with_partitions(indexes); 2]
+            };
+            ElectLeadersRequest::default().with_topic_partitions(indexes.clone().map(of))
+        });
+    }
+    agrees(ApiKey::UnregisterBroker, |_| UnregisterBrokerRequest::default().with_broker_id(BrokerId(7)));
+    agrees(ApiKey::UpdateFeatures, |_| {
+        let update = update_features_request::FeatureUpdateKey::default()
+            .with_feature(StrBytes::from_static_str("metadata.version"))
+            .with_max_version_level(7);
+        UpdateFeaturesRequest::default().with_feature_updates(vec![update; 2])
+    });
+}
+
+#[test]
 fn walk_and_library_agree_on_groups() {
     let member = || StrBytes::from_static_str("member-1");
     agrees(ApiKey::FindCoordinator, |version| match version {

@@ -1,5 +1,6 @@
 //! Which schema stands for which response: those of the APIs that the client calls.
 
+mod admin;
 mod cluster;
 mod data;
 mod groups;
@@ -39,6 +40,11 @@ pub fn of(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::DescribeCluster => &cluster::DESCRIBE_CLUSTER_RESPONSE,
         ApiKey::DescribeLogDirs => &cluster::DESCRIBE_LOG_DIRS_RESPONSE,
         ApiKey::DescribeTopicPartitions => &cluster::DESCRIBE_TOPIC_PARTITIONS_RESPONSE,
+        ApiKey::ElectLeaders => &admin::ELECT_LEADERS_RESPONSE,
+        ApiKey::AlterPartitionReassignments => &admin::ALTER_PARTITION_REASSIGNMENTS_RESPONSE,
+        ApiKey::ListPartitionReassignments => &admin::LIST_PARTITION_REASSIGNMENTS_RESPONSE,
+        ApiKey::UpdateFeatures => &admin::UPDATE_FEATURES_RESPONSE,
+        ApiKey::UnregisterBroker => &admin::UNREGISTER_BROKER_RESPONSE,
         _ => return None,
     })
 }
