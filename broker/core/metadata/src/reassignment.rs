@@ -65,6 +65,12 @@ impl Partition {
         done.then(|| Assignment::of_settled(self.target_replicas().collect()))
     }
 
+    /// Why the image must not have it so.
+    pub(crate) fn unsound(&self) -> Option<&'static str> {
+        let is_done = || self.completed().map(|_| "all that are to stay are in sync, and it moves on");
+        self.check().err().or_else(is_done)
+    }
+
     /// Takes an assignment over. Who is no replica any more is not in sync either.
     pub(crate) fn assign(&mut self, assignment: Assignment) {
         let Assignment { replicas, adding, removing } = assignment;

@@ -275,7 +275,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         (asked("snow", 0, Some(&[1, -2])), "InvalidReplicaAssignment"),
         (asked("snow", 0, None), "NoReassignmentInProgress"),
     ] {
-        let told = world.decide(|image, rules| alter_reassignments(image, rules, &[asked.clone()], true));
+        let told = world
+            .decide(|image, rules| alter_reassignments(image, rules, std::slice::from_ref(&asked), true));
         assert_eq!(code(told[0].as_ref().unwrap_err()), expected, "{asked:?}");
         assert!(world.image == before, "{asked:?}");
     }
