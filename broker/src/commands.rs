@@ -87,7 +87,9 @@ enum CommandError {
     Orphan { parent: i32 },
     #[error("stopped before the broker was ready")]
     Interrupted,
-    #[error("stopped, because another process is this broker now: each needs a node.id of its own")]
+    #[error(
+        "stopped, because another process is this broker now, for which each needs a node.id of its own, or because it was unregistered, after which it may be started again"
+    )]
     Replaced,
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),

@@ -115,6 +115,8 @@ const LAG_MAX: Duration = Duration::from_secs(30);
 fn assigned(leader: i32, epoch: i32, replicas: &[i32], isr: &[i32]) -> image::Partition {
     image::Partition {
         replicas: replicas.to_vec(),
+        adding_replicas: Vec::new(),
+        removing_replicas: Vec::new(),
         isr: isr.to_vec(),
         elr: Vec::new(),
         last_known_elr: Vec::new(),

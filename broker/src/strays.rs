@@ -70,6 +70,8 @@ mod tests {
                 topic_id: kept,
                 partition,
                 replicas: replicas.to_vec(),
+                adding_replicas: Vec::new(),
+                removing_replicas: Vec::new(),
                 isr: replicas.to_vec(),
                 elr: Vec::new(),
                 last_known_elr: Vec::new(),

@@ -44,6 +44,11 @@ fn replicas(context: &Context, partitions: &[Observed], out: &mut Exposition) {
         "Partitions led here with as many in-sync replicas as min.insync.replicas",
         count(partitions, Observed::is_at_min_isr),
     );
+    gauge(
+        "reassigningpartitions",
+        "Partitions led here whose replicas move",
+        count(partitions, |one| led(one) && one.is_reassigning),
+    );
     gauge("offlinereplicacount", "Replicas here that serve no longer", count(partitions, offline));
 }
 

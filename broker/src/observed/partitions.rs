@@ -20,6 +20,9 @@ pub(super) struct Observed {
     pub leader: i32,
     pub preferred_leader: Option<i32>,
     pub replicas: usize,
+    /// How many there are, or were before they began to move.
+    settled_replicas: usize,
+    pub is_reassigning: bool,
     pub in_sync: usize,
     /// A replica of it is to be here.
     pub is_here: bool,
@@ -42,7 +45,7 @@ pub(super) struct Led {
 
 impl Observed {
     pub(super) fn is_under_replicated(&self) -> bool {
-        self.in_sync < self.replicas
+        self.in_sync < self.settled_replicas
     }
 
     pub(super) fn is_under_min_isr(&self) -> bool {
@@ -66,6 +69,7 @@ pub(super) fn observe(context: &Context, image: &Image) -> Vec<Observed> {
     for topic in image.topics() {
         let here = open.get(&topic.name).filter(|open| open.id == topic.id);
         for (index, partition) in (0i32..).zip(&topic.partitions) {
+            let settled_replicas = partition.original_replicas().count();
             let leads = here.and_then(|here| here.partitions.get(&index));
             observed.push(Observed {
                 topic: topic.name.clone(),
@@ -73,11 +77,13 @@ pub(super) fn observe(context: &Context, image: &Image) -> Vec<Observed> {
                 leader: partition.leader,
                 preferred_leader: partition.replicas.first().copied(),
                 replicas: partition.replicas.len(),
+                settled_replicas,
+                is_reassigning: partition.is_reassigning(),
                 in_sync: partition.isr.len(),
                 is_here: partition.replicas.contains(&context.node_id),
                 led: leads
                     .filter(|open| open.led_in().is_some())
-                    .and_then(|open| led(open, partition.replicas.len())),
+                    .and_then(|open| led(open, settled_replicas)),
             });
         }
     }

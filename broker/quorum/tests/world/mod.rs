@@ -214,6 +214,8 @@ pub fn creation(number: u32) -> [MetadataRecord; 2] {
         topic_id: id(number),
         partition: 0,
         replicas: vec![1],
+        adding_replicas: Vec::new(),
+        removing_replicas: Vec::new(),
         isr: vec![1],
         elr: Vec::new(),
         last_known_elr: Vec::new(),

@@ -123,7 +123,7 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, and leaders are not moved and copies not throttled yet",
+        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, leaders move upon request alone, and copies are not throttled yet",
         &[
             "auto.leader.rebalance.enable",
             "leader.imbalance.check.interval.seconds",
