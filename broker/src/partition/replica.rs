@@ -209,7 +209,7 @@ impl Partition {
             return Err(PartitionError::NotReplica(fetch.replica));
         }
         leader.starts_at(fetch.replica, fetch.log_start);
-        let comes_back = leader.has_caught_up(fetch.replica);
+        let comes_back = leader.has_caught_up(fetch.replica, start);
         state.advance();
         if comes_back {
             self.replication.in_sync.look_at(self);
@@ -225,9 +225,10 @@ impl Partition {
         let now = self.began.elapsed();
         let mut state = self.state.lock();
         let state = &mut *state;
-        let end = state.log.as_ref()?.end_offset();
+        let log = state.log.as_ref()?;
+        let (start, end) = (log.log_start_offset(), log.end_offset());
         let Role::Leads(leader) = &mut state.role else { return None };
-        let report = leader.report(end, now, may_join)?;
+        let report = leader.report(start, end, now, may_join)?;
         Some((state.leader_epoch, state.partition_epoch, report))
     }
 

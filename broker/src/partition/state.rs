@@ -75,7 +75,7 @@ impl State {
         let start = log.log_start_offset();
         let done = act(log);
         if log.log_start_offset() != start {
-            self.readers.changed_for_followers();
+            self.readers.log_start_moved();
         }
         Ok(done)
     }

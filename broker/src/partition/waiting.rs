@@ -120,7 +120,17 @@ impl Readers {
         }
     }
 
-    /// There are more records for followers, or fewer.
+    /// The log begins elsewhere. Somebody may wait until that is so on every replica (KIP-107).
+    pub(super) fn log_start_moved(&self) {
+        for reader in &self.all {
+            if let Told::Follower(key, news) = &reader.told {
+                news.tell(*key);
+                news.answer_now();
+            }
+        }
+    }
+
+    /// There are more records for followers.
     pub(super) fn changed_for_followers(&self) {
         for reader in &self.all {
             if let Told::Follower(key, news) = &reader.told {

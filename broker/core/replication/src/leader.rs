@@ -220,9 +220,11 @@ impl Leader {
     }
 
     /// What the controller is to be told, again if need be; nothing once the partition's epoch has moved. `may_join` says whom it
-    /// would take into the ISR: a broker that is not fenced, and is in this epoch.
+    /// would take into the ISR: a broker that is not fenced, and is in this epoch. The leader's own log begins at `log_start`, and
+    /// ends at `log_end`.
     pub fn report(
         &mut self,
+        log_start: i64,
         log_end: i64,
         now: Duration,
         may_join: impl Fn(InSync) -> bool,
@@ -230,7 +232,7 @@ impl Leader {
         if self.proposed.is_none() {
             let in_sync = |id: &i32| match self.isr.contains(id) {
                 true => self.keeps_up(*id, log_end, now),
-                false => self.has_caught_up(*id) && may_join((*id, self.broker_epoch_of(*id))),
+                false => self.has_caught_up(*id, log_start) && may_join((*id, self.broker_epoch_of(*id))),
             };
             let wanted: BTreeSet<i32> = self.replicas.iter().copied().filter(in_sync).collect();
             if wanted != self.isr {
@@ -265,11 +267,12 @@ impl Leader {
         seen.end_offset >= log_end || now.saturating_sub(seen.caught_up_at) <= self.lag_max
     }
 
-    /// Whether a replica that is out of sync has what is committed, and what this leader found when it began.
-    pub fn has_caught_up(&self, replica: i32) -> bool {
+    /// Whether a replica that is out of sync has what is committed, and what this leader found when it began; and has deleted what
+    /// is deleted here, which it would bring back if it led (KIP-107).
+    pub fn has_caught_up(&self, replica: i32, log_start: i64) -> bool {
         let wanted = self.high_watermark.max(self.began_at_offset);
-        !self.isr.contains(&replica)
-            && self.followers.get(&replica).is_some_and(|seen| seen.end_offset >= wanted)
+        let has_it = |seen: &Seen| seen.end_offset >= wanted && seen.log_start >= log_start;
+        !self.isr.contains(&replica) && self.followers.get(&replica).is_some_and(has_it)
     }
 
     fn broker_epoch_of(&self, replica: i32) -> i64 {

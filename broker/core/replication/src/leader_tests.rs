@@ -3,6 +3,8 @@
 use super::*;
 
 const LAG_MAX: Duration = Duration::from_millis(1_000);
+/// A log start that all followers have reached.
+const ANYWHERE: i64 = -1;
 
 const fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -25,7 +27,7 @@ fn leader(isr: &[i32]) -> Leader {
 
 /// Whom the leader reports as in sync, if it has news.
 fn news(leader: &mut Leader, log_end: i64, now: Duration) -> Option<Vec<i32>> {
-    let report = leader.report(log_end, now, |_| true)?;
+    let report = leader.report(ANYWHERE, log_end, now, |_| true)?;
     Some(report.isr.into_iter().map(|(id, _)| id).collect())
 }
 
@@ -76,10 +78,10 @@ fn who_falls_behind_leaves_and_who_catches_up_comes_back() {
     assert_eq!(news(&mut leader, 20, at(1_000)), None, "3 has as long as any");
     assert_eq!(news(&mut leader, 20, at(1_001)), Some(vec![1, 2]));
     let report = Report { isr: vec![(1, -1), (2, 7)], withdraws: false };
-    assert_eq!(leader.report(20, at(1_001), |_| true), Some(report.clone()));
+    assert_eq!(leader.report(ANYWHERE, 20, at(1_001), |_| true), Some(report.clone()));
     leader.fetched(3, 8, 20, 20, at(1_400));
     leader.flushed(25);
-    let again = leader.report(25, at(1_500), |_| true);
+    let again = leader.report(ANYWHERE, 25, at(1_500), |_| true);
     assert_eq!(again, Some(report), "it says the same until it is answered");
     leader.fetched(2, 7, 25, 25, at(1_500));
     assert_eq!(leader.high_watermark(), 20, "3 counts until the controller has agreed");
@@ -90,7 +92,11 @@ fn who_falls_behind_leaves_and_who_catches_up_comes_back() {
     leader.fetched(3, 8, 24, 25, at(1_600));
     assert_eq!(news(&mut leader, 25, at(1_600)), None, "it lacks what is committed");
     leader.fetched(3, 8, 25, 25, at(1_700));
-    assert_eq!(leader.report(25, at(1_700), |in_sync| in_sync != (3, 8)), None, "nobody would take it in");
+    assert_eq!(
+        leader.report(ANYWHERE, 25, at(1_700), |in_sync| in_sync != (3, 8)),
+        None,
+        "nobody would take it in"
+    );
     assert_eq!(news(&mut leader, 25, at(1_700)), Some(vec![1, 2, 3]));
     leader.flushed(30);
     leader.fetched(2, 7, 30, 30, at(1_800));
@@ -108,7 +114,7 @@ fn what_was_reported_counts_until_the_epoch_has_moved() {
     leader.fetched(2, 7, 20, 20, at(2));
     assert_eq!(leader.high_watermark(), 10);
     let withdrawal = Report { isr: vec![(1, -1), (2, -1)], withdraws: true };
-    assert_eq!(leader.report(20, at(3), |_| true), Some(withdrawal));
+    assert_eq!(leader.report(ANYWHERE, 20, at(3), |_| true), Some(withdrawal));
     leader.settled(&[1, 2]);
     assert_eq!(leader.high_watermark(), 20);
 }
@@ -225,4 +231,16 @@ fn replicas_that_come_have_nothing_until_they_have_fetched_it() {
     leader.reassigned(&[1, 2, 3], 3, 13, at(7));
     leader.settled(&[1, 2, 3]);
     assert_eq!((leader.min_isr(), leader.high_watermark()), (2, 13));
+}
+
+/// Otherwise it could lead, and what was deleted everywhere would be there again.
+#[test]
+fn who_has_not_deleted_what_is_deleted_does_not_come_back() {
+    let mut leader = leader(&[1, 2]);
+    leader.fetched(3, 8, 10, 10, at(1));
+    leader.starts_at(3, 4);
+    let joins = |leader: &mut Leader, log_start| leader.report(log_start, 10, at(1), |_| true).is_some();
+    assert!(!leader.has_caught_up(3, 5) && !joins(&mut leader, 5));
+    leader.starts_at(3, 5);
+    assert!(leader.has_caught_up(3, 5) && joins(&mut leader, 5));
 }
