@@ -151,11 +151,11 @@ async fn take_part(
 }
 
 /// How soon the controller is missed: nobody votes for another for as long as the time-out, and the first to stand for election does
-/// so a little later, not all at the same time.
+/// so a little later, not all at the same time. A vote may take as long as the least of these, which two syncs have to fit in.
 fn timing(election_timeout: Duration) -> Timing {
     Timing {
         heartbeat: election_timeout / 5,
-        election_min: election_timeout * 3 / 10,
+        election_min: election_timeout * 7 / 10,
         election_max: election_timeout,
     }
 }
