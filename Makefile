@@ -17,10 +17,14 @@ FROM ?= 1
 SEEDS ?=
 SIM_SECONDS ?= 120
 FIRN_SIM := $(CARGO) run --quiet --config tests/simulation/build.toml --package firn-tests --bin firn-sim --locked --
+FAULTS ?= 200
+RECORDS ?= 1000000
+CUTS ?= 50
+FILE_SYSTEM ?= ext4
 # Crate that a fuzz target belongs to, and the target.
 FUZZ := core/protocol:frame_decoder core/records:batch_validator core/tier:object_footer storage:segment_recovery
 
-.PHONY: help run build test test-crates test-suites bench bench-quick sim soak fuzz verify fix install-build install-verify install-fuzz install-tests
+.PHONY: help run build test test-crates test-suites bench bench-quick sim soak chaos power-cuts fuzz verify fix install-build install-verify install-fuzz install-chaos install-tests
 
 help: ## What there is to say
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +59,14 @@ sim: install-build ## One seed of the simulation, every event of it (SEED=7, SIM
 soak: install-build ## Seeds of the simulation until one breaks a promise, or you stop it (FROM=1, SEEDS=5000, SIM_SECONDS=120)
 	$(FIRN_SIM) soak --from $(FROM) $(addprefix --seeds ,$(SEEDS)) --seconds $(SIM_SECONDS)
 
+chaos: install-chaos ## Faults of every kind on three real brokers under load; needs root or sudo (FAULTS=200, RECORDS=1000000, SEED=1)
+	$(CARGO) build --locked --package firn
+	$(CARGO) run --quiet --package firn-tests --bin firn-chaos --locked -- run --faults $(FAULTS) --records $(RECORDS) --seed $(SEED) --file-system $(FILE_SYSTEM)
+
+power-cuts: install-chaos ## The power of three real brokers at once, again and again; needs root or sudo (CUTS=50, FILE_SYSTEM=xfs)
+	$(CARGO) build --locked --package firn
+	$(CARGO) run --quiet --package firn-tests --bin firn-chaos --locked -- cut --cuts $(CUTS) --file-system $(FILE_SYSTEM)
+
 fuzz: install-build install-fuzz ## Let cargo-fuzz look for new inputs, SECONDS_EACH=60 for each target; `make test` replays the corpora
 	@# The pinned compiler, told to take the flags of a nightly one. What is found lies outside the corpora that are kept.
 	for each in $(FUZZ); do \
@@ -82,5 +94,8 @@ install-verify:
 install-fuzz:
 	@$(INSTALL) fuzz
 
+install-chaos:
+	@$(INSTALL) build clients filesystems faults
+
 install-tests: ## Apache Kafka, kcat, MinIO and file system tools, into $FIRN_CACHE
-	@$(INSTALL) build clients kafka kafka-old java minio filesystems
+	@$(INSTALL) build clients kafka kafka-old java minio filesystems faults

@@ -2,10 +2,9 @@
 
 use firn_tests::apache;
 use firn_tests::cluster::{Broker, BrokerOptions};
+use firn_tests::ledger::Past;
 use firn_tests::librdkafka::Load;
 use firn_tests::segments::{self, Offsets};
-
-use crate::ledger::Past;
 
 const RECORDS: u64 = 200_000;
 

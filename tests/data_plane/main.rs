@@ -6,7 +6,6 @@ mod cold_table;
 mod full_disk;
 mod hostile_input;
 mod kill;
-mod ledger;
 mod one_owner;
 mod power_cut;
 mod scribe;

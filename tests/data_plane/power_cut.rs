@@ -7,12 +7,12 @@ use std::path::Path;
 use firn_tests::apache;
 use firn_tests::cluster::{Broker, BrokerOptions, System};
 use firn_tests::faults::{FileSystem, LoopImage};
+use firn_tests::ledger::Past;
 use firn_tests::librdkafka::{Load, dump};
 use firn_tests::process::TempDir;
 use firn_tests::segments::{self, Offsets};
 
 use crate::cold::{cut_logs, object_name, objects};
-use crate::ledger::Past;
 use crate::table::Table;
 
 const CUTS: u64 = 50;

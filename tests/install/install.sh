@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and benchmarking need, from the machine's package registries alone.
 # Every part is pinned, lands in $FIRN_CACHE (default ~/.cache/firn) and is skipped when it is there already.
-#   tests/install/install.sh PART...     parts: build verify fuzz clients kafka kafka-old java minio filesystems
+#   tests/install/install.sh PART...     parts: build verify fuzz clients kafka kafka-old java minio filesystems faults
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -170,10 +170,19 @@ install_filesystems() {
   command_or_debian losetup mount
 }
 
+# Namespaces, their wires, and clocks that can be set.
+install_faults() {
+  export PATH=$PATH:/usr/sbin:/sbin
+  command_or_debian ip iproute2
+  command_or_debian fsfreeze util-linux
+  command_or_debian setpriv util-linux
+  debian libfaketime
+}
+
 [ $# -gt 0 ] || { sed -n '2,4p' "${BASH_SOURCE[0]}"; exit 2; }
 for part in "$@"; do
   case $part in
-    build | verify | fuzz | clients | kafka | kafka-old | java | minio | filesystems) "install_${part//-/_}" ;;
+    build | verify | fuzz | clients | kafka | kafka-old | java | minio | filesystems | faults) "install_${part//-/_}" ;;
     *) echo "no such part: $part" >&2; exit 2 ;;
   esac
 done

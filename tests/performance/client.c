@@ -3,13 +3,15 @@
  *   firn-rdkafka produce --count N --size BYTES     as fast as it goes; one JSON line of figures
  *   firn-rdkafka consume --count N                  all partitions from their start; one JSON line
  *   firn-rdkafka latency --rate N --seconds S       paced produce to consume; one JSON line of quantiles
- *   firn-rdkafka load [--keys N]                    numbered records until killed; "A partition offset number" per ack
+ *   firn-rdkafka load [--keys N]                    numbered records until SIGTERM, which ends it once all are acknowledged; "A partition offset number" per ack
  *   firn-rdkafka dump [--from P:OFFSET,...]         "partition offset value" for every record there is now
+ *   firn-rdkafka group --group NAME                 a member that reads and commits until killed; what it was told, a line each
  *
  * Common: --brokers HOST:PORT --topic NAME --partitions N, and -X key=value for any setting of librdkafka. */
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,7 +26,7 @@
 enum { PARTITIONS_MAX = 4096, SETTINGS_MAX = 64, BATCH = 4096, REASON_BYTES = 512 };
 
 static struct {
-    const char *brokers, *topic, *from;
+    const char *brokers, *topic, *from, *group;
     int partitions, size, rate, seconds, keys;
     int64_t count;
     const char *setting[SETTINGS_MAX];
@@ -281,6 +283,13 @@ static int latency(void) {
     return probe.wanted == n ? 0 : 1;
 }
 
+static volatile sig_atomic_t ended;
+
+static void on_term(int signal) {
+    (void)signal;
+    ended = 1;
+}
+
 static void on_load_delivery(rd_kafka_t *kafka, const rd_kafka_message_t *message, void *context) {
     (void)kafka, (void)context;
     if (message->err)
@@ -298,10 +307,11 @@ static int load(void) {
     static int64_t next[PARTITIONS_MAX];
     static char outbuf[1 << 16];
     setvbuf(stdout, outbuf, _IOFBF, sizeof outbuf);
+    signal(SIGTERM, on_term);
     wait_for_topic(kafka);
     rd_kafka_topic_t *topic = rd_kafka_topic_new(kafka, options.topic, NULL);
     int64_t started = now_ns(), stop = options.count ? options.count : INT64_MAX;
-    for (int64_t i = 0; i < stop; i++) {
+    for (int64_t i = 0; i < stop && !ended; i++) {
         int partition = (int)(i % options.partitions), padding = options.size;
         char payload[1 << 16];
         int length = snprintf(payload, sizeof payload, "%d.%d.%" PRId64, (int)getpid(), partition, next[partition]);
@@ -315,7 +325,7 @@ static int load(void) {
             fflush(stdout);
         }
         next[partition]++;
-        while (options.rate && (now_ns() - started) * options.rate / 1000000000 < i) {
+        while (options.rate && !ended && (now_ns() - started) * options.rate / 1000000000 < i) {
             rd_kafka_poll(kafka, 1);
             fflush(stdout);
         }
@@ -371,14 +381,97 @@ static int dump(void) {
     return 0;
 }
 
+/* Where a member of a group stands; -1 where it has nothing to commit. */
+static int64_t position[PARTITIONS_MAX];
+
+/* "C partition offset begun ended" for each that the coordinator keeps, "T ..." where that is not known. */
+static void commit(rd_kafka_t *kafka) {
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(options.partitions);
+    for (int p = 0; p < options.partitions; p++)
+        if (position[p] >= 0) rd_kafka_topic_partition_list_add(list, options.topic, p)->offset = position[p];
+    if (list->cnt > 0) {
+        int64_t begun = now_ns();
+        rd_kafka_resp_err_t error = rd_kafka_commit(kafka, list, 0);
+        for (int i = 0; i < list->cnt; i++) {
+            rd_kafka_topic_partition_t *one = &list->elems[i];
+            bool kept = !error && !one->err;
+            printf("%s %d %" PRId64 " %" PRId64 " %" PRId64 "\n", kept ? "C" : "T", one->partition, one->offset, begun, now_ns());
+            if (kept && position[one->partition] == one->offset) position[one->partition] = -1;
+        }
+        fflush(stdout);
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* "O partition offset begun ended" is what the coordinator says where the group was, -1 for nowhere: there the member begins. */
+static void on_rebalance(rd_kafka_t *kafka, rd_kafka_resp_err_t event, rd_kafka_topic_partition_list_t *list, void *context) {
+    (void)context;
+    if (event != RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        if (!rd_kafka_assignment_lost(kafka)) commit(kafka);
+        for (int p = 0; p < options.partitions; p++) position[p] = -1;
+        rd_kafka_assign(kafka, NULL);
+        return;
+    }
+    int64_t begun = now_ns();
+    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+    for (int64_t give_up = begun + 120000000000LL; now_ns() < give_up; usleep(50000)) {
+        begun = now_ns();
+        error = rd_kafka_committed(kafka, list, 5000);
+        for (int i = 0; i < list->cnt && !error; i++) error = list->elems[i].err;
+        if (!error || rd_kafka_assignment_lost(kafka)) break;
+    }
+    /* Out of the group meanwhile, it is told so next. */
+    if (error && !rd_kafka_assignment_lost(kafka)) die("committed", rd_kafka_err2str(error));
+    for (int i = 0; i < list->cnt && !error; i++) {
+        rd_kafka_topic_partition_t *one = &list->elems[i];
+        printf("O %d %" PRId64 " %" PRId64 " %" PRId64 "\n", one->partition, one->offset < 0 ? -1 : one->offset, begun, now_ns());
+        if (one->offset < 0) one->offset = RD_KAFKA_OFFSET_BEGINNING;
+    }
+    fflush(stdout);
+    rd_kafka_assign(kafka, error ? NULL : list);
+}
+
+/* "R partition offset value" for each record, and "X partition reason" where it finds nothing at its position. */
+_Noreturn static void group(void) {
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    set(conf, "group.id", options.group);
+    set(conf, "enable.auto.commit", "false");
+    set(conf, "auto.offset.reset", "error");
+    rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+    rd_kafka_t *kafka = client(RD_KAFKA_CONSUMER, conf);
+    static char outbuf[1 << 16];
+    setvbuf(stdout, outbuf, _IOFBF, sizeof outbuf);
+    rd_kafka_poll_set_consumer(kafka);
+    for (int p = 0; p < options.partitions; p++) position[p] = -1;
+    rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(topics, options.topic, RD_KAFKA_PARTITION_UA);
+    rd_kafka_resp_err_t error = rd_kafka_subscribe(kafka, topics);
+    if (error) die("subscribe", rd_kafka_err2str(error));
+    for (int64_t due = now_ns();;) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(kafka, 100);
+        if (message && !message->err) {
+            printf("R %d %" PRId64 " %.*s\n", message->partition, message->offset, (int)message->len, (const char *)message->payload);
+            position[message->partition] = message->offset + 1;
+        } else if (message && message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET) {
+            printf("X %d %s\n", message->partition, rd_kafka_message_errstr(message));
+        }
+        if (message) rd_kafka_message_destroy(message);
+        if (now_ns() < due) continue;
+        commit(kafka);
+        fflush(stdout);
+        due = now_ns() + 200000000;
+    }
+}
+
 int main(int count, char **argument) {
-    if (count < 2) die("usage", "produce|consume|latency|load|dump OPTIONS");
+    if (count < 2) die("usage", "produce|consume|latency|load|dump|group OPTIONS");
     for (int i = 2; i < count; i++) {
         const char *key = argument[i], *value = ++i < count ? argument[i] : NULL;
         if (!value) die(key, "expected a value");
         if (!strcmp(key, "--brokers")) options.brokers = value;
         else if (!strcmp(key, "--topic")) options.topic = value;
         else if (!strcmp(key, "--from")) options.from = value;
+        else if (!strcmp(key, "--group")) options.group = value;
         else if (!strcmp(key, "--partitions")) options.partitions = atoi(value);
         else if (!strcmp(key, "--size")) options.size = atoi(value);
         else if (!strcmp(key, "--rate")) options.rate = atoi(value);
@@ -394,5 +487,6 @@ int main(int count, char **argument) {
     if (!strcmp(argument[1], "latency")) return latency();
     if (!strcmp(argument[1], "load")) return load();
     if (!strcmp(argument[1], "dump")) return dump();
+    if (!strcmp(argument[1], "group") && options.group) group();
     die(argument[1], "no such command");
 }

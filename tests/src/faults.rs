@@ -1,6 +1,8 @@
 //! Real faults: file systems on loop images whose power can be cut, and small ones that can be filled.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::process::{TempDir, as_root, run, run_ok};
@@ -67,6 +69,35 @@ impl LoopImage {
     pub fn restore_power(&mut self) {
         self.unmount();
         self.mount();
+    }
+
+    /// Bytes that are free, to root too.
+    pub fn free_bytes(&self) -> u64 {
+        let space = rustix::fs::statvfs(&self.mount).expect("ask for the free space");
+        space.f_bfree * space.f_frsize
+    }
+
+    /// Nothing is written from here on, and whoever wants to waits, until it is thawed: at last after `at_most`, by a
+    /// process of its own that outlives this one. A file system that is left frozen could never be unmounted.
+    pub fn freeze(&self, at_most: Duration) {
+        let seconds = at_most.as_secs_f64().to_string();
+        let script = "sleep \"$1\"; fsfreeze --unfreeze \"$0\" 2>/dev/null";
+        let mut late = as_root("setsid");
+        late.args(["--fork", "sh", "-c", script]).arg(&self.mount).arg(seconds);
+        late.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(late.status().is_ok_and(|status| status.success()), "{late:?}");
+        run_ok(as_root("fsfreeze").arg("--freeze").arg(&self.mount), "", DEADLINE);
+    }
+
+    /// Ends a freeze, if it has not ended by itself.
+    pub fn thaw(&self) {
+        run(as_root("fsfreeze").arg("--unfreeze").arg(&self.mount), "", DEADLINE);
+    }
+
+    /// The device below it, as `major:minor`.
+    pub fn device(&self) -> String {
+        let number = std::fs::metadata(&self.mount).expect("look at the mount").dev();
+        format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number))
     }
 
     fn unmount(&mut self) {

@@ -7,8 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::process;
 use crate::tools;
+
+/// A member of a group that reads the topic and commits, and prints what it was told, until it is killed.
+pub fn member(address: &str, topic: &str, partitions: i32, group: &str) -> Command {
+    let mut command = client("group", address, topic, partitions);
+    command.args(["--group", group, "-X", "session.timeout.ms=10000", "-X", "socket.timeout.ms=10000"]);
+    command
+}
 
 fn client(command: &str, address: &str, topic: &str, partitions: i32) -> Command {
     let mut client = Command::new(tools::program("firn-rdkafka"));
@@ -68,6 +77,16 @@ impl Ledger {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds what another load was told.
+    pub fn add(&mut self, other: Ledger) {
+        for (partition, acknowledged) in other.acknowledged {
+            self.acknowledged.entry(partition).or_default().extend(acknowledged);
+        }
+        for (error, count) in other.failures {
+            *self.failures.entry(error).or_default() += count;
+        }
     }
 }
 
@@ -134,6 +153,11 @@ impl Load {
         Load { child, acknowledged, ledger: Some(ledger) }
     }
 
+    /// How many records were acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
     /// Waits until this many more records are acknowledged than now.
     pub fn wait_for_more(&self, records: u64) {
         let enough = self.acknowledged.load(Ordering::Relaxed) + records;
@@ -145,6 +169,16 @@ impl Load {
     /// Kills the client and gives what had been acknowledged to it.
     pub fn kill(mut self) -> Ledger {
         self.child.kill().expect("kill the load");
+        self.finish()
+    }
+
+    /// Sends nothing more, and gives what was acknowledged once all that was sent is.
+    pub fn end(mut self) -> Ledger {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a child's id is positive");
+        kill_process(pid, Signal::TERM).expect("ask the load to end");
+        process::wait_for("the acknowledgement of all that was sent", Duration::from_secs(120), || {
+            self.child.try_wait().expect("wait for the load")
+        });
         self.finish()
     }
 

@@ -25,13 +25,14 @@ pub fn kafka_class_path(version: &str) -> String {
     format!("{0}/*:{0}:{1}", libraries.display(), peer.display())
 }
 
-/// The binary under test: `$FIRN_BIN`, or `firn` beside this test's own build.
+/// The binary under test: `$FIRN_BIN`, or `firn` beside this test's, or this command's, own build.
 pub fn firn() -> PathBuf {
     if let Some(path) = std::env::var_os("FIRN_BIN") {
         return PathBuf::from(path);
     }
     let here = std::env::current_exe().expect("the path of this test");
-    let profile = here.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
+    let beside = here.parent().expect("it lies in a directory");
+    let profile = if beside.ends_with("deps") { beside.parent().expect("target/<profile>") } else { beside };
     let path = profile.join("firn");
     assert!(path.exists(), "{} is missing: build it with `cargo build -p firn`", path.display());
     path

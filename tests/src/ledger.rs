@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use firn_tests::checker::check;
-use firn_tests::history::{Deletion, FinalRead, History, Seen, Send, Told, Value};
-use firn_tests::librdkafka::{Dumped, Ledger, dump};
+use crate::checker::check;
+use crate::history::{Deletion, FinalRead, History, Seen, Send, Told, Value};
+use crate::librdkafka::{Dumped, Ledger, dump};
 
 /// A topic's checked past: everything below `next` has been read once and found right.
 #[derive(Debug, Default)]
@@ -35,6 +35,19 @@ impl Past {
         assert!(anomalies.is_empty(), "{}", anomalies.join("\n"));
         self.acknowledged += history.acknowledged();
     }
+}
+
+/// Reads a topic from its beginning, and gives the history of it and of all that producers were told.
+pub fn history(address: &str, topic: &str, partitions: i32, ledger: &Ledger) -> Result<History, String> {
+    let found = dump(address, topic, partitions, &BTreeMap::new());
+    let mut history = History::default();
+    for partition in 0..partitions {
+        let acknowledged = ledger.acknowledged.get(&partition).map(Vec::as_slice).unwrap_or_default();
+        let dumped = found.get(&partition).ok_or_else(|| format!("there is no partition {partition}"))?;
+        note(&mut history, partition, 0, dumped, acknowledged)
+            .map_err(|wrong| format!("partition {partition}: {wrong}"))?;
+    }
+    Ok(history)
 }
 
 /// Adds a partition, read from an offset to its end, to the history. Says what of it no history can tell.
@@ -92,7 +105,7 @@ fn note(
 }
 
 /// Values are `<run>.<partition>.<number>`.
-fn value_of(partition: i32, value: &str) -> Option<Value> {
+pub fn value_of(partition: i32, value: &str) -> Option<Value> {
     let [run, home, number] = value.split('.').collect::<Vec<_>>()[..] else { return None };
     let value = Value { producer: run.parse().ok()?, number: number.parse().ok()? };
     (home == partition.to_string()).then_some(value)
@@ -101,7 +114,7 @@ fn value_of(partition: i32, value: &str) -> Option<Value> {
 /// The checker has tests of its own; here it is what comes before it.
 #[cfg(test)]
 mod tests {
-    use firn_tests::checker::Kind;
+    use crate::checker::Kind;
 
     use super::*;
 
