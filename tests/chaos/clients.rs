@@ -16,7 +16,7 @@ use firn_tests::process::wait_for;
 /// asked: it tells nothing of what came first.
 const PROMPT: Duration = Duration::from_secs(5);
 /// Within this a group has read everything once nothing is wrong any more.
-const DRAINED_DEADLINE: Duration = Duration::from_secs(180);
+const DRAINED_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Several loads on one topic.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Producers {
 
     pub fn wait_for_more(&self, records: u64) {
         let enough = self.acknowledged() + records;
-        wait_for("more acknowledgements", Duration::from_secs(120), || {
+        wait_for("more acknowledgements", Duration::from_secs(300), || {
             (self.acknowledged() >= enough).then_some(())
         });
     }

@@ -22,7 +22,7 @@ const CONFIG_BASE: u64 = 1_000_000_000_000;
 /// As many topics are there before the oldest is deleted.
 const KEPT: u64 = 3;
 const PATIENCE: Duration = Duration::from_secs(5);
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// How far one kind of change has come: numbers count up, and each is tried until it is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

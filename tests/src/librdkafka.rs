@@ -176,7 +176,7 @@ impl Load {
     pub fn end(mut self) -> Ledger {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a child's id is positive");
         kill_process(pid, Signal::TERM).expect("ask the load to end");
-        process::wait_for("the acknowledgement of all that was sent", Duration::from_secs(120), || {
+        process::wait_for("the acknowledgement of all that was sent", Duration::from_secs(300), || {
             self.child.try_wait().expect("wait for the load")
         });
         self.finish()

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::process::wait_for;
 
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Asks the brokers at these addresses.
 #[derive(Debug)]
