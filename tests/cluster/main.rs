@@ -1,3 +1,4 @@
 //! Several brokers as one cluster, each a process of its own: what people meet, and what they meet when one is gone.
 
+mod admin;
 mod dev;

@@ -97,6 +97,42 @@ pub fn cluster(address: &str, command: &str) -> ToolOutput {
     java::tool("org.apache.kafka.tools.ClusterTool", &[command, "--bootstrap-server", address], "")
 }
 
+/// kafka-cluster.sh unregister
+pub fn unregister(address: &str, broker: i32) -> ToolOutput {
+    let id = broker.to_string();
+    let arguments = ["unregister", "--bootstrap-server", address, "--id", &id];
+    java::tool("org.apache.kafka.tools.ClusterTool", &arguments, "")
+}
+
+/// A topic, and replicas by partition.
+pub type Moves<'a> = (&'a str, &'a [(i32, &'a [i32])]);
+
+/// kafka-reassign-partitions.sh; with replicas by partition of a topic, as its JSON file says them.
+pub fn reassign(address: &str, arguments: &[&str], moves: Option<Moves<'_>>) -> ToolOutput {
+    let work = TempDir::new("reassign");
+    let path = work.path().join("moves.json");
+    let mut all = arguments.to_vec();
+    if let Some((topic, moves)) = moves {
+        let row = |(partition, replicas): &(i32, &[i32])| serde_json::json!({"topic": topic, "partition": partition, "replicas": replicas});
+        let file = serde_json::json!({"version": 1, "partitions": moves.iter().map(row).collect::<Vec<_>>()});
+        std::fs::write(&path, file.to_string()).expect("write the moves");
+        all.extend(["--reassignment-json-file", path.to_str().expect("UTF-8")]);
+    }
+    java::tool("org.apache.kafka.tools.reassign.ReassignPartitionsCommand", &with_server(address, &all), "")
+}
+
+/// kafka-leader-election.sh, for one partition.
+pub fn elect(address: &str, election: &str, topic: &str, partition: i32) -> ToolOutput {
+    let partition = partition.to_string();
+    let arguments = ["--election-type", election, "--topic", topic, "--partition", &partition];
+    java::tool("org.apache.kafka.tools.LeaderElectionCommand", &with_server(address, &arguments), "")
+}
+
+/// kafka-features.sh
+pub fn features(address: &str, arguments: &[&str]) -> ToolOutput {
+    java::tool("org.apache.kafka.tools.FeatureCommand", &with_server(address, arguments), "")
+}
+
 /// kafka-broker-api-versions.sh
 pub fn api_versions(address: &str) -> ToolOutput {
     java::tool("org.apache.kafka.tools.BrokerApiVersionsCommand", &with_server(address, &[]), "")

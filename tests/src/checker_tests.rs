@@ -108,7 +108,7 @@ fn consume(rng: &mut Rng, partition: i32, consumer: u32, log: &[Seen], polls: &m
         high_watermark = rng.usize(high_watermark.max(position)..=log.len());
         let until = rng.usize(position..=high_watermark.min(position + 8));
         let records = log[position..until].to_vec();
-        let log_end = rng.bool().then(|| high_watermark as i64);
+        let log_end = rng.bool().then_some(high_watermark as i64);
         let high_watermark = rng.u8(0..4).gt(&0).then_some(high_watermark as i64);
         polls.push(Poll {
             consumer,
