@@ -9,7 +9,7 @@ pub mod membership;
 pub mod unregistration;
 pub mod wire;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,9 @@ const ANSWER_BYTES_MAX: usize = 100 << 20;
 
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// How long it counts that a broker's machine has refused a connection. Whoever has something to say tries again and again.
+const REFUSAL_COUNTS: Duration = Duration::from_millis(300);
 
 /// Messages of one line arrive in order, and wait for each other: what takes long has a line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,8 +84,8 @@ struct Shared {
     /// Of all that are listed, this broker included.
     addresses: BTreeMap<i32, String>,
     open: Mutex<HashMap<(i32, Line), Open>>,
-    /// Those that took no connection when they were last asked for one: nobody listens there.
-    refusing: Mutex<BTreeSet<i32>>,
+    /// Those that took no connection when they were last asked for one, and when that was: nobody listens there.
+    refusing: Mutex<BTreeMap<i32, Instant>>,
     /// One more refuses.
     refused: Notify,
 }
@@ -151,9 +154,10 @@ impl Peers {
         }
     }
 
-    /// Whether the broker's process has ended, as far as can be told: its machine said that nobody listens at its address.
+    /// Whether the broker's process has ended, as far as can be told: its machine said just now that nobody listens at its address.
+    /// It may be back a moment later, and be cut off from here.
     pub fn is_gone(&self, broker_id: i32) -> bool {
-        self.0.refusing.lock().contains(&broker_id)
+        self.0.refusing.lock().get(&broker_id).is_some_and(|refused| refused.elapsed() < REFUSAL_COUNTS)
     }
 
     /// Resolves once a broker is gone that was not.
@@ -175,22 +179,20 @@ impl Peers {
     ) -> Result<Box<dyn ByteStream>, String> {
         let limit = patience.min(CONNECT_MAX);
         let connecting = self.0.network.connect(address.to_owned());
-        let Ok(connected) = tokio::time::timeout(limit, connecting).await else {
-            return Err(format!("no connection within {limit:?}"));
-        };
+        let connected = tokio::time::timeout(limit, connecting).await;
+        let is_refused =
+            matches!(&connected, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused);
         let mut refusing = self.0.refusing.lock();
-        match &connected {
-            Ok(_) => {
-                refusing.remove(&broker_id);
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                if refusing.insert(broker_id) {
-                    self.0.refused.notify_one();
-                }
-            }
-            Err(_) => {}
+        if !is_refused {
+            refusing.remove(&broker_id);
+        } else if refusing.insert(broker_id, Instant::now()).is_none() {
+            self.0.refused.notify_one();
         }
-        connected.map_err(|error| error.to_string())
+        drop(refusing);
+        match connected {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no connection within {limit:?}")),
+        }
     }
 
     /// Another connection to a broker, for requests of Kafka's protocol.

@@ -184,8 +184,12 @@ impl Leader {
         }
     }
 
-    /// Where the logs of all in sync start, or above, if the leader's starts at `own_start` (KIP-107).
+    /// Where the logs of all in sync start, or above, if the leader's starts at `own_start` (KIP-107). Nowhere as long as fewer are
+    /// in sync than have to be: one that is no more may lead all the same (KIP-966), and has not deleted what was deleted since.
     pub fn low_watermark(&self, own_start: i64) -> i64 {
+        if !self.is_writable() {
+            return -1;
+        }
         let starts = self.isr.iter().filter_map(|id| self.followers.get(id)).map(|seen| seen.log_start);
         starts.min().map_or(own_start, |start| start.min(own_start))
     }

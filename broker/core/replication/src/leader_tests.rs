@@ -157,6 +157,7 @@ fn records_are_deleted_once_all_in_sync_have_done_so() {
     assert_eq!(leader.low_watermark(5), 5);
     leader.settled(&[1, 2, 3]);
     assert_eq!(leader.low_watermark(5), 0);
+    leader.set_min_isr(1);
     leader.settled(&[1]);
     assert_eq!(leader.low_watermark(7), 7);
 }
@@ -243,4 +244,16 @@ fn who_has_not_deleted_what_is_deleted_does_not_come_back() {
     assert!(!leader.has_caught_up(3, 5) && !joins(&mut leader, 5));
     leader.starts_at(3, 5);
     assert!(leader.has_caught_up(3, 5) && joins(&mut leader, 5));
+}
+
+#[test]
+fn nothing_is_deleted_for_good_while_too_few_are_in_sync() {
+    let mut leader = leader(&[1, 2]);
+    leader.starts_at(2, 4);
+    assert_eq!([leader.low_watermark(3), leader.low_watermark(5)], [3, 4], "2 starts at 4");
+    leader.settled(&[1]);
+    assert_eq!(leader.low_watermark(5), -1, "2 may lead, and has not deleted it");
+    leader.starts_at(2, 5);
+    leader.settled(&[1, 2]);
+    assert_eq!(leader.low_watermark(5), 5);
 }
