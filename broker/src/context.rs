@@ -59,38 +59,37 @@ impl Context {
 
     /// A partition that this broker leads, or follows: what readers find here (KIP-392).
     pub fn readable(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
-        match self.partitions.by_name(topic, index) {
-            Ok(partition) if partition.is_readable() => Ok(partition),
-            _ => self.led(topic, index),
-        }
+        let found = self.partitions.by_name(topic, index);
+        self.serving(found, Partition::is_readable, |image| image.topic(topic), index)
     }
 
     /// The same, by the topic's id.
     pub fn readable_by_id(&self, id: TopicId, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
-        match self.partitions.by_id(id, index) {
-            Ok(partition) if partition.is_readable() => Ok(partition),
-            _ => self.led_by_id(id, index),
-        }
+        let found = self.partitions.by_id(id, index);
+        self.serving(found, Partition::is_readable, |image| image.topic_by_id(id), index)
     }
 
     /// A partition that this broker leads.
     pub fn led(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
-        self.leading(self.partitions.by_name(topic, index), |image| image.topic(topic), index)
+        let found = self.partitions.by_name(topic, index);
+        self.serving(found, Partition::is_led_here, |image| image.topic(topic), index)
     }
 
     /// The same, by the topic's id.
     pub fn led_by_id(&self, id: TopicId, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
-        self.leading(self.partitions.by_id(id, index), |image| image.topic_by_id(id), index)
+        let found = self.partitions.by_id(id, index);
+        self.serving(found, Partition::is_led_here, |image| image.topic_by_id(id), index)
     }
 
-    fn leading(
+    fn serving(
         &self,
         found: Result<Arc<Partition>, NoSuchPartition>,
+        serves: impl FnOnce(&Partition) -> bool,
         topic: impl FnOnce(&Image) -> Option<&Arc<Topic>>,
         index: i32,
     ) -> Result<Arc<Partition>, NoSuchPartition> {
         let missing = match found {
-            Ok(partition) if partition.led_in().is_some() => return Ok(partition),
+            Ok(partition) if serves(&partition) => return Ok(partition),
             // It has just been told so.
             Ok(partition) => NoSuchPartition::Elsewhere {
                 topic: partition.name.topic.clone(),

@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::environment::Environment;
-use crate::partition::{Acks, Awaited, Isolation, Partition, PartitionError, Watch, Watched};
+use crate::partition::{Acks, Awaited, Isolation, Partition, PartitionError, ReadAs, Watch, Watched};
 use crate::partitions::Partitions;
 
 /// The topic that holds groups and their offsets.
@@ -415,7 +415,7 @@ fn replay(partition: &Partition, mut group: GroupShard) -> Result<GroupShard, St
     let offsets = partition.offsets().map_err(|error| error.to_string())?;
     let mut offset = offsets.log_start;
     while offset < offsets.high_watermark {
-        let read = partition.read(offset, Isolation::ReadUncommitted, LOAD_BYTES, true);
+        let read = partition.read(ReadAs::Leader, offset, Isolation::ReadUncommitted, LOAD_BYTES, true);
         let (_, slice) = read.map_err(|error| error.to_string())?;
         let bytes = slice.read().map_err(|error| error.to_string())?;
         let before = offset;

@@ -97,6 +97,14 @@ pub enum Isolation {
     ReadCommitted,
 }
 
+/// As what a replica is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadAs {
+    Leader,
+    /// As the leader or a follower, which may know of less that is committed (KIP-392).
+    Replica,
+}
+
 /// Where a partition's log stands. Offsets are exclusive ends, but for the starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offsets {
@@ -192,7 +200,7 @@ impl Partition {
         }
         if !appended.duplicate && has_followers {
             state.appended_from(before, self.began.elapsed());
-            state.readers.changed_for_followers();
+            state.readers.appended();
         }
         state.advance();
         let end = appended.last_offset + 1;
@@ -204,32 +212,30 @@ impl Partition {
         Ok(PartitionAppend { appended, awaited })
     }
 
-    /// Reads from `from` what `isolation` may see, up to `max_bytes`, at least one batch if `at_least_one`; as its leader.
+    /// Reads from `from` what `isolation` may see, up to `max_bytes`, at least one batch if `at_least_one`.
     pub fn read(
         &self,
+        reads: ReadAs,
         from: i64,
         isolation: Isolation,
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<(Offsets, LogSlice), PartitionError> {
         let state = self.state.lock();
-        self.leader(&state).ok_or(PartitionError::NotLeader)?;
-        state.read(from, isolation, max_bytes, at_least_one)
-    }
-
-    /// The same, as its leader or as a follower, which may know of less that is committed.
-    pub fn read_anywhere(
-        &self,
-        from: i64,
-        isolation: Isolation,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<(Offsets, LogSlice), PartitionError> {
-        let state = self.state.lock();
-        if !self.serves_readers(&state) {
+        let may = match reads {
+            ReadAs::Leader => self.leader(&state).is_some(),
+            ReadAs::Replica => self.serves_readers(&state),
+        };
+        if !may {
             return Err(PartitionError::NotLeader);
         }
-        state.read(from, isolation, max_bytes, at_least_one)
+        let log = state.log.as_ref().ok_or(PartitionError::Closed)?;
+        let offsets = state.offsets_of(log);
+        let limit = match isolation {
+            Isolation::ReadUncommitted => offsets.high_watermark,
+            Isolation::ReadCommitted => offsets.last_stable,
+        };
+        Ok((offsets, log.read(from, limit, max_bytes, at_least_one)?))
     }
 
     pub fn offsets(&self) -> Result<Offsets, PartitionError> {

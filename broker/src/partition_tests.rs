@@ -89,7 +89,7 @@ async fn who_does_not_lead_takes_and_gives_nothing_until_it_leads_again() {
     append().unwrap();
     partition.turn(&assigned(2, 4, &[2, 1], &[2]));
     assert!(matches!(append(), Err(PartitionError::NotLeader)));
-    let read = || partition.read(0, Isolation::ReadUncommitted, 1_000, true);
+    let read = || partition.read(ReadAs::Leader, 0, Isolation::ReadUncommitted, 1_000, true);
     assert!(matches!(read(), Err(PartitionError::NotLeader)));
     partition.turn(&assigned(1, 5, &[1], &[1]));
     assert_eq!(append().unwrap().appended.last_offset, 1);
@@ -213,7 +213,7 @@ async fn records_are_committed_once_all_in_sync_have_them_on_their_disks() {
     assert_eq!(high_watermarks(&replicas), [3, 3, 3]);
     assert_eq!(contents(one), contents(two));
     assert_eq!(contents(one), contents(three));
-    let read = two.read(0, Isolation::ReadUncommitted, 1_000, true);
+    let read = two.read(ReadAs::Leader, 0, Isolation::ReadUncommitted, 1_000, true);
     assert!(matches!(read, Err(PartitionError::NotLeader)));
 }
 
@@ -276,7 +276,7 @@ async fn a_leader_that_is_out_of_touch_with_the_controller_takes_and_gives_nothi
     replicas[0].replication.heard_since(Instant::now(), Duration::ZERO);
     assert!(matches!(append(), Err(PartitionError::NotLeader)));
     assert!(matches!(
-        replicas[0].read(0, Isolation::ReadUncommitted, 1_000, true),
+        replicas[0].read(ReadAs::Leader, 0, Isolation::ReadUncommitted, 1_000, true),
         Err(PartitionError::NotLeader)
     ));
     assert_eq!(replicas[0].led_in(), None);

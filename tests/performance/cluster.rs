@@ -61,7 +61,8 @@ fn replicated(plan: &Plan, report: &mut Report) {
             Flush::KafkasDefault => (Goal::ratio_at_least(1.5), Goal::ratio_at_most(0.4)),
             Flush::EachMessage => (Goal::NONE, Goal::NONE),
         };
-        add(report, &format!("produce 1 KiB, acks=all, three replicas, {}", flush.name()), &outcomes, goals);
+        let name = format!("produce 1 KiB, acks=all, three replicas, {}", flush.name());
+        pair::add(report, SECTION, &name, outcomes.each_ref().map(Vec::as_slice), goals);
     }
 }
 
@@ -89,18 +90,6 @@ fn produce(trio: &Trio, load: &Load) -> Outcome {
     let outcome = pair::produce_to(&trio.addresses(), &trio.brokers, TOPIC, load);
     pair::delete(&trio.brokers[0], TOPIC);
     outcome
-}
-
-fn add(report: &mut Report, name: &str, [firn, kafka]: &[Vec<Outcome>; 2], (speed, cpu): (Goal, Goal)) {
-    type Field = fn(&Outcome) -> f64;
-    let rows: [(&str, &'static str, Field, Goal); 2] = [
-        ("", "MB/s", |outcome| outcome.mb_per_second, speed),
-        (": CPU of all three brokers", "s/GB", |outcome| outcome.broker_cpu_per_gb, cpu),
-    ];
-    for (what, unit, field, goal) in rows {
-        let (firn, kafka) = (firn.iter().map(field).collect(), kafka.iter().map(field).collect());
-        report.add(Figure { section: SECTION, name: format!("{name}{what}"), unit, firn, kafka, goal });
-    }
 }
 
 /// Firn alone: Apache Kafka with as many does not fit beside a client on two processors.

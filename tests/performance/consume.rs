@@ -1,8 +1,8 @@
 //! Consuming what is in the page cache.
 
 use crate::Plan;
-use crate::pair::{self, Flush, Load, Outcome, Pair};
-use crate::report::{Figure, Goal, Report};
+use crate::pair::{self, Flush, Load, Pair};
+use crate::report::{Goal, Report};
 
 const SECTION: &str = "consume";
 
@@ -10,7 +10,14 @@ pub fn measure(plan: &Plan, report: &mut Report) {
     let pair = Pair::start(SECTION);
     let flush = Flush::KafkasDefault;
     let first = Load { size: 1024, codec: "none", partitions: 6, flush, bytes: plan.amount(2_000_000_000) };
-    consume(&pair, 1, first, "the first fetches, 1 KiB, none, 6 partitions", [Goal::NONE; 2], report);
+    consume(
+        &pair,
+        1,
+        first,
+        "the first fetches, 1 KiB, none, 6 partitions",
+        (Goal::NONE, Goal::NONE),
+        report,
+    );
     pair.warm_up(plan);
     for size in [1024, 100] {
         let bytes = plan.amount(if size == 1024 { 3_000_000_000 } else { 600_000_000 });
@@ -20,8 +27,8 @@ pub fn measure(plan: &Plan, report: &mut Report) {
                 let name = format!("{size} B, {codec}, {partitions} partition{plural}");
                 let load = Load { size, codec, partitions, flush, bytes };
                 let goals = match (size, codec) {
-                    (1024, "none") => [Goal::ratio_at_least(1.2), Goal::ratio_at_most(0.7)],
-                    _ => [Goal::NONE; 2],
+                    (1024, "none") => (Goal::ratio_at_least(1.2), Goal::ratio_at_most(0.7)),
+                    _ => (Goal::NONE, Goal::NONE),
                 };
                 consume(&pair, plan.runs, load, &name, goals, report);
             }
@@ -30,14 +37,7 @@ pub fn measure(plan: &Plan, report: &mut Report) {
 }
 
 /// Reads what was written before, `runs` times from each; the goals are of the speed and of the broker's CPU.
-fn consume(
-    pair: &Pair,
-    runs: usize,
-    load: Load,
-    name: &str,
-    [of_speed, of_cpu]: [Goal; 2],
-    report: &mut Report,
-) {
+fn consume(pair: &Pair, runs: usize, load: Load, name: &str, goals: (Goal, Goal), report: &mut Report) {
     let topics = pair.alternate(1, |broker| {
         let topic = pair::create(broker, &load);
         pair::produce_into(broker, &topic, &load);
@@ -49,24 +49,7 @@ fn consume(
     let (firn, kafka) = pair.alternate(runs, |broker| {
         pair::consume_from(broker, topic_of(broker), load.partitions, load.bytes / load.size)
     });
-    let pick =
-        |outcomes: &[Outcome], field: fn(&Outcome) -> f64| outcomes.iter().map(field).collect::<Vec<f64>>();
-    type Field = fn(&Outcome) -> f64;
-    let rows: [(&str, &'static str, Field, Goal); 3] = [
-        ("", "MB/s", |outcome| outcome.mb_per_second, of_speed),
-        (": broker CPU", "s/GB", |outcome| outcome.broker_cpu_per_gb, of_cpu),
-        (": client CPU", "s/GB", |outcome| outcome.client_cpu_per_gb, Goal::NONE),
-    ];
-    for (what, unit, field, goal) in rows {
-        report.add(Figure {
-            section: SECTION,
-            name: format!("{name}{what}"),
-            unit,
-            firn: pick(&firn, field),
-            kafka: pick(&kafka, field),
-            goal,
-        });
-    }
+    pair::add(report, SECTION, name, [&firn, &kafka], goals);
     pair::delete(&pair.firn, &topics.0[0]);
     pair::delete(&pair.kafka, &topics.1[0]);
 }

@@ -9,6 +9,7 @@ use firn_tests::cluster::{Broker, BrokerOptions, System};
 use firn_tests::{librdkafka, process, tools};
 use serde_json::Value;
 
+use crate::report::{Figure, Goal, Report};
 use crate::{Plan, machine};
 
 /// `flush.messages`: as Kafka has it, or an fsync before every acknowledgement.
@@ -202,5 +203,31 @@ fn measured(brokers: &[Broker], run: impl FnOnce() -> Value) -> Outcome {
         mb_per_second: timed_bytes / 1e6 / number("seconds"),
         broker_cpu_per_gb: cpu / gb,
         client_cpu_per_gb: number("client_cpu_seconds") / gb,
+    }
+}
+
+/// Speed and processor time of both, with the goals of the speed and of the brokers' time.
+pub fn add(
+    report: &mut Report,
+    section: &'static str,
+    name: &str,
+    [firn, kafka]: [&[Outcome]; 2],
+    (speed, cpu): (Goal, Goal),
+) {
+    type Field = fn(&Outcome) -> f64;
+    let rows: [(&str, &'static str, Field, Goal); 3] = [
+        ("", "MB/s", |outcome| outcome.mb_per_second, speed),
+        (": broker CPU", "s/GB", |outcome| outcome.broker_cpu_per_gb, cpu),
+        (": client CPU", "s/GB", |outcome| outcome.client_cpu_per_gb, Goal::NONE),
+    ];
+    for (what, unit, field, goal) in rows {
+        report.add(Figure {
+            section,
+            name: format!("{name}{what}"),
+            unit,
+            firn: firn.iter().map(field).collect(),
+            kafka: kafka.iter().map(field).collect(),
+            goal,
+        });
     }
 }

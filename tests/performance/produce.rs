@@ -1,7 +1,7 @@
 //! Producing as fast as it goes: record size × codec × partitions × flush, throughput and what it costs the broker.
 
 use crate::Plan;
-use crate::pair::{self, Flush, Load, Outcome, Pair};
+use crate::pair::{self, Flush, Load, Pair};
 use crate::report::{Figure, Goal, Report};
 
 const SECTION: &str = "produce";
@@ -16,7 +16,13 @@ pub fn measure(plan: &Plan, report: &mut Report) {
         bytes: plan.amount(2_000_000_000),
     };
     let (firn, kafka) = pair.alternate(1, |broker| pair::produce(broker, &first));
-    add(report, "as started, 1 KiB, none, 6 partitions, page cache", &firn, &kafka, Goal::NONE, Goal::NONE);
+    pair::add(
+        report,
+        SECTION,
+        "as started, 1 KiB, none, 6 partitions, page cache",
+        [&firn, &kafka],
+        (Goal::NONE, Goal::NONE),
+    );
     pair.warm_up(plan);
     for flush in Flush::BOTH {
         for (size, codec, partitions) in loads() {
@@ -30,8 +36,7 @@ pub fn measure(plan: &Plan, report: &mut Report) {
             let (firn, kafka) = pair.alternate(plan.runs, |broker| pair::produce(broker, &load));
             let plural = if partitions == 1 { "" } else { "s" };
             let name = format!("{size} B, {codec}, {partitions} partition{plural}, {}", flush.name());
-            let (speed, cpu) = goals(&load);
-            add(report, &name, &firn, &kafka, speed, cpu);
+            pair::add(report, SECTION, &name, [&firn, &kafka], goals(&load));
         }
     }
     let rss = |broker: &firn_tests::cluster::Broker| vec![broker.process().peak_rss_bytes() as f64 / 1e6];
@@ -60,26 +65,5 @@ fn goals(load: &Load) -> (Goal, Goal) {
         (Flush::KafkasDefault, 100, "none") => (Goal::ratio_at_least(1.2), Goal::ratio_at_most(0.2)),
         (Flush::EachMessage, 1024, "none") => (Goal::ratio_at_least(3.0), Goal::NONE),
         _ => (Goal::NONE, Goal::NONE),
-    }
-}
-
-fn add(report: &mut Report, name: &str, firn: &[Outcome], kafka: &[Outcome], speed: Goal, cpu: Goal) {
-    let pick =
-        |outcomes: &[Outcome], field: fn(&Outcome) -> f64| outcomes.iter().map(field).collect::<Vec<f64>>();
-    type Field = fn(&Outcome) -> f64;
-    let rows: [(&str, &'static str, Field, Goal); 3] = [
-        ("", "MB/s", |outcome| outcome.mb_per_second, speed),
-        (": broker CPU", "s/GB", |outcome| outcome.broker_cpu_per_gb, cpu),
-        (": client CPU", "s/GB ", |outcome| outcome.client_cpu_per_gb, Goal::NONE),
-    ];
-    for (what, unit, field, goal) in rows {
-        report.add(Figure {
-            section: SECTION,
-            name: format!("{name}{what}"),
-            unit: unit.trim_end(),
-            firn: pick(firn, field),
-            kafka: pick(kafka, field),
-            goal,
-        });
     }
 }

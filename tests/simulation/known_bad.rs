@@ -96,7 +96,7 @@ const CHANGES: [KnownBad; 18] = [
     },
     KnownBad {
         name: "consumers read past the high watermark",
-        file: "broker/src/partition/state.rs",
+        file: "broker/src/partition.rs",
         place: "Isolation::ReadUncommitted => [[offsets.high_watermark]],",
         wrong: "offsets.log_end",
     },

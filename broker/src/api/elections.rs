@@ -43,15 +43,18 @@ pub async fn elect(context: &Arc<Context>, request: Request) -> Result<Answer, A
     };
     let body = ElectLeadersResponse::default();
     let body = match outcomes {
-        Ok(outcomes) => body.with_replica_election_results(results(outcomes)),
+        Ok(outcomes) => {
+            let all = outcomes.into_iter().map(|Outcome { topic, partition, elected }| {
+                (topic, partition, elected.map(drop).map_err(Failure::from))
+            });
+            body.with_replica_election_results(results(all))
+        }
         Err(failure) if request.header.api_version >= 1 => body.with_error_code(failure.code.code()),
         // There is no other place for it.
         Err(failure) => {
-            let mut topics: BTreeMap<String, Vec<PartitionResult>> = BTreeMap::new();
-            for (topic, partition) in named.into_iter().flatten() {
-                topics.entry(topic).or_default().push(refused(partition, &failure));
-            }
-            body.with_replica_election_results(topics.into_iter().map(topic_result).collect())
+            let all = named.into_iter().flatten();
+            let refused = all.map(|(topic, partition)| (topic, partition, Err(failure.clone())));
+            body.with_replica_election_results(results(refused))
         }
     };
     reply(ApiKey::ElectLeaders, &request.header, &body)
@@ -123,17 +126,14 @@ async fn ask(context: &Context, broker_id: i32, queries: &[LogQuery]) -> Vec<Opt
         return log_ends(context, queries);
     }
     let ask = Ask::Logs(queries.to_vec());
-    match context.membership.peers().ask(broker_id, Line::Signals, &ask, &[], LOGS_PATIENCE).await {
-        Ok((Told::Logs(ends), _)) => ends,
-        Ok((told, _)) => {
-            tracing::warn!(broker = broker_id, %told, "does not say how far its logs go");
-            Vec::new()
-        }
-        Err(error) => {
-            tracing::warn!(broker = broker_id, %error, "does not say how far its logs go");
-            Vec::new()
-        }
-    }
+    let asked = context.membership.peers().ask(broker_id, Line::Signals, &ask, &[], LOGS_PATIENCE);
+    let why = match asked.await {
+        Ok((Told::Logs(ends), _)) => return ends,
+        Ok((told, _)) => told.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(broker = broker_id, why, "does not say how far its logs go");
+    Vec::new()
 }
 
 /// How far logs here go.
@@ -150,26 +150,20 @@ pub fn log_ends(context: &Context, queries: &[LogQuery]) -> Vec<Option<LogEnd>> 
     queries.iter().map(end).collect()
 }
 
-fn results(outcomes: Vec<Outcome>) -> Vec<ReplicaElectionResult> {
+/// What became of each partition, by topic.
+fn results(outcomes: impl Iterator<Item = (String, i32, Result<(), Failure>)>) -> Vec<ReplicaElectionResult> {
     let mut topics: BTreeMap<String, Vec<PartitionResult>> = BTreeMap::new();
-    for Outcome { topic, partition, elected } in outcomes {
-        let row = match elected.map_err(Failure::from) {
-            Ok(_) => PartitionResult::default().with_partition_id(partition).with_error_message(None),
-            Err(failure) => refused(partition, &failure),
+    for (topic, partition, elected) in outcomes {
+        let row = PartitionResult::default().with_partition_id(partition);
+        let row = match elected {
+            Ok(()) => row.with_error_message(None),
+            Err(failure) => row.with_error_code(failure.code.code()).with_error_message(failure.text()),
         };
         topics.entry(topic).or_default().push(row);
     }
-    topics.into_iter().map(topic_result).collect()
-}
-
-fn topic_result((topic, rows): (String, Vec<PartitionResult>)) -> ReplicaElectionResult {
-    let topic = TopicName(StrBytes::from_string(topic));
-    ReplicaElectionResult::default().with_topic(topic).with_partition_result(rows)
-}
-
-fn refused(partition: i32, failure: &Failure) -> PartitionResult {
-    PartitionResult::default()
-        .with_partition_id(partition)
-        .with_error_code(failure.code.code())
-        .with_error_message(failure.text())
+    let named = topics.into_iter().map(|(topic, rows)| {
+        let topic = TopicName(StrBytes::from_string(topic));
+        ReplicaElectionResult::default().with_topic(topic).with_partition_result(rows)
+    });
+    named.collect()
 }

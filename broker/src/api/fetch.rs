@@ -470,11 +470,11 @@ fn locate(context: &Context, wanted: &Wanted, version: i16) -> Result<Arc<Partit
 
 /// The brokers of the client's rack, if it is another than this one's.
 fn nearer(context: &Context, rack: &str) -> Vec<i32> {
-    let image = context.controller.image();
-    let is_here = || image.broker(context.node_id).is_some_and(|own| own.rack.as_deref() == Some(rack));
-    if rack.is_empty() || !context.config().replica.reads_within_racks || is_here() {
+    let config = context.config();
+    if rack.is_empty() || !config.replica.reads_within_racks || config.rack.as_deref() == Some(rack) {
         return Vec::new();
     }
+    let image = context.controller.image();
     let of_rack = image.brokers().filter(|broker| !broker.fenced && broker.rack.as_deref() == Some(rack));
     of_rack.map(|broker| broker.id).collect()
 }

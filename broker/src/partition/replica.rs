@@ -131,6 +131,11 @@ impl Partition {
         }
     }
 
+    /// Whether this broker leads it, for all that it can know.
+    pub fn is_led_here(&self) -> bool {
+        self.led_in().is_some()
+    }
+
     /// Whether readers find anything here.
     pub fn is_readable(&self) -> bool {
         self.serves_readers(&self.state.lock())

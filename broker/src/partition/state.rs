@@ -6,10 +6,9 @@ use std::time::Duration;
 use firn_model::topic_config::TopicConfig;
 use firn_replication::leader::Leader;
 use firn_storage::partition_log::PartitionLog;
-use firn_storage::read::LogSlice;
 
 use super::waiting::{Awaited, Readers, Waiting};
-use super::{Isolation, Offsets, PartitionError, replica::Role};
+use super::{Offsets, PartitionError, replica::Role};
 
 pub(super) struct State {
     /// `None` once the partition is closed or deleted.
@@ -95,22 +94,6 @@ impl State {
             last_stable: log.last_stable_offset(self.high_watermark),
             log_end: log.end_offset(),
         }
-    }
-
-    pub(super) fn read(
-        &self,
-        from: i64,
-        isolation: Isolation,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<(Offsets, LogSlice), PartitionError> {
-        let log = self.log.as_ref().ok_or(PartitionError::Closed)?;
-        let offsets = self.offsets_of(log);
-        let limit = match isolation {
-            Isolation::ReadUncommitted => offsets.high_watermark,
-            Isolation::ReadCommitted => offsets.last_stable,
-        };
-        Ok((offsets, log.read(from, limit, max_bytes, at_least_one)?))
     }
 
     pub(super) fn wants_flush(&self) -> bool {

@@ -110,33 +110,27 @@ impl Readers {
             match &reader.told {
                 Told::When(Watched::Committed, wake) => wake.notify_one(),
                 Told::When(Watched::Turned, _) => {}
-                Told::Follower(key, news) => {
-                    news.tell(*key);
-                    if is_read_elsewhere {
-                        news.answer_now();
-                    }
-                }
+                Told::Follower(key, news) if is_read_elsewhere => news.answer_with(*key),
+                Told::Follower(key, news) => news.tell(*key),
             }
         }
     }
 
     /// The log begins elsewhere. Somebody may wait until that is so on every replica (KIP-107).
     pub(super) fn log_start_moved(&self) {
-        for reader in &self.all {
-            if let Told::Follower(key, news) = &reader.told {
-                news.tell(*key);
-                news.answer_now();
-            }
-        }
+        self.followers().for_each(|(key, news)| news.answer_with(key));
     }
 
     /// There are more records for followers.
-    pub(super) fn changed_for_followers(&self) {
-        for reader in &self.all {
-            if let Told::Follower(key, news) = &reader.told {
-                news.tell_now(*key);
-            }
-        }
+    pub(super) fn appended(&self) {
+        self.followers().for_each(|(key, news)| news.tell_now(key));
+    }
+
+    fn followers(&self) -> impl Iterator<Item = (PartitionKey, &News)> {
+        self.all.iter().filter_map(|reader| match &reader.told {
+            Told::Follower(key, news) => Some((*key, news.as_ref())),
+            Told::When(..) => None,
+        })
     }
 
     pub(super) fn wake_all(&self) {

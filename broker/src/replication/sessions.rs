@@ -124,7 +124,7 @@ impl News {
         self.pending.lock().push(key);
     }
 
-    /// To be told at once.
+    /// To be told as soon as it makes an answer: records, or why there are none.
     pub fn tell_now(&self, key: PartitionKey) {
         let mut pending = self.pending.lock();
         pending.push(key);
@@ -133,6 +133,13 @@ impl News {
         self.due.notify_one();
     }
 
+    /// To be told at once, though it may be no records.
+    pub fn answer_with(&self, key: PartitionKey) {
+        self.tell(key);
+        self.answer_now();
+    }
+
+    /// The waiting request is answered, whatever there is.
     pub fn answer_now(&self) {
         let mut pending = self.pending.lock();
         pending.is_due = true;

@@ -12,7 +12,7 @@ use crate::api::errors::Failure;
 use crate::cold::reads::ColdRead;
 use crate::context::Context;
 use crate::milliseconds::milliseconds;
-use crate::partition::{Offsets, Partition, PartitionError};
+use crate::partition::{Offsets, Partition, PartitionError, ReadAs};
 
 /// How long records of the page cache wait for those of the store that the same request asks for.
 const HOT_WAITS_FOR_COLD: Duration = Duration::from_millis(20);
@@ -116,7 +116,13 @@ fn begin(
         let offsets = partition.offsets().map_err(Failure::from);
         return Part::Here(offsets.map(|offsets| (offsets, Found::Elsewhere(broker))));
     }
-    match partition.read_anywhere(wanted.fetch_offset, bounds.isolation, budget.bytes, budget.at_least_one) {
+    match partition.read(
+        ReadAs::Replica,
+        wanted.fetch_offset,
+        bounds.isolation,
+        budget.bytes,
+        budget.at_least_one,
+    ) {
         Ok((offsets, slice)) => Part::Here(Ok((offsets, Found::Local(slice)))),
         Err(PartitionError::Read(ReadError::BelowLocalStart { .. })) => {
             let (from, bytes) = (wanted.fetch_offset, budget.bytes);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_model::ids::TopicId;
 use firn_protocol::fetch_response::{self, FetchReply, FetchedPartition, FetchedTopic};
@@ -41,12 +42,10 @@ pub(super) async fn fetch(
         Ok(session) => session,
         Err(error) => return session_refused(error, header),
     };
-    let mut reading =
-        Reading { given: BTreeMap::new(), has_records: false, left: bounds.max_bytes, is_urgent: false };
+    let mut reading = Reading { given: BTreeMap::new(), bytes: 0, is_urgent: false };
     let named = named(context, &mut session, &fetch, &mut reading);
     reading.answer(&mut session, named, bounds, milliseconds(fetch.max_wait_ms)).await;
-    let bytes: usize = reading.given.values().map(|(part, _)| part.records_length).sum();
-    context.metrics.replication.bytes_out.inc_by(bytes as u64);
+    context.metrics.replication.bytes_out.inc_by(reading.bytes as u64);
     reply(session, reading.given, header)
 }
 
@@ -117,9 +116,8 @@ impl Followed {
 /// What has been read for one reply.
 struct Reading {
     given: BTreeMap<PartitionKey, Given>,
-    has_records: bool,
-    /// Bytes that there is room for.
-    left: usize,
+    /// Of records.
+    bytes: usize,
     /// There is an answer that does not wait for records.
     is_urgent: bool,
 }
@@ -132,7 +130,7 @@ impl Reading {
         session: &mut InUse,
         named: Vec<PartitionKey>,
         bounds: Bounds<'_>,
-        wait: std::time::Duration,
+        wait: Duration,
     ) {
         let deadline = Instant::now() + wait;
         let mut due: VecDeque<PartitionKey> = std::mem::take(&mut session.followed.left_over);
@@ -141,9 +139,9 @@ impl Reading {
             let is_over = Instant::now() >= deadline;
             let (news, answer_now) = session.news.take();
             due.extend(news);
-            self.read(&mut session.followed, std::mem::take(&mut due));
-            let is_enough = bounds.max_bytes - self.left.min(bounds.max_bytes) >= bounds.min_bytes;
-            let is_full = self.has_records && !session.followed.left_over.is_empty();
+            self.read(&mut session.followed, std::mem::take(&mut due), bounds.max_bytes);
+            let is_enough = self.bytes >= bounds.min_bytes;
+            let is_full = self.bytes > 0 && !session.followed.left_over.is_empty();
             if is_enough || is_full || self.is_urgent || answer_now || is_over {
                 return;
             }
@@ -152,20 +150,21 @@ impl Reading {
         }
     }
 
-    fn read(&mut self, followed: &mut Followed, due: VecDeque<PartitionKey>) {
+    fn read(&mut self, followed: &mut Followed, due: VecDeque<PartitionKey>, bytes_max: usize) {
         for key in due {
             // It will be named again, with what it has by then.
             let has_records = self.given.get(&key).is_some_and(|(part, _)| part.records_length > 0);
             let Some(one) = followed.partitions.get_mut(&key).filter(|_| !has_records) else { continue };
-            let bytes_max = one.bytes_max.min(self.left);
+            let left = bytes_max.saturating_sub(self.bytes);
             // However large, the first batch comes whole: the follower could not go on without it.
-            let read = match one.partition.read_for_replica(one.fetch, bytes_max, !self.has_records) {
-                Ok(read) => read,
-                Err(error) => {
-                    self.fail(key, &error.into());
-                    continue;
-                }
-            };
+            let read =
+                match one.partition.read_for_replica(one.fetch, one.bytes_max.min(left), self.bytes == 0) {
+                    Ok(read) => read,
+                    Err(error) => {
+                        self.fail(key, &error.into());
+                        continue;
+                    }
+                };
             let (code, offsets, found) = match read {
                 ReplicaRead::Records(offsets, slice) => (0, offsets, Some(Found::Local(slice))),
                 ReplicaRead::Diverged(offsets, EpochEnd { epoch, end_offset }) => {
@@ -183,8 +182,7 @@ impl Reading {
                     continue;
                 }
             }
-            self.has_records |= part.records_length > 0;
-            self.left = self.left.saturating_sub(part.records_length);
+            self.bytes += part.records_length;
             self.is_urgent |= is_urgent;
             one.told = Some(offsets);
             self.given.insert(key, (part, found));
