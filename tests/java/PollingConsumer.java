@@ -102,8 +102,8 @@ final class PollingConsumer {
             return null;
         };
         FutureTask<Void> task = new FutureTask<>(commit);
+        // Not woken for it: the commit may have begun by then, and would be what is woken.
         tasks.add(task);
-        consumer.wakeup();
         task.get();
     }
 
