@@ -69,16 +69,22 @@ impl Context {
         self.serving(found, Partition::is_readable, |image| image.topic_by_id(id), index)
     }
 
+    /// A partition that this broker has a replica of, whoever leads it.
+    pub fn placed(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
+        let found = self.partitions.by_name(topic, index);
+        self.serving(found, |_| true, |image| image.topic(topic), index)
+    }
+
+    /// The same, by the topic's id.
+    pub fn placed_by_id(&self, id: TopicId, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
+        let found = self.partitions.by_id(id, index);
+        self.serving(found, |_| true, |image| image.topic_by_id(id), index)
+    }
+
     /// A partition that this broker leads.
     pub fn led(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
         let found = self.partitions.by_name(topic, index);
         self.serving(found, Partition::is_led_here, |image| image.topic(topic), index)
-    }
-
-    /// The same, by the topic's id.
-    pub fn led_by_id(&self, id: TopicId, index: i32) -> Result<Arc<Partition>, NoSuchPartition> {
-        let found = self.partitions.by_id(id, index);
-        self.serving(found, Partition::is_led_here, |image| image.topic_by_id(id), index)
     }
 
     fn serving(

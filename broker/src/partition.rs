@@ -34,6 +34,7 @@ use crate::replication::Replication;
 use crate::replication::sessions::News;
 
 mod flushing;
+mod refusals;
 mod replica;
 mod state;
 mod waiting;
@@ -55,6 +56,8 @@ pub enum PartitionError {
     FencedLeaderEpoch { ours: i32, theirs: i32 },
     #[error("the leader epoch is {ours} here, the request has {theirs}")]
     UnknownLeaderEpoch { ours: i32, theirs: i32 },
+    #[error("a batch of the same producer that comes before was refused, and has not been sent again yet")]
+    BehindRefused,
     #[error("broker {0} has no replica of the partition")]
     NotReplica(i32),
     #[error("what another broker sent cannot be appended: {0}")]
@@ -67,6 +70,20 @@ pub enum PartitionError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl PartitionError {
+    /// Whether who has sent records sends them again, and may find it gone.
+    fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::NotLeader
+                | Self::NotEnoughReplicas { .. }
+                | Self::BehindRefused
+                | Self::DiskFull(_)
+                | Self::Append(AppendError::DiskFull { .. })
+        )
+    }
 }
 
 /// What a producer waits for.
@@ -180,9 +197,24 @@ impl Partition {
         acks: Acks,
         now_ms: i64,
     ) -> Result<PartitionAppend, PartitionError> {
-        self.data_dir.guard.admit(batches.bytes.len())?;
         let mut state = self.state.lock();
-        let leader = self.leader(&state).ok_or(PartitionError::NotLeader)?;
+        let now = self.began.elapsed();
+        self.append_in(&mut state, batches, origin, acks, now_ms).inspect_err(|error| {
+            if let Some(first) = batches.headers.first() {
+                state.refusals.note(first, error, now);
+            }
+        })
+    }
+
+    fn append_in(
+        self: &Arc<Self>,
+        state: &mut State,
+        batches: &ValidatedBatches,
+        origin: AppendOrigin,
+        acks: Acks,
+        now_ms: i64,
+    ) -> Result<PartitionAppend, PartitionError> {
+        let leader = self.leader(state).ok_or(PartitionError::NotLeader)?;
         let has_followers = leader.has_followers();
         if acks == Acks::All && !leader.is_writable() {
             return Err(PartitionError::NotEnoughReplicas {
@@ -192,11 +224,16 @@ impl Partition {
         }
         let epoch = state.leader_epoch;
         let log = state.log.as_mut().ok_or(PartitionError::Closed)?;
+        let first = batches.headers.first();
+        if first.is_some_and(|first| state.refusals.hold_back(first, log.producers(), self.began.elapsed())) {
+            return Err(PartitionError::BehindRefused);
+        }
+        self.data_dir.guard.admit(batches.bytes.len())?;
         let before = log.end_offset();
         let appended = log.append(&batches.bytes, &batches.headers, epoch, origin, now_ms)?;
         state.unflushed_since.get_or_insert(now_ms);
         if state.wants_flush() {
-            self.start_flush(&mut state);
+            self.start_flush(state);
         }
         if !appended.duplicate && has_followers {
             state.appended_from(before, self.began.elapsed());

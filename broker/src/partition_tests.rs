@@ -112,7 +112,7 @@ fn replica(node_id: i32, disk: &SimulatedDisk, dir: LogDir, log: PartitionLog) -
 
 const LAG_MAX: Duration = Duration::from_secs(30);
 
-fn assigned(leader: i32, epoch: i32, replicas: &[i32], isr: &[i32]) -> image::Partition {
+pub(super) fn assigned(leader: i32, epoch: i32, replicas: &[i32], isr: &[i32]) -> image::Partition {
     image::Partition {
         replicas: replicas.to_vec(),
         adding_replicas: Vec::new(),
@@ -133,7 +133,7 @@ fn flake() -> ValidatedBatches {
 }
 
 /// Replicas 1, 2 and 3 on disks of their own.
-fn three() -> [Arc<Partition>; 3] {
+pub(super) fn three() -> [Arc<Partition>; 3] {
     [1, 2, 3].map(|node_id| {
         let disk = SimulatedDisk::new();
         let (dir, log) = open(&disk).unwrap();
@@ -141,7 +141,7 @@ fn three() -> [Arc<Partition>; 3] {
     })
 }
 
-fn turn_all(replicas: &[Arc<Partition>], assigned: &image::Partition) {
+pub(super) fn turn_all(replicas: &[Arc<Partition>], assigned: &image::Partition) {
     replicas.iter().for_each(|replica| replica.turn(assigned));
 }
 
@@ -182,7 +182,7 @@ async fn fetch(leader: &Arc<Partition>, follower: &Arc<Partition>) -> bool {
     true
 }
 
-async fn catch_up(leader: &Arc<Partition>, follower: &Arc<Partition>) {
+pub(super) async fn catch_up(leader: &Arc<Partition>, follower: &Arc<Partition>) {
     while fetch(leader, follower).await {}
 }
 

@@ -91,7 +91,10 @@ impl From<&PartitionError> for Failure {
             PartitionError::Closed | PartitionError::NotLeader | PartitionError::NotReplica(_) => {
                 ResponseError::NotLeaderOrFollower
             }
-            PartitionError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
+            // The one that says nothing but to send it again.
+            PartitionError::NotEnoughReplicas { .. } | PartitionError::BehindRefused => {
+                ResponseError::NotEnoughReplicas
+            }
             PartitionError::FencedLeaderEpoch { .. } => ResponseError::FencedLeaderEpoch,
             PartitionError::UnknownLeaderEpoch { .. } => ResponseError::UnknownLeaderEpoch,
             PartitionError::Fetched(_) => ResponseError::CorruptMessage,

@@ -143,7 +143,8 @@ fn acks_of(acks: i16) -> Result<Acks, Failure> {
     }
 }
 
-/// The partition that records go to, if this broker may take them.
+/// The partition that records go to, if clients may write to it. Whether this broker leads it is asked when they are appended:
+/// what is refused then is remembered.
 fn find(
     context: &Context,
     name: &str,
@@ -151,9 +152,10 @@ fn find(
     index: i32,
     version: i16,
 ) -> Result<Arc<Partition>, Failure> {
-    let partition =
-        if version >= 13 { context.led_by_id(TopicId(topic_id), index) } else { context.led(name, index) };
-    let partition = partition?;
+    let partition = match version >= 13 {
+        true => context.placed_by_id(TopicId(topic_id), index)?,
+        false => context.placed(name, index)?,
+    };
     if is_internal_topic(&partition.name.topic) {
         return Err(Failure::new(
             ResponseError::InvalidTopicException,

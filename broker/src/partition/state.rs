@@ -7,6 +7,7 @@ use firn_model::topic_config::TopicConfig;
 use firn_replication::leader::Leader;
 use firn_storage::partition_log::PartitionLog;
 
+use super::refusals::Refusals;
 use super::waiting::{Awaited, Readers, Waiting};
 use super::{Offsets, PartitionError, replica::Role};
 
@@ -31,6 +32,7 @@ pub(super) struct State {
     awaiting_deletion: Waiting,
     /// `flush.ms` is over for what lies below this offset, whatever `flush.messages` is.
     pub(super) flush_due_to: i64,
+    pub(super) refusals: Refusals,
     pub(super) readers: Readers,
     /// Its readers have been sent to followers.
     pub(super) is_read_elsewhere: bool,
@@ -52,6 +54,7 @@ impl State {
             awaiting_commit: Waiting::default(),
             awaiting_deletion: Waiting::default(),
             flush_due_to: 0,
+            refusals: Refusals::default(),
             readers: Readers::default(),
             is_read_elsewhere: false,
         }

@@ -129,6 +129,11 @@ impl ProducerEntry {
         self.last_batch().map_or(-1, |batch| batch.last_sequence)
     }
 
+    /// Of the batch that is to come next in `epoch`, this one or a later one.
+    pub fn next_sequence(&self, epoch: i16) -> i32 {
+        if epoch == self.epoch { increment_sequence(self.last_sequence(), 1) } else { 0 }
+    }
+
     fn find_duplicate(&self, header: &BatchHeader) -> Option<BatchMetadata> {
         if header.producer_epoch != self.epoch {
             return None;
@@ -377,7 +382,7 @@ fn check_sequence(entry: &ProducerEntry, header: &BatchHeader) -> Result<(), App
         // A new epoch starts at zero; a producer that is not known (its records or its memory have expired) may go on.
         return if header.base_sequence == 0 || entry.epoch == -1 { Ok(()) } else { refuse(0) };
     }
-    let expected = increment_sequence(entry.last_sequence(), 1);
+    let expected = entry.next_sequence(entry.epoch);
     if header.base_sequence == expected { Ok(()) } else { refuse(expected) }
 }
 
