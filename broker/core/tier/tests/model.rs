@@ -57,6 +57,8 @@ struct Broker {
     /// The whole log as this broker knows it; what is below `local_start` is not on its disk.
     log: Vec<u8>,
     local_start: usize,
+    /// Where the tier ends, by a leader whose predecessors had settled. Up to there followers drop what they have.
+    told: usize,
     /// The epoch in which it believes to lead, 0 if it does not. A deposed leader may believe for long.
     leads_in: u8,
     /// Garbage by an earlier listing: it may be deleted at any time from then on, whatever has happened since.
@@ -83,6 +85,8 @@ enum Action {
     Send(usize, Object),
     Land(Object, bool),
     DropLocal(usize),
+    /// The leader tells its follower where the tier ends.
+    Tell,
     /// A deposed leader learns that it is one; its requests have ended. Grace is longer than this takes.
     Settle(usize),
     Condemn(usize),
@@ -176,9 +180,24 @@ impl Tier {
         if self.rules == Rules::DropBeforeListed {
             seen.extend(state.in_flight.iter().cloned());
         }
+        let leads = index == state.leader;
         let broker = &mut state.brokers[index];
-        let until = self.judge(broker, &seen).served_until(broker.local_start as i64) as usize;
+        let until = match leads {
+            true => self.judge(broker, &seen).served_until(broker.local_start as i64) as usize,
+            false => broker.told,
+        };
         broker.local_start = until.min(broker.log.len()).max(broker.local_start);
+    }
+
+    fn tell(&self, state: &mut State) {
+        let leader = &state.brokers[state.leader];
+        let until = self.judge(leader, &state.bucket).served_until(leader.local_start as i64) as usize;
+        let until = until.min(leader.log.len());
+        let follower = &mut state.brokers[1 - state.leader];
+        // It has followed so far.
+        if follower.leads_in == 0 && follower.log.len() >= until {
+            follower.told = follower.told.max(until);
+        }
     }
 
     fn follow(state: &mut State) {
@@ -192,6 +211,7 @@ impl Tier {
         *follower = Broker {
             log: leader.log,
             local_start: follower.local_start,
+            told: follower.told.min(common),
             leads_in: 0,
             condemned: BTreeSet::new(),
         };
@@ -236,8 +256,11 @@ impl Model for Tier {
                 actions.push(Action::Elect(index));
             }
             let settled = state.brokers[1 - state.leader].leads_in == 0;
-            if settled || self.rules == Rules::DropUnsettled {
+            if index != state.leader || settled || self.rules == Rules::DropUnsettled {
                 actions.push(Action::DropLocal(index));
+            }
+            if settled || self.rules == Rules::DropUnsettled {
+                actions.push(Action::Tell);
             }
             if index != state.leader {
                 actions.push(Action::Settle(index));
@@ -278,6 +301,7 @@ impl Model for Tier {
                 }
             }
             Action::Follow => Self::follow(&mut state),
+            Action::Tell => self.tell(&mut state),
             Action::Elect(index) => Self::elect(&mut state, index),
             Action::Send(_, object) => {
                 state.in_flight.insert(object);
