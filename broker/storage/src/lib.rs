@@ -29,6 +29,7 @@ pub mod error;
 pub mod flush;
 pub mod identity;
 pub mod kept_files;
+pub mod local_start;
 pub mod log_dir;
 pub mod partition_log;
 mod producer_snapshot;

@@ -167,6 +167,11 @@ impl PartitionLog {
         self.tiered_end_offset = self.tiered_end_offset.max(offset);
     }
 
+    /// The same, as the leader has verified it: it may say less than one before.
+    pub fn follow_tiered_end_offset(&mut self, offset: i64) {
+        self.tiered_end_offset = offset.min(self.end_offset);
+    }
+
     /// The tier is to be emptied: local retention must not rely on it from here on.
     pub fn forget_tiered(&mut self) {
         self.tiered_end_offset = 0;

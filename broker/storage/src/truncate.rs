@@ -20,7 +20,11 @@ impl PartitionLog {
             return Ok(());
         }
         if self.segments.first().is_none_or(|first| offset < first.base_offset) {
-            return self.truncate_fully_and_start_at(offset);
+            return match self.log_start_offset < self.local_start_offset() {
+                // What lies between is in the tier, and still the log's.
+                true => self.truncate_to_log_start(),
+                false => self.truncate_fully_and_start_at(offset),
+            };
         }
         let cut_at = self.batch_edge_below(offset)?;
         self.directory.lower_to(&self.topic_partition, cut_at)?;
@@ -28,8 +32,16 @@ impl PartitionLog {
         self.cut_tail(cut_at).map_err(|error| self.fail(error))
     }
 
+    /// Removes every record from the disk. The log goes on at its start, where it has been told of no record.
+    fn truncate_to_log_start(&mut self) -> Result<(), StorageError> {
+        let start = self.log_start_offset;
+        self.directory.lower_to(&self.topic_partition, start)?;
+        self.lower_cleaned_offset(0)?;
+        self.start_empty_at(start).map_err(|error| self.fail(error))
+    }
+
     /// What is written above a cut is dirty, whatever the cleaner did there before.
-    fn lower_cleaned_offset(&mut self, offset: i64) -> Result<(), StorageError> {
+    pub(crate) fn lower_cleaned_offset(&mut self, offset: i64) -> Result<(), StorageError> {
         if self.cleaned_offset > offset {
             self.cleaned_offset = offset;
             self.directory.note_cleaned(&self.topic_partition, offset)?;
@@ -56,6 +68,7 @@ impl PartitionLog {
         self.end_offset = self.cut_last_segment(offset)?;
         self.flushed_offset = self.flushed_offset.min(self.end_offset);
         self.high_watermark = self.high_watermark.min(self.end_offset);
+        self.tiered_end_offset = self.tiered_end_offset.min(self.end_offset);
         self.epochs.truncate_from_end(self.end_offset);
         self.load_producers()
     }
@@ -88,22 +101,29 @@ impl PartitionLog {
     }
 
     pub(crate) fn start_empty_at(&mut self, offset: i64) -> Result<(), StorageError> {
+        self.log_start_offset = offset;
+        self.clear()?;
+        let segment = Segment::new(offset, 0);
+        segment.file(self.home(), Part::Log)?;
+        self.segments.push(segment);
+        self.sync_names()
+    }
+
+    /// Leaves a log without records, which ends where it starts.
+    pub(crate) fn clear(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
         self.truncations += 1;
         self.recent.clear();
         self.remove_segments_from(0)?;
         self.remove_snapshots_above(-1)?;
         self.sync_names()?;
-        self.end_offset = offset;
-        self.log_start_offset = offset;
-        self.flushed_offset = offset;
-        self.high_watermark = offset;
+        self.end_offset = self.log_start_offset;
+        self.flushed_offset = self.log_start_offset;
+        self.high_watermark = self.log_start_offset;
+        self.tiered_end_offset = 0;
         self.epochs.clear();
         self.producers = Default::default();
-        let segment = Segment::new(offset, 0);
-        segment.file(self.home(), Part::Log)?;
-        self.segments.push(segment);
-        self.sync_names()
+        Ok(())
     }
 
     /// Removes the files of the segments from `index` on, the newest first.

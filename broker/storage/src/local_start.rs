@@ -1,0 +1,100 @@
+//! How a log begins whose first records are in the tier alone: a replica that is new, or has been away for long, takes over from its
+//! leader what has to be known of them, and only the records that the leader has on its disk.
+//!
+//! Order: the log start is on disk → what was there goes → leader epochs and producers are on disk → the first, empty,
+//! segment. A crash before the last step leaves a log without records that begins at its log start, and that asks again.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::checkpoint::{self, DirSync};
+use crate::epochs::{EpochCache, EpochEntry};
+use crate::error::{StorageError, failed_to_sync};
+use crate::file_names::{LEADER_EPOCHS, SNAPSHOT, segment_file};
+use crate::open_files::{Part, read_file};
+use crate::partition_log::PartitionLog;
+use crate::producer_snapshot;
+use crate::segment::Segment;
+
+/// Where the disk begins, and what a log knows of all that lies before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalStart {
+    pub log_start_offset: i64,
+    /// First offset on the disk.
+    pub offset: i64,
+    /// Leader epochs of what lies before it.
+    pub leader_epochs: Vec<EpochEntry>,
+    /// The producers' state there, as a `.snapshot` file has it; empty where that is not known any more.
+    pub producers: Bytes,
+}
+
+impl PartitionLog {
+    /// What another replica has to know that begins where this one's disk does.
+    pub fn local_start(&self) -> Result<LocalStart, StorageError> {
+        let offset = self.local_start_offset();
+        let mut epochs = self.epochs.clone();
+        epochs.truncate_from_end(offset);
+        let snapshot = self.path.join(segment_file(offset, SNAPSHOT));
+        Ok(LocalStart {
+            log_start_offset: self.log_start_offset,
+            offset,
+            leader_epochs: epochs.entries().to_vec(),
+            producers: read_file(self.directory.disk.as_ref(), &snapshot)?.unwrap_or_default().into(),
+        })
+    }
+
+    /// Gives up all records, and goes on where `start` says; what lies before is in the tier. What was deleted here stays deleted.
+    pub fn begin_at_local_start(&mut self, start: &LocalStart) -> Result<(), StorageError> {
+        self.directory.check()?;
+        let log_start = self.log_start_offset.max(start.log_start_offset);
+        if log_start >= start.offset {
+            return self.truncate_fully_and_start_at(log_start);
+        }
+        let damaged = |reason| StorageError::corrupt(&self.path, format!("what the leader sent: {reason}"));
+        let producers = match start.producers.is_empty() {
+            true => Default::default(),
+            false => producer_snapshot::decode(&start.producers).map_err(damaged)?,
+        };
+        let mut epochs = EpochCache::default();
+        for entry in &start.leader_epochs {
+            epochs.assign(entry.epoch, entry.start_offset);
+        }
+        epochs.truncate_from_end(start.offset);
+        epochs.truncate_from_start(log_start);
+        self.directory.lower_to(&self.topic_partition, log_start)?;
+        self.lower_cleaned_offset(0)?;
+        self.directory.raise_log_start(&self.topic_partition, log_start)?;
+        self.log_start_offset = log_start;
+        self.clear().map_err(|error| self.fail(error))?;
+        self.epochs.replace(epochs);
+        self.producers = producers;
+        self.go_on_at(start.offset).map_err(|error| self.fail_unless_short(error))
+    }
+
+    /// The last two steps. Without them the log is one that begins at its log start.
+    fn go_on_at(&mut self, offset: i64) -> Result<(), StorageError> {
+        let disk = self.directory.disk.clone();
+        checkpoint::replace(
+            disk.as_ref(),
+            &self.path,
+            LEADER_EPOCHS,
+            &self.epochs.encode(),
+            DirSync::ByCaller,
+        )?;
+        self.gate.epochs_on_disk.store(true, Ordering::Relaxed);
+        let snapshot = segment_file(offset, SNAPSHOT);
+        let bytes = producer_snapshot::encode(&self.producers);
+        checkpoint::replace(disk.as_ref(), &self.path, &snapshot, &bytes, DirSync::ByCaller)?;
+        self.snapshots.insert(offset);
+        disk.sync_dir(&self.path).map_err(failed_to_sync(&self.path))?;
+        self.unsynced.epochs_synced = self.epochs.changes();
+        let segment = Segment::new(offset, 0);
+        segment.file(self.home(), Part::Log)?;
+        self.segments.push(segment);
+        self.end_offset = offset;
+        self.flushed_offset = offset;
+        self.high_watermark = offset;
+        self.sync_names()
+    }
+}
