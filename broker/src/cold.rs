@@ -16,6 +16,7 @@ use firn_tiering::partition::{PartitionView, Sizes, TieredPartition};
 use firn_tiering::tier::Tier;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::permits::Permits;
@@ -90,8 +91,16 @@ pub struct Cold {
 #[derive(Debug, Clone)]
 struct Handle {
     tiered: TieredPartition,
-    /// Listed since this process leads the partition.
-    listed: Arc<tokio::sync::OnceCell<()>>,
+    /// As which it was listed last.
+    listed: Arc<tokio::sync::Mutex<Option<Listed>>>,
+}
+
+/// In which leader epoch, and as what, a partition was listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Listed {
+    leader_epoch: i32,
+    is_led: bool,
+    at: Instant,
 }
 
 impl fmt::Debug for Cold {
@@ -158,7 +167,9 @@ impl Cold {
     pub fn sizes(&self) -> BTreeMap<TopicId, Sizes> {
         let mut topics: BTreeMap<TopicId, Sizes> = BTreeMap::new();
         for ((topic, _), handle) in self.handles.lock().iter() {
-            if handle.listed.initialized() {
+            let is_led =
+                handle.listed.try_lock().is_ok_and(|listed| listed.is_some_and(|as_what| as_what.is_led));
+            if is_led {
                 topics.entry(*topic).or_default().add(&handle.tiered.sizes());
             }
         }
@@ -185,18 +196,40 @@ impl Cold {
         Ok(handle.clone())
     }
 
-    /// The partition's cold part, listed at least once.
-    async fn listed(&self, partition: &Arc<Partition>) -> Result<TieredPartition, ColdError> {
+    /// The partition's cold part, listed at least once since this broker is what it is: what leaders of before have copied is
+    /// known, and what they have deleted.
+    async fn listed(&self, partition: &Arc<Partition>) -> Result<(TieredPartition, Listed), ColdError> {
         let handle = self.handle(&partition.name, partition.topic_id)?;
-        handle
-            .listed
-            .get_or_try_init(|| async {
+        let mut listed = handle.listed.lock().await;
+        let (leader_epoch, is_led) = (partition.leader_epoch(), partition.is_led_here());
+        let before = listed.filter(|before| (before.leader_epoch, before.is_led) == (leader_epoch, is_led));
+        let now = match before {
+            Some(before) => before,
+            None => {
+                let at = Instant::now();
                 let listing = handle.tiered.refresh(view(partition)?).await?;
                 tracing::debug!(partition = %partition.name, ?listing, "listed the cold segments");
-                Ok::<(), ColdError>(())
-            })
-            .await?;
-        Ok(handle.tiered)
+                Listed { leader_epoch, is_led, at }
+            }
+        };
+        *listed = Some(now);
+        Ok((handle.tiered.clone(), now))
+    }
+
+    /// The same for readers of a follower, who may ask for what its leader has copied since.
+    async fn listed_with(
+        &self,
+        partition: &Arc<Partition>,
+        offset: i64,
+    ) -> Result<TieredPartition, ColdError> {
+        let (tiered, listed) = self.listed(partition).await?;
+        if !listed.is_led {
+            match tiered.chain().iter().any(|link| (link.from..link.to).contains(&offset)) {
+                true => tiered.follow(view(partition)?),
+                false => drop(tiered.refresh(view(partition)?).await?),
+            }
+        }
+        Ok(tiered)
     }
 }
 

@@ -170,7 +170,7 @@ impl Follower {
 
     fn topic_config(&self, image: &Image, topic: &Topic) -> Arc<TopicConfig> {
         let broker = self.config.borrow().clone();
-        let (mut config, left_out) = TopicConfig::of_existing(image.topic_overrides(&topic.name), &broker);
+        let (config, left_out) = TopicConfig::of_existing(image.topic_overrides(&topic.name), &broker);
         // Overrides are checked before they are written; a broker default that changed since may still contradict one.
         if let Err(error) = config.check(broker.tier.enabled) {
             tracing::warn!(topic = %topic.name, %error, "the topic's configs contradict each other or the broker's: what was set on the topic is obeyed as it stands");
@@ -178,8 +178,6 @@ impl Follower {
         for error in left_out {
             tracing::error!(topic = %topic.name, %error, "a config of the topic is not obeyed");
         }
-        // Whoever asked for it was refused; the brokers' default does not mean these.
-        config.remote_storage_enable &= !topic.is_replicated();
         Arc::new(config)
     }
 

@@ -131,6 +131,9 @@ pub struct Offsets {
     pub high_watermark: i64,
     pub last_stable: i64,
     pub log_end: i64,
+    /// Below it the tier has all that the log has, compacted as far as the log (`cleaned`) where it is: what replicas may drop.
+    pub tiered_end: i64,
+    pub cleaned: i64,
 }
 
 /// What tells a partition from every other, also from those of a deleted topic of its name.
@@ -292,6 +295,10 @@ impl Partition {
         let mut state = self.state.lock();
         if let Some(log) = &mut state.log {
             log.update_config(config.clone());
+            if !config.remote_storage_enable {
+                // The tier may be emptied before it is asked for again.
+                log.forget_tiered();
+            }
         }
         state.update_config(config);
     }
@@ -342,13 +349,17 @@ impl Partition {
         self.compaction.try_acquire().ok()
     }
 
-    /// Compacts a log that lies on the disk as a whole, if it is dirty enough. The work runs outside the lock; only the
+    /// Compacts a log that lies on the disk as a whole, if it is dirty enough. Of a tiered one only the leader's: a follower would
+    /// take away tombstones of records that the tier still has. The work runs outside the lock; only the
     /// exchange of segments runs within.
     pub fn compact(
         &self,
         now_ms: i64,
         limits: CleanerLimits,
     ) -> Result<Option<CompactionStats>, PartitionError> {
+        if self.config().remote_storage_enable && !self.is_led_here() {
+            return Ok(None);
+        }
         let Some(_alone) = self.begin_compaction() else { return Ok(None) };
         let last_stable = self.offsets()?.last_stable;
         let task = self.with_log(|log| log.compaction_task(now_ms, last_stable, limits))??;

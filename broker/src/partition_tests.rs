@@ -177,6 +177,11 @@ async fn fetch(leader: &Arc<Partition>, follower: &Arc<Partition>) -> bool {
             follower.begin_at(at.leader_epoch, offsets.log_start).unwrap();
             offsets
         }
+        ReplicaRead::InTier(offsets) => {
+            let start = leader.local_start(at.leader_epoch).unwrap();
+            follower.begin_at_local_start(at.leader_epoch, &start).unwrap();
+            offsets
+        }
     };
     assert!(offsets.log_end >= offsets.high_watermark);
     true

@@ -52,7 +52,8 @@ fn state(node: &Node, topic: Uuid) -> Option<image::Partition> {
 
 /// The broker that leads, once one of these does and knows it.
 async fn leader(nodes: &[Node], topic: Uuid) -> usize {
-    let leads = |node: &Node| node.context.led_by_id(TopicId(topic), 0).is_ok();
+    let leads =
+        |node: &Node| node.context.placed_by_id(TopicId(topic), 0).is_ok_and(|found| found.is_led_here());
     wait_for("a leader", || nodes.iter().position(leads)).await
 }
 

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use firn_model::ids::TopicId;
 use firn_protocol::frame::{self, FrameError, Request};
 use firn_protocol::versions;
 use firn_quorum::wire::{message, read};
+use firn_storage::local_start::LocalStart;
 
 use super::{Answer, ApiError, dispatch};
 use crate::api::elections::log_ends;
 use crate::connection::Peer;
+use crate::context::Context;
 use crate::lobby::Lobby;
 use crate::net::Chunk;
+use crate::partition::PartitionError;
 use crate::peers::wire::{Ask, Told};
 
 pub async fn handle(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, ApiError> {
@@ -34,6 +38,10 @@ pub async fn handle(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, 
             Some(context) => (Told::Logs(log_ends(&context, &queries)), Bytes::new()),
             None => (Told::Failed("the broker is starting".to_owned()), Bytes::new()),
         },
+        Ask::LocalStart { topic_id, partition, leader_epoch } => match lobby.opened() {
+            Some(context) => local_start(&context, TopicId(topic_id), partition, leader_epoch).await,
+            None => (Told::Failed("the broker is starting".to_owned()), Bytes::new()),
+        },
         ask => lobby.membership.answer(ask, &rest).await,
     };
     let said = message(&told, &rest).map_err(|error| ApiError::Broker(error.to_string()))?;
@@ -43,6 +51,21 @@ pub async fn handle(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, 
     reply.put_i32(correlation_id);
     reply.put_slice(&said);
     Ok(Answer::Now(vec![Chunk::Bytes(reply.freeze())]))
+}
+
+/// What another broker has to know that begins to follow a partition whose first records are in the tier alone.
+async fn local_start(context: &Context, topic: TopicId, index: i32, leader_epoch: i32) -> (Told, Bytes) {
+    let found = match context.partitions.by_id(topic, index) {
+        Ok(partition) => firn_blocking::run(move || partition.local_start(leader_epoch)).await,
+        Err(_) => Err(PartitionError::Closed),
+    };
+    match found {
+        Ok(LocalStart { log_start_offset, offset, leader_epochs, producers }) => {
+            let leader_epochs = leader_epochs.iter().map(|entry| (entry.epoch, entry.start_offset)).collect();
+            (Told::LocalStart { log_start_offset, offset, leader_epochs }, producers)
+        }
+        Err(error) => (Told::Failed(error.to_string()), Bytes::new()),
+    }
 }
 
 /// Answers a client that another broker speaks for.

@@ -376,6 +376,7 @@ fn part(index: i32, error_code: i16, offsets: Option<Offsets>, found: Option<&Fo
             Some(Found::Elsewhere(broker)) => Some(*broker),
             _ => None,
         },
+        tiered: None,
     }
 }
 

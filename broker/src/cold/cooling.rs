@@ -21,7 +21,7 @@ use firn_tiering::tier::Tier;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
-use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, view};
+use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, Listed, view};
 use crate::partition::{Offsets, Partition, PartitionError, PartitionKey};
 
 impl Cold {
@@ -66,7 +66,11 @@ impl Cold {
         under_way.shutdown().await;
     }
 
+    /// What its leader does: followers drop what that says is in the store.
     fn wants_cooling(&self, partition: &Partition) -> bool {
+        if !partition.is_led_here() {
+            return false;
+        }
         let config = partition.config();
         let has_cold = || partition.offsets().is_ok_and(|offsets| offsets.log_start < offsets.local_start);
         config.remote_storage_enable
@@ -80,12 +84,12 @@ impl Cold {
             return self.empty(partition).await;
         }
         self.emptied.lock().remove(&partition.key());
-        let tiered = self.listed(partition).await?;
+        let (tiered, listed) = self.listed(partition).await?;
         Self::check_continuity(partition, &tiered).await?;
         // Each does its part though the one before could not: what is past its retention goes even if nothing can be
         // put into the store.
         let uploaded = match config.copies_to_tier() {
-            true => self.upload(partition, &tiered).await,
+            true => self.upload(partition, &tiered, listed).await,
             false => Ok(()),
         };
         let compacted = match config.cleanup_policy.compact {
@@ -129,6 +133,9 @@ impl Cold {
             firn_blocking::run(raise).await?.map_err(PartitionError::from)
         };
         raised?;
+        if !Self::is_deleted_everywhere(partition)? {
+            return Ok(());
+        }
         let deleted = handle.tiered.delete_all().await?;
         self.emptied.lock().insert(partition.key());
         if deleted > 0 {
@@ -136,6 +143,33 @@ impl Cold {
             tracing::info!(partition = %partition.name, objects, "deleted the cold segments: remote.storage.enable is off");
         }
         Ok(())
+    }
+
+    /// Whether no replica in sync, one of which may lead next, counts on what lies before the log's start. Asked again later if not.
+    fn is_deleted_everywhere(partition: &Partition) -> Result<bool, PartitionError> {
+        let start = partition.offsets()?.log_start;
+        Ok(partition.deleted_everywhere().is_some_and(|deleted| deleted >= start))
+    }
+
+    /// Whether leaders of before have ended what they may have begun to delete, after an election that was unclean: until then
+    /// nothing goes from a disk on the word of a listing (`firn-tier`'s model finds what happens else). No replicas, no such leaders.
+    fn is_settled(&self, partition: &Partition, listed: Listed) -> bool {
+        let grace = Duration::from_millis(u64::try_from(self.garbage_grace_ms).unwrap_or(0));
+        listed.leader_epoch == 0 || !partition.has_replicas() || listed.at.elapsed() >= grace
+    }
+
+    /// Tells the log, and by it the followers, up to where the store has it.
+    fn tell(
+        &self,
+        partition: &Partition,
+        tiered: &TieredPartition,
+        listed: Listed,
+        from: i64,
+    ) -> Result<(), PartitionError> {
+        if !listed.is_led || !self.is_settled(partition, listed) {
+            return Ok(());
+        }
+        partition.tiered_to(listed.leader_epoch, |cleaned| tiered.verified_end(from, cleaned))
     }
 
     /// Lists the partition's folder and deletes what has been garbage for long enough. A listing is a request to the
@@ -160,14 +194,22 @@ impl Cold {
     }
 
     /// Uploads what is sealed, flushed and committed, and not in the store yet; of a compacted log only what is clean.
-    async fn upload(&self, partition: &Arc<Partition>, tiered: &TieredPartition) -> Result<(), ColdError> {
+    async fn upload(
+        &self,
+        partition: &Arc<Partition>,
+        tiered: &TieredPartition,
+        listed: Listed,
+    ) -> Result<(), ColdError> {
         let offsets = partition.offsets()?;
+        // What was told before, by a leader that this broker followed, has been read back by that one.
+        let from = offsets.local_start.max(offsets.tiered_end);
+        self.tell(partition, tiered, listed, from)?;
         let compacts = partition.config().cleanup_policy.compact;
         let sealed = {
             let (partition, tiered) = (partition.clone(), tiered.clone());
             let find = move || {
                 partition.with_log(|log| {
-                    let from = tiered.verified_end(offsets.local_start, log.cleaned_offset());
+                    let from = tiered.verified_end(from, log.cleaned_offset());
                     let committed = offsets.last_stable.min(log.flushed_offset());
                     let below = if compacts { committed.min(log.cleaned_offset()) } else { committed };
                     log.sealed_segments(from, below)
@@ -195,9 +237,7 @@ impl Cold {
             let Some(segment) = segment else { continue };
             tiered.follow(view(partition)?);
             let uploaded = tiered.upload(to_upload(partition, segment, cleaned_offset)?).await?;
-            partition.with_log(|log| {
-                log.set_tiered_end_offset(tiered.verified_end(offsets.local_start, log.cleaned_offset()));
-            })?;
+            self.tell(partition, tiered, listed, from)?;
             tracing::info!(
                 partition = %partition.name,
                 object = %uploaded.name,
@@ -239,8 +279,9 @@ impl Cold {
                 firn_blocking::run(raise).await?.map_err(PartitionError::from)?;
             }
         }
-        // DeleteRecords may have moved it, too.
-        let deleted = tiered.delete_below(partition.offsets()?.log_start).await?;
+        // DeleteRecords may have moved it, too. Who leads next has to know of it before.
+        let Some(start) = partition.deleted_everywhere() else { return Ok(()) };
+        let deleted = tiered.delete_below(start).await?;
         if deleted > 0 {
             tracing::info!(partition = %partition.name, objects = deleted, "deleted cold segments past their retention");
         }

@@ -137,7 +137,7 @@ impl Cold {
         self.reads.background.spawn(async move {
             let began = Instant::now();
             let outcome = async {
-                let tiered = listed.cold.listed(&partition).await?;
+                let tiered = listed.cold.listed_with(&partition, from).await?;
                 // Before the memory: who waits for its turn keeps none from those who have theirs.
                 let _reader = listed.cold.reads.readers.acquire().await;
                 let memory = listed.cold.reads.memory.reserve(max_bytes).await;
@@ -162,7 +162,8 @@ impl Cold {
         from: i64,
         deadline: Instant,
     ) -> Result<Option<(i64, i64)>, ColdError> {
-        let found = async { Ok(self.listed(partition).await?.offset_for_timestamp(timestamp, from).await?) };
+        let found =
+            async { Ok(self.listed(partition).await?.0.offset_for_timestamp(timestamp, from).await?) };
         self.look_up(Box::pin(found), deadline).await
     }
 
@@ -174,7 +175,7 @@ impl Cold {
         from: i64,
         deadline: Instant,
     ) -> Result<Option<(i64, i64)>, ColdError> {
-        let found = async { Ok(self.listed(partition).await?.max_timestamp(from).await?) };
+        let found = async { Ok(self.listed(partition).await?.0.max_timestamp(from).await?) };
         self.look_up(Box::pin(found), deadline).await
     }
 

@@ -26,8 +26,9 @@ pub(super) struct Refusals(HashMap<i64, Refusal>);
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     epoch: i16,
-    /// Of the batch's first record.
-    sequence: i32,
+    /// Of the first and the last batch that was refused; what comes between was refused, too.
+    first: i32,
+    last: i32,
     /// By the partition's clock.
     at: Duration,
 }
@@ -36,15 +37,17 @@ impl Refusals {
     /// Whether this batch has to wait for one before it. Costs nothing while none was refused.
     pub fn hold_back(&mut self, header: &BatchHeader, producers: &Producers, now: Duration) -> bool {
         let Some(refusal) = self.0.get(&header.producer_id).copied() else { return false };
-        let has_moved_on = producers.entries().get(&header.producer_id).is_some_and(|entry| {
-            // In the epoch before, nothing of this one's has come.
-            entry.epoch >= refusal.epoch && entry.next_sequence(refusal.epoch) != refusal.sequence
-        });
-        if has_moved_on || header.producer_epoch > refusal.epoch || now.saturating_sub(refusal.at) > KEPT {
+        let entry = producers.entries().get(&header.producer_id);
+        // Another leader may have taken the first ones, and this log have them from there.
+        let due = entry.map_or(refusal.first, |entry| entry.next_sequence(refusal.epoch));
+        let was_refused = !follows(refusal.first, due) && !follows(due, refusal.last);
+        let is_of_another_epoch = entry.is_some_and(|entry| entry.epoch > refusal.epoch);
+        let is_over = now.saturating_sub(refusal.at) > KEPT || header.producer_epoch > refusal.epoch;
+        if !was_refused || is_of_another_epoch || is_over {
             self.0.remove(&header.producer_id);
             return false;
         }
-        header.producer_epoch == refusal.epoch && follows(header.base_sequence, refusal.sequence)
+        header.producer_epoch == refusal.epoch && follows(header.base_sequence, due)
     }
 
     /// Takes note of a batch that was refused with `error`, if that is one upon which producers send it again.
@@ -59,10 +62,15 @@ impl Refusals {
             return;
         }
         let (epoch, sequence) = (header.producer_epoch, header.base_sequence);
-        let refusal = self.0.entry(header.producer_id).or_insert(Refusal { epoch, sequence, at: now });
+        let new = Refusal { epoch, first: sequence, last: sequence, at: now };
+        let refusal = self.0.entry(header.producer_id).or_insert(new);
         refusal.at = now;
-        if epoch > refusal.epoch || (epoch == refusal.epoch && follows(refusal.sequence, sequence)) {
-            *refusal = Refusal { epoch, sequence, at: now };
+        if epoch > refusal.epoch {
+            *refusal = new;
+        } else if epoch == refusal.epoch && follows(refusal.first, sequence) {
+            refusal.first = sequence;
+        } else if epoch == refusal.epoch && follows(sequence, refusal.last) {
+            refusal.last = sequence;
         }
     }
 }
@@ -119,6 +127,22 @@ mod tests {
             matches!(gap, Err(PartitionError::Append(AppendError::OutOfOrderSequence { .. }))),
             "{gap:?}"
         );
+    }
+
+    /// Of several that were refused here the first was taken by the leader of before, who led for long enough to pass it on.
+    #[tokio::test]
+    async fn what_follows_waits_for_the_first_that_is_not_there() {
+        let replicas = three();
+        let [one, two, _] = &replicas;
+        turn_all(&replicas, &assigned(1, 1, &[1, 2], &[1, 2]));
+        for sequence in [0, 1] {
+            assert!(matches!(send(two, 0, sequence), Err(PartitionError::NotLeader)));
+        }
+        send(one, 0, 0).unwrap();
+        catch_up(one, two).await;
+        turn_all(&replicas, &assigned(2, 2, &[1, 2], &[1, 2]));
+        assert!(is_held_back(send(two, 0, 2)));
+        assert_eq!([0, 1, 2].map(|sequence| send(two, 0, sequence).unwrap()), [0, 1, 2]);
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use firn_metadata::image::{self, NO_LEADER};
 use firn_records::batch::{BatchHeader, batches, verify_crc};
 use firn_replication::follower::{self, EpochEnd};
 use firn_replication::leader::{Beginning, InSync, Leader, Report};
-use firn_storage::error::AppendError;
+use firn_storage::error::{AppendError, ReadError};
+use firn_storage::local_start::LocalStart;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::read::LogSlice;
 
@@ -52,6 +53,8 @@ pub enum ReplicaRead {
     Diverged(Offsets, EpochEnd),
     /// What it asks for is not here: it begins anew at the log's start.
     OutOfRange(Offsets),
+    /// What it asks for is in the tier alone: it begins where the leader's disk does.
+    InTier(Offsets),
 }
 
 /// Where a follower stands.
@@ -129,6 +132,11 @@ impl Partition {
             Role::Leads(_) => self.leader(state).is_some(),
             Role::Follows(leader) => *leader != NO_LEADER,
         }
+    }
+
+    /// Whether other brokers have it, too, as far as this one knows, which leads it.
+    pub fn has_replicas(&self) -> bool {
+        self.state.lock().leader().is_some_and(Leader::has_followers)
     }
 
     /// Whether this broker leads it, for all that it can know.
@@ -220,8 +228,40 @@ impl Partition {
             self.replication.in_sync.look_at(self);
         }
         let log = state.log.as_ref().ok_or(PartitionError::Closed)?;
-        let slice = log.read(fetch.from, end, max_bytes, at_least_one)?;
-        Ok(ReplicaRead::Records(state.offsets_of(log), slice))
+        match log.read(fetch.from, end, max_bytes, at_least_one) {
+            Ok(slice) => Ok(ReplicaRead::Records(state.offsets_of(log), slice)),
+            Err(ReadError::BelowLocalStart { .. }) => Ok(ReplicaRead::InTier(state.offsets_of(log))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What a follower has to know that begins where the disk of this leader, one of this epoch, does.
+    pub fn local_start(&self, leader_epoch: i32) -> Result<LocalStart, PartitionError> {
+        let state = self.state.lock();
+        let (ours, theirs) = (state.leader_epoch, leader_epoch);
+        self.leader(&state).ok_or(PartitionError::NotLeader)?;
+        if ours != theirs {
+            return Err(PartitionError::FencedLeaderEpoch { ours, theirs });
+        }
+        Ok(state.log.as_ref().ok_or(PartitionError::Closed)?.local_start()?)
+    }
+
+    /// Up to where every replica in sync has deleted its records, a future leader among them; `None` while that cannot be known.
+    pub fn deleted_everywhere(&self) -> Option<i64> {
+        let state = self.state.lock();
+        let start = state.log.as_ref()?.log_start_offset();
+        Some(self.leader(&state)?.low_watermark(start)).filter(|low| *low >= 0)
+    }
+
+    /// Lets go what this leader, one of this epoch, has on its disk below `end`: up to there the tier has a log that is compacted as
+    /// far as this one.
+    pub fn tiered_to(&self, leader_epoch: i32, end: impl FnOnce(i64) -> i64) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        let (ours, theirs) = (state.leader_epoch, leader_epoch);
+        if state.leader().is_none() || ours != theirs {
+            return Err(PartitionError::FencedLeaderEpoch { ours, theirs });
+        }
+        state.with_log(|log| log.set_tiered_end_offset(end(log.cleaned_offset())))
     }
 
     /// What the controller is to be told of who is in sync, and of which leader epoch and partition epoch it is; `may_join` says
@@ -326,6 +366,18 @@ impl Partition {
         Ok(Some(start).filter(|start| *start > own))
     }
 
+    /// Takes over where the tier ends, as the leader of this epoch says, whose log is compacted up to `cleaned`. What is compacted
+    /// further here stays until the leader's is: the tier may have records of which only this log knows the tombstones to be gone.
+    pub fn follow_tiered_end(&self, leader_epoch: i32, end: i64, cleaned: i64) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        let committed = state.high_watermark;
+        let log = state.followed_in(leader_epoch)?;
+        if log.cleaned_offset() <= cleaned {
+            log.follow_tiered_end_offset(end.min(committed));
+        }
+        Ok(())
+    }
+
     /// Lets the log start where the leader of this epoch has let its own start. The leader is told so by the next fetch, and tells
     /// who wanted the records to be gone: so it is noted on the disk before.
     pub fn follow_log_start(&self, leader_epoch: i32, start: i64) -> Result<(), PartitionError> {
@@ -361,6 +413,17 @@ impl Partition {
             tracing::info!(partition = %self.name, from, end, "cut what the leader does not have");
         }
         state.high_watermark = state.high_watermark.min(end);
+        Ok(())
+    }
+
+    /// Gives all records up, and goes on where the disk of the leader of this epoch begins: what lies before is in the tier.
+    pub fn begin_at_local_start(&self, leader_epoch: i32, start: &LocalStart) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        let log = state.followed_in(leader_epoch)?;
+        log.begin_at_local_start(start)?;
+        let (log_start, offset) = (log.log_start_offset(), log.end_offset());
+        tracing::info!(partition = %self.name, log_start, offset, "goes on where the leader's disk begins: what is before is in the tier");
+        state.high_watermark = offset;
         Ok(())
     }
 

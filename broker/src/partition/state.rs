@@ -68,16 +68,18 @@ impl State {
         }
     }
 
-    /// Runs `act` on the log; followers are told where it starts then.
+    /// Runs `act` on the log; followers are told where it starts then, and where the tier ends.
     pub(super) fn with_log<T>(
         &mut self,
         act: impl FnOnce(&mut PartitionLog) -> T,
     ) -> Result<T, PartitionError> {
         let log = self.log.as_mut().ok_or(PartitionError::Closed)?;
-        let start = log.log_start_offset();
+        let (start, tiered_end) = (log.log_start_offset(), log.tiered_end_offset());
         let done = act(log);
         if log.log_start_offset() != start {
             self.readers.log_start_moved();
+        } else if log.tiered_end_offset() != tiered_end {
+            self.readers.tiered_end_moved();
         }
         Ok(done)
     }
@@ -96,6 +98,8 @@ impl State {
             high_watermark: self.high_watermark,
             last_stable: log.last_stable_offset(self.high_watermark),
             log_end: log.end_offset(),
+            tiered_end: log.tiered_end_offset(),
+            cleaned: log.cleaned_offset(),
         }
     }
 

@@ -121,6 +121,11 @@ impl Readers {
         self.followers().for_each(|(key, news)| news.answer_with(key));
     }
 
+    /// More is in the tier. No follower waits for that.
+    pub(super) fn tiered_end_moved(&self) {
+        self.followers().for_each(|(key, news)| news.tell(key));
+    }
+
     /// There are more records for followers.
     pub(super) fn appended(&self) {
         self.followers().for_each(|(key, news)| news.tell_now(key));

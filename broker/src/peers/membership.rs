@@ -174,7 +174,7 @@ impl Membership {
                 Err(ProposeError::NotController) => Told::NotController,
                 Err(error) => Told::Failed(error.to_string()),
             },
-            Ask::Client { .. } | Ask::Logs(_) | Ask::MoreToFetch { .. } => {
+            Ask::Client { .. } | Ask::Logs(_) | Ask::LocalStart { .. } | Ask::MoreToFetch { .. } => {
                 Told::Failed("the broker is starting".to_owned())
             }
         };

@@ -32,6 +32,8 @@ pub enum Ask {
     Client { listener: String },
     /// How far do your logs go?
     Logs(Vec<LogQuery>),
+    /// Where does your disk begin of what you lead in this epoch, and what is to be known of all before?
+    LocalStart { topic_id: Uuid, partition: i32, leader_epoch: i32 },
 }
 
 /// What the controller is asked.
@@ -82,6 +84,13 @@ pub enum Told {
     Noted,
     /// What of the logs is known, in the order of the question.
     Logs(Vec<Option<LogEnd>>),
+    /// Where the disk begins. The producers' state there is behind it.
+    LocalStart {
+        log_start_offset: i64,
+        offset: i64,
+        /// Each with where it began.
+        leader_epochs: Vec<(i32, i64)>,
+    },
     /// Ask another broker, or later.
     NotController,
     Failed(String),
@@ -135,7 +144,8 @@ impl fmt::Display for Told {
             | Told::Controller(_)
             | Told::Client { .. }
             | Told::Noted
-            | Told::Logs(_) => f.write_str("the answer is to another question"),
+            | Told::Logs(_)
+            | Told::LocalStart { .. } => f.write_str("the answer is to another question"),
         }
     }
 }

@@ -17,6 +17,7 @@ use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
 use firn_model::broker_config::settings::ReplicaSettings;
 use firn_model::ids::TopicId;
+use firn_protocol::fetch_response;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::fetch_request::{
     FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
@@ -24,6 +25,8 @@ use firn_protocol::library::messages::fetch_request::{
 use firn_protocol::library::messages::fetch_response::PartitionData;
 use firn_protocol::library::messages::{BrokerId, FetchRequest, FetchResponse};
 use firn_replication::follower::EpochEnd;
+use firn_storage::epochs::EpochEntry;
+use firn_storage::local_start::LocalStart;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +36,7 @@ use crate::fetch_sessions::next_epoch;
 use crate::milliseconds::milliseconds;
 use crate::partition::{Awaited, Partition, PartitionError, PartitionKey, Position};
 use crate::peers::Line;
-use crate::peers::wire::Ask;
+use crate::peers::wire::{Ask, Told};
 
 /// How soon a broker that could not be reached is tried again, and a partition that could not be fetched is, at first.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -116,6 +119,8 @@ struct Arrived {
     leader_epoch: i32,
     high_watermark: i64,
     log_start: i64,
+    /// Where the tier ends, and up to where the leader's log is compacted.
+    tiered: Option<(i64, i64)>,
     /// Its flush.
     awaited: Option<Awaited>,
 }
@@ -309,13 +314,16 @@ impl Fetcher {
             }
         }
         let mut starts = Vec::new();
-        for Arrived { partition, leader_epoch, high_watermark, log_start, awaited } in arrived {
+        for Arrived { partition, leader_epoch, high_watermark, log_start, tiered, awaited } in arrived {
             let flushed = match awaited {
                 // Where it is dropped the partition has turned.
                 Some(awaited) => !matches!(awaited.await, Ok(Err(_))),
                 None => true,
             };
             let followed = partition.follow_offsets(leader_epoch, high_watermark, log_start);
+            let (tiered_end, cleaned) = tiered.unwrap_or_default();
+            let told = partition.follow_tiered_end(leader_epoch, tiered_end, cleaned);
+            let followed = followed.and_then(|start| told.map(|()| start));
             if flushed && followed.is_ok() {
                 self.delayed.remove(&partition.key());
             } else {
@@ -346,10 +354,15 @@ impl Fetcher {
             firn_blocking::run(move || partition.begin_at(epoch, log_start)).await.map_err(failed)?;
             return Ok(None);
         }
+        if part.error_code == ResponseError::OffsetMovedToTieredStorage.code() {
+            self.begin_at_local_start(partition, epoch).await?;
+            return Ok(None);
+        }
         if part.error_code != 0 {
             let error = ResponseError::try_from_code(part.error_code);
             return Err(error.map_or_else(|| part.error_code.to_string(), |error| error.to_string()));
         }
+        let tiered = fetch_response::tiered(&part);
         let parts_at = part.diverging_epoch;
         if parts_at.epoch >= 0 {
             let parts_at = EpochEnd { epoch: parts_at.epoch, end_offset: parts_at.end_offset };
@@ -371,8 +384,27 @@ impl Fetcher {
             leader_epoch: epoch,
             high_watermark: part.high_watermark,
             log_start: part.log_start_offset,
+            tiered,
             awaited,
         }))
+    }
+
+    /// Takes over from the leader of this epoch where its disk begins, and what it knows of what lies before.
+    async fn begin_at_local_start(&self, partition: &Arc<Partition>, epoch: i32) -> Result<(), String> {
+        let (topic_id, index) = (partition.topic_id.0, partition.name.partition);
+        let ask = Ask::LocalStart { topic_id, partition: index, leader_epoch: epoch };
+        let asked =
+            self.context.membership.peers().ask(self.leader, Line::Clients, &ask, &[], PATIENCE).await;
+        let (told, producers) = asked.map_err(|error| error.to_string())?;
+        let Told::LocalStart { log_start_offset, offset, leader_epochs } = told else {
+            return Err(told.to_string());
+        };
+        let entry = |(epoch, start_offset)| EpochEntry { epoch, start_offset };
+        let leader_epochs = leader_epochs.into_iter().map(entry).collect();
+        let start = LocalStart { log_start_offset, offset, leader_epochs, producers };
+        let partition = partition.clone();
+        let begun = firn_blocking::run(move || partition.begin_at_local_start(epoch, &start)).await;
+        begun.map_err(|error| error.to_string())
     }
 }
 

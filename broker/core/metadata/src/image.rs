@@ -277,11 +277,6 @@ impl Topic {
         self.partitions.first().map_or(0, |partition| partition.target_replicas().count())
     }
 
-    /// Whether a partition of it has several replicas.
-    pub fn is_replicated(&self) -> bool {
-        self.partitions.iter().any(|partition| partition.replicas.len() > 1)
-    }
-
     fn to_records(&self, records: &mut Vec<MetadataRecord>) {
         records.push(MetadataRecord::Topic(TopicRecord { name: self.name.to_string(), topic_id: self.id }));
         for (partition, index) in self.partitions.iter().zip(0..) {

@@ -4,6 +4,7 @@
 //! records from where they lie. (FetchResponse.json; KIP-74, KIP-107, KIP-227, KIP-392, KIP-516, KIP-951.)
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use uuid::Uuid;
 
 /// The first version with compact lengths and tagged fields.
@@ -12,6 +13,9 @@ const FLEXIBLE_SINCE: i16 = 12;
 const TOPIC_IDS_SINCE: i16 = 13;
 /// From this version on the leaders that are named come with their addresses (KIP-951).
 const NODES_SINCE: i16 = 16;
+
+/// The tagged field by which a leader tells a follower of the tier: far above Kafka's own, and told to no client.
+pub const TIERED_TAG: i32 = 10_000;
 
 /// The whole reply. Topics and partitions come in the order of the request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -56,6 +60,8 @@ pub struct FetchedPartition {
     pub current_leader: Option<(i32, i32)>,
     /// The broker where the client is to read on (KIP-392); then there are no records.
     pub preferred_read_replica: Option<i32>,
+    /// For a follower: where the tier ends, and up to where the leader's log is compacted.
+    pub tiered: Option<(i64, i64)>,
 }
 
 /// A piece of the frame: bytes, or the records of the n-th partition (counted over all topics).
@@ -191,8 +197,9 @@ impl Encoder {
         if !self.flexible {
             return;
         }
-        let tags = u64::from(fetched.diverging_epoch.is_some()) + u64::from(fetched.current_leader.is_some());
-        self.varint(tags);
+        let tags =
+            [fetched.diverging_epoch.is_some(), fetched.current_leader.is_some(), fetched.tiered.is_some()];
+        self.varint(tags.into_iter().map(u64::from).sum());
         if let Some((epoch, end_offset)) = fetched.diverging_epoch {
             self.varint(0);
             self.varint(13);
@@ -206,6 +213,12 @@ impl Encoder {
             self.out.put_i32(leader);
             self.out.put_i32(epoch);
             self.no_tags();
+        }
+        if let Some((end, cleaned)) = fetched.tiered {
+            self.varint(TIERED_TAG as u64);
+            self.varint(16);
+            self.out.put_i64(end);
+            self.out.put_i64(cleaned);
         }
     }
 
@@ -253,6 +266,13 @@ impl Encoder {
         }
         self.pieces
     }
+}
+
+/// What a leader has told of the tier: where it ends, and up to where the leader's log is compacted.
+pub fn tiered(part: &PartitionData) -> Option<(i64, i64)> {
+    let told: &[u8; 16] = part.unknown_tagged_fields.get(&TIERED_TAG)?.as_ref().try_into().ok()?;
+    let both = u128::from_be_bytes(*told);
+    Some(((both >> 64) as i64, both as i64))
 }
 
 #[cfg(test)]

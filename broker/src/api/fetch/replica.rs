@@ -171,8 +171,14 @@ impl Reading {
                     (0, offsets, Some(Found::Diverged { epoch, end_offset }))
                 }
                 ReplicaRead::OutOfRange(offsets) => (ResponseError::OffsetOutOfRange.code(), offsets, None),
+                ReplicaRead::InTier(offsets) => {
+                    (ResponseError::OffsetMovedToTieredStorage.code(), offsets, None)
+                }
             };
-            let part = part(key.1, code, Some(offsets), found.as_ref());
+            let mut part = part(key.1, code, Some(offsets), found.as_ref());
+            if offsets.tiered_end > 0 {
+                part.tiered = Some((offsets.tiered_end, offsets.cleaned));
+            }
             let is_urgent = code != 0 || part.diverging_epoch.is_some();
             if !is_urgent && part.records_length == 0 {
                 if one.fetch.from < offsets.log_end {

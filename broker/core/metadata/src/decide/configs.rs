@@ -3,7 +3,6 @@
 //! A resource's changes are taken together or not at all: what the resource would then have is checked as a whole.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use firn_model::broker_config::{BrokerConfig, definitions as broker_configs, not_obeyed};
 use firn_model::config_definition::{ConfigDefinition, ConfigType, split_list};
@@ -11,10 +10,9 @@ use firn_model::config_entry::describe_topic;
 use firn_model::repeated::repeated;
 use firn_model::topic_config::{TopicConfig, definitions as topic_configs};
 
-use super::create_topics::not_tiered;
 use super::partitions::{Rules, min_isr_changes};
 use super::{Decision, DecisionError};
-use crate::image::{Image, Topic, asks_for_tier};
+use crate::image::{Image, Topic};
 use crate::record::{ConfigRecord, ConfigResource, MetadataRecord, Overrides, ResourceKind};
 
 pub(super) const MIN_ISR: &str = "min.insync.replicas";
@@ -273,10 +271,6 @@ fn check(
     broker: &BrokerConfig,
 ) -> Result<(), DecisionError> {
     if resource.kind == ResourceKind::Topic {
-        let is_replicated = |topic: &Arc<Topic>| topic.is_replicated();
-        if asks_for_tier(next) && image.topic(&resource.name).is_some_and(is_replicated) {
-            return Err(not_tiered(&resource.name));
-        }
         return TopicConfig::resolve(next, broker)
             .map(|_| ())
             .map_err(|error| DecisionError::InvalidConfig(error.to_string()));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::placement::{place, seats};
 use super::{Decision, DecisionError, PartitionBudget};
-use crate::image::{Image, asks_for_tier};
+use crate::image::Image;
 use crate::record::{ConfigRecord, ConfigResource, MetadataRecord, Overrides, PartitionRecord, TopicRecord};
 
 /// "Let the broker choose", for counts and factors.
@@ -102,9 +102,6 @@ impl Creation<'_> {
         }
         let partitions =
             if topic.assignments.is_empty() { self.placed(topic, topic_id)? } else { self.assigned(topic)? };
-        if partitions.iter().any(|replicas| replicas.len() > 1) && asks_for_tier(&overrides) {
-            return Err(not_tiered(&topic.name));
-        }
         let created = CreatedTopic {
             topic_id,
             num_partitions: count_of(partitions.len()),
@@ -228,12 +225,6 @@ fn overrides(topic: &NewTopic) -> Result<Overrides, DecisionError> {
         ))),
     };
     topic.configs.iter().map(value).collect()
-}
-
-pub(crate) fn not_tiered(topic: &str) -> DecisionError {
-    DecisionError::InvalidConfig(format!(
-        "Topic '{topic}' has several replicas, and only topics of one replica can have remote.storage.enable=true so far"
-    ))
 }
 
 fn too_few_brokers(factor: usize, brokers: usize) -> DecisionError {

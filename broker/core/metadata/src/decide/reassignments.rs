@@ -58,7 +58,6 @@ fn alter(
             if !may_change_factor {
                 check_factor(topic, asked.partition, now, target)?;
             }
-            check_tier(image, rules, topic, asked.partition, now, target)?;
             Assignment::towards(now, target)
         }
     };
@@ -107,26 +106,6 @@ fn check_factor(topic: &Topic, partition: i32, now: &Partition, target: &[i32]) 
         "{}-{partition} has {count} replica(s) and would have {}, which the request does not allow",
         topic.name,
         target.len()
-    )))
-}
-
-/// What a tiered partition has in the object store no other broker can take over yet.
-fn check_tier(
-    image: &Image,
-    rules: Rules<'_>,
-    topic: &Topic,
-    partition: i32,
-    now: &Partition,
-    target: &[i32],
-) -> Result<(), DecisionError> {
-    let is_tiered = image.asks_for_tier(&topic.name)
-        || (!topic.is_replicated() && rules.topic_config(image, topic).remote_storage_enable);
-    if !is_tiered || target.iter().all(|id| now.replicas.contains(id)) {
-        return Ok(());
-    }
-    Err(DecisionError::InvalidReplicaAssignment(format!(
-        "Topic '{}' is tiered (remote.storage.enable), and replicas of tiered partitions like {partition} cannot move so far",
-        topic.name
     )))
 }
 

@@ -1,7 +1,6 @@
 //! Replicas move, go back, go elsewhere, and what comes in between; what cannot be is refused by name.
 
 use firn_model::broker_config::BrokerConfig;
-use firn_model::ids::TopicId;
 
 use super::*;
 use crate::decide::create_partitions::{MorePartitions, create_partitions};
@@ -9,7 +8,7 @@ use crate::decide::create_topics::NewTopic;
 use crate::decide::delete_topics::{TopicSelector, delete_topics};
 use crate::decide::isr::{IsrError, IsrReport, alter_partitions};
 use crate::decide::lifecycle::{fence, heartbeat};
-use crate::decide::testing::{apply, code, config, create, image_of, topic};
+use crate::decide::testing::{apply, code, create, image_of};
 use crate::image::NO_LEADER;
 
 /// Six brokers, and a topic of one partition on the first of them; two have to be in sync.
@@ -299,26 +298,4 @@ fn as_many_replicas_as_before_if_who_asks_insists() {
     world.ask(Some(&[3, 4, 2]), false).unwrap();
     assert_eq!(code(&world.ask(Some(&[3, 4]), false).unwrap_err()), "InvalidReplicationFactor");
     world.ask(None, false).unwrap();
-}
-
-#[test]
-fn tiered_partitions_stay_where_they_are() {
-    let mut image = image_of(3);
-    let tiered = vec![("remote.storage.enable".to_owned(), Some("true".to_owned()))];
-    let config = config(&[("firn.store.url", "memory://"), ("log.dirs", "/a")]);
-    let topics = [NewTopic { configs: tiered, ..topic("glacier", 1, 1) }, topic("snow", 1, 1)];
-    let mut id = 0;
-    let mut ids = || {
-        id += 1;
-        TopicId(uuid::Uuid::from_u128(id))
-    };
-    let creation = crate::decide::create_topics::create_topics(&image, &topics, false, &config, &mut ids);
-    apply(&mut image, &creation);
-    let rules = Rules { config: &config };
-    let led = image.topic("glacier").unwrap().partition(0).unwrap().leader;
-    let target = [(led + 1) % 3];
-    let told = alter_reassignments(&image, rules, &[asked("glacier", 0, Some(&target))], true).reply;
-    assert_eq!(code(told[0].as_ref().unwrap_err()), "InvalidReplicaAssignment");
-    let told = alter_reassignments(&image, rules, &[asked("glacier", 0, Some(&[led]))], true).reply;
-    assert_eq!(told, [Ok(())]);
 }
