@@ -39,6 +39,13 @@ const PROPERTIES: &str = "\
     log.cleaner.threads=1\n\
     num.recovery.threads.per.data.dir=1\n";
 
+/// Of a broker with an object store.
+const TIERED: &str = "\
+    firn.store.url=memory://\n\
+    firn.store.garbage.grace.ms=8000\n\
+    remote.log.manager.task.interval.ms=1000\n\
+    log.retention.check.interval.ms=2000\n";
+
 /// How a broker dies.
 #[derive(Debug, Clone, Copy)]
 pub enum Death {
@@ -132,12 +139,13 @@ impl Broker {
             voters.collect::<Vec<_>>().join(","),
             // Of three, one may be away.
             factor.div_ceil(2),
-        );
+        ) + self.shared.bucket.as_ref().map_or("", |_| TIERED);
         let parsed = BrokerConfig::from_properties(&properties::parse(&text)?)?;
         assert_eq!(parsed.warnings, Vec::<String>::new());
         let seed = self.seed ^ (start << 32);
-        let started =
-            Node::start_with_tier(parsed.config, environment(self.disk(), self.clock.clone(), seed), None);
+        let tier = self.shared.bucket.as_ref().map(|bucket| bucket.tier(seed));
+        let environment = environment(self.disk(), self.clock.clone(), seed);
+        let started = Node::start_with_tier(parsed.config, environment, tier);
         match started.await {
             Ok(node) => {
                 self.trace.note(&self.host, format_args!("serves since start {start}"));

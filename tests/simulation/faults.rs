@@ -9,6 +9,8 @@ use firn_storage::simulated::Faults as DiskFaults;
 use turmoil::Sim;
 
 use crate::broker::{Broker, Death};
+use crate::bucket::Bucket;
+use crate::shared::Shared;
 use crate::trace::Trace;
 
 /// Most clock that a broker's machine gains or loses at a time.
@@ -44,6 +46,7 @@ pub struct Faults {
     trace: Trace,
     clients: Vec<String>,
     disk_latency: DiskLatency,
+    shared: Rc<Shared>,
     next: Duration,
     /// Whom the last fault struck: misfortunes come in rows.
     struck: usize,
@@ -63,6 +66,7 @@ enum Cure {
     Release(String, String),
     Latency,
     DiskLatency,
+    Bucket,
     /// A machine's disk is as good as new; its broker has to start again.
     Disk(usize),
     Room(usize),
@@ -74,9 +78,10 @@ impl Faults {
         trace: Trace,
         clients: Vec<String>,
         disk_latency: DiskLatency,
+        shared: Rc<Shared>,
     ) -> Self {
         let next = Duration::from_millis(random.u64(1_000..4_000));
-        Self { random, trace, clients, disk_latency, next, struck: 0, pending: Vec::new() }
+        Self { random, trace, clients, disk_latency, shared, next, struck: 0, pending: Vec::new() }
     }
 
     fn note(&self, now: Duration, what: impl std::fmt::Display) {
@@ -104,6 +109,7 @@ impl Faults {
         for (_, cure) in std::mem::take(&mut self.pending) {
             self.cure(now, cure, sim, brokers);
         }
+        self.shared.bucket.iter().for_each(Bucket::end_faults);
     }
 
     /// True while the end of faults has to wait for something.
@@ -134,7 +140,7 @@ impl Faults {
         let struck = self.struck;
         let broker = &brokers[struck];
         let host = broker.host();
-        match self.random.u8(..13) {
+        match self.random.u8(..14) {
             0..=2 => self.let_die(now, sim, struck, broker),
             3 if broker.is_running() => {
                 self.note(now, format_args!("{host} is told to stop"));
@@ -198,6 +204,13 @@ impl Faults {
                     if all || number.abs_diff(struck) <= 1 {
                         self.let_die(now, sim, number, broker);
                     }
+                }
+            }
+            13 => {
+                if let Some(bucket) = &self.shared.bucket {
+                    self.note(now, "the object store does not answer");
+                    bucket.set_outage(true);
+                    self.for_a_while(now, Cure::Bucket);
                 }
             }
             _ => {}
@@ -270,6 +283,7 @@ impl Faults {
                 self.note(now, format_args!("what {one} and {other} say to each other goes on"));
                 sim.release(one.as_str(), other.as_str());
             }
+            Cure::Bucket => self.shared.bucket.iter().for_each(|bucket| bucket.set_outage(false)),
             Cure::DiskLatency => self.disk_latency.0.set(DISK_LATENCY_US),
             Cure::Latency => sim.set_max_message_latency(crate::run::LATENCY_MAX),
             Cure::Disk(number) => {

@@ -21,11 +21,15 @@ pub async fn set_up(shared: Rc<Shared>) {
     let config = |(name, value): (&str, &str)| {
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
     };
+    let mut configs = vec![("segment.ms", "2000"), ("retention.ms", "-1")];
+    if shared.bucket.is_some() {
+        configs.extend([("remote.storage.enable", "true"), ("local.retention.ms", "6000")]);
+    }
     let topic = CreatableTopic::default()
         .with_name(TopicName(text(TOPIC)))
         .with_num_partitions(PARTITIONS)
         .with_replication_factor(shared.replication_factor as i16)
-        .with_configs([("segment.ms", "2000"), ("retention.ms", "-1")].map(config).into());
+        .with_configs(configs.into_iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5_000);
     let exists = ResponseError::TopicAlreadyExists.code();
     client

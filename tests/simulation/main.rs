@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "this is a command")]
 
 mod broker;
+mod bucket;
 mod client;
 mod consumer;
 mod environment;
@@ -48,6 +49,9 @@ enum Action {
         /// How many of them have each partition; if it is not said, one, two or three, as the seed has it.
         #[arg(long)]
         replication_factor: Option<usize>,
+        /// Whether what is older goes to an object store; if it is not said, as the seed has it.
+        #[arg(long)]
+        tiered: Option<bool>,
         /// Virtual seconds of work and faults.
         #[arg(long, default_value_t = 120)]
         seconds: u64,
@@ -74,13 +78,15 @@ enum Action {
 
 fn main() -> ExitCode {
     match Arguments::parse().action {
-        Action::Run { seed, brokers, replication_factor, seconds, print, lying_disk } => {
+        Action::Run { seed, brokers, replication_factor, tiered, seconds, print, lying_disk } => {
             let lasts = Duration::from_secs(seconds);
             let brokers = brokers.unwrap_or([3, 1, 3, 3, 1, 3, 5, 3][seed as usize % 8]);
             // Most of the cases are in what most clusters do.
             let by_seed = [3, 3, 2, 3, 1][seed as usize / 8 % 5];
             let replication_factor = replication_factor.unwrap_or(by_seed).min(brokers);
-            let outcome = run(&Settings { seed, brokers, replication_factor, lasts, lying_disk, print });
+            let tiered = tiered.unwrap_or(seed % 5 < 2);
+            let settings = Settings { seed, brokers, replication_factor, tiered, lasts, lying_disk, print };
+            let outcome = run(&settings);
             println!(
                 "seed {seed}: {} broken promises, {} records acknowledged in {:.1} virtual seconds, trace {:016x} of {} events",
                 outcome.broken.len(),

@@ -121,7 +121,7 @@ impl Watch {
             ledger.committed = ledger.committed.max(high_watermark);
             // What is compacted is not the same everywhere at any time.
             if &*name.topic == TOPIC {
-                seen.compared = seen.compared.max(offsets.log_start);
+                seen.compared = seen.compared.max(offsets.local_start);
                 match ledger.compare(partition, seen.compared, high_watermark) {
                     Ok(to) => seen.compared = to,
                     Err(what) => broke(what),

@@ -25,6 +25,8 @@ pub struct Settings {
     /// How many brokers there are.
     pub brokers: usize,
     pub replication_factor: usize,
+    /// What is older goes to an object store.
+    pub tiered: bool,
     /// How long there is work and faults, in virtual time.
     pub lasts: Duration,
     /// The disk says that it has synced files, and has not: to see that it is found.
@@ -64,7 +66,7 @@ pub fn run(settings: &Settings) -> Outcome {
         .build();
     let count = settings.brokers;
     let addresses = (0..count).map(|number| format!("{}:{PORT}", sim.lookup(host(number)))).collect();
-    let shared = Shared::new(addresses, settings.replication_factor, trace.clone());
+    let shared = Shared::new(addresses, settings.replication_factor, settings.tiered, trace.clone());
     let lying = settings.lying_disk;
     let new = |number| Broker::new(number, count, random.u64(..), lying, shared.clone(), trace.clone());
     let brokers: Vec<Rc<Broker>> = (0..count).map(new).collect();
@@ -73,7 +75,7 @@ pub fn run(settings: &Settings) -> Outcome {
         sim.host(broker.host(), move || life.clone().life());
     }
     let names = add_clients(&mut sim, &shared, &mut random);
-    let mut faults = Faults::new(random.fork(), trace.clone(), names, disk_latency);
+    let mut faults = Faults::new(random.fork(), trace.clone(), names, disk_latency, shared.clone());
     let mut failed = Vec::new();
     loop {
         match sim.step() {

@@ -9,6 +9,7 @@ use firn_protocol::library::protocol::StrBytes;
 use firn_tests::history::History;
 use uuid::Uuid;
 
+use crate::bucket::Bucket;
 use crate::replicas::Promised;
 use crate::trace::Trace;
 
@@ -24,6 +25,8 @@ pub struct Shared {
     /// Where each broker is.
     pub brokers: Vec<String>,
     pub replication_factor: usize,
+    /// Where what is older goes.
+    pub bucket: Option<Bucket>,
     pub trace: Trace,
     pub history: RefCell<History>,
     pub promised: Promised,
@@ -43,10 +46,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(brokers: Vec<String>, replication_factor: usize, trace: Trace) -> Rc<Self> {
+    pub fn new(brokers: Vec<String>, replication_factor: usize, tiered: bool, trace: Trace) -> Rc<Self> {
         Rc::new(Self {
             brokers,
             replication_factor,
+            bucket: tiered.then(Bucket::new),
             trace,
             history: RefCell::default(),
             promised: Promised::default(),

@@ -295,7 +295,5 @@ impl Bucket {
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Failure> {
-    let done =
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    done.map_err(Failure::of_directory)
+    firn_blocking::run(work).await.map_err(Failure::of_directory)
 }

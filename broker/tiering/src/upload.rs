@@ -420,12 +420,10 @@ impl<'a> LogReader<'a> {
         }
         let length = (self.plan.log_bytes - self.position).min(u64::from(bytes_max.max(1)));
         let (log, position) = (self.plan.log.clone(), self.position);
-        let read = tokio::task::spawn_blocking(move || log.read_at(position, length as usize)).await;
-        let bytes = match read {
-            Ok(Ok(bytes)) if bytes.len() as u64 == length => bytes,
-            Ok(Ok(_)) => return Err(self.plan.invalid("its log ended early")),
-            Ok(Err(error)) => return Err(TierError::LocalRead(Arc::new(error))),
-            Err(error) => return Err(TierError::LocalRead(Arc::new(std::io::Error::other(error)))),
+        let bytes = match firn_blocking::run(move || log.read_at(position, length as usize)).await {
+            Ok(bytes) if bytes.len() as u64 == length => bytes,
+            Ok(_) => return Err(self.plan.invalid("its log ended early")),
+            Err(error) => return Err(TierError::LocalRead(Arc::new(error))),
         };
         self.check.feed(&bytes).map_err(|reason| self.plan.invalid(&reason))?;
         self.sum(&bytes);
