@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::environment::Environment;
 use crate::node::{Node, StartError, Stopped};
 use crate::open_files;
+use crate::registration::Ended;
 use dev::Dev;
 use dev::error::DevError;
 use dev::processes::READY;
@@ -87,10 +88,8 @@ enum CommandError {
     Orphan { parent: i32 },
     #[error("stopped before the broker was ready")]
     Interrupted,
-    #[error(
-        "stopped, because another process is this broker now, for which each needs a node.id of its own, or because it was unregistered, after which it may be started again"
-    )]
-    Replaced,
+    #[error("stopped, because {0}")]
+    Ended(#[from] Ended),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -260,16 +259,16 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
             dev.own_pid_file().inspect_err(|error| tracing::warn!("no file tells this process: {error}")).ok()
         });
         announce(&node, dev);
-        let is_replaced = tokio::select! {
-            () = stop() => false,
-            () = node.replaced() => true,
+        let ended = tokio::select! {
+            () = stop() => None,
+            why = node.ended() => Some(why),
         };
         tracing::info!("stopping");
         match node.stop().await {
             Stopped::Cleanly => tracing::info!("stopped cleanly"),
             Stopped::Uncleanly => tracing::warn!("stopped, but not cleanly: the next start checks the logs"),
         }
-        if is_replaced { Err(CommandError::Replaced) } else { Ok(()) }
+        ended.map_or(Ok(()), |why| Err(why.into()))
     });
     runtime.shutdown_timeout(STOP_PATIENCE);
     result

@@ -170,7 +170,10 @@ impl LogDirs {
             let mut counts = self.counts.lock();
             let known = self.found.lock().remove(topic_partition);
             let index = known.unwrap_or_else(|| {
-                let emptiest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
+                // Where all have failed, opening it says so.
+                let has_failed = |index: usize| self.dirs[index].dir.failed().is_some();
+                let emptiest =
+                    counts.iter().enumerate().min_by_key(|(index, count)| (has_failed(*index), **count));
                 emptiest.map_or(0, |(index, _)| index)
             });
             counts[index] += 1;

@@ -22,6 +22,7 @@ use firn_tiering::options::TierOptions;
 use firn_tiering::store::{StoreUrl, StoreVariables};
 use firn_tiering::tier::Tier;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,7 +42,7 @@ use crate::observed::ObservedBroker;
 use crate::opening;
 use crate::partition::Partition;
 use crate::peers::membership::AskError;
-use crate::registration;
+use crate::registration::{self, Ended};
 use crate::replication::{fetcher, in_sync};
 use crate::server;
 
@@ -94,7 +95,8 @@ pub struct Node {
     pub addresses: Vec<SocketAddr>,
     /// Where /metrics, /healthz and /readyz are.
     pub http_address: Option<SocketAddr>,
-    replaced: CancellationToken,
+    /// Why it cannot go on, once it cannot.
+    ended: watch::Receiver<Option<Ended>>,
     /// Ends the heartbeats, the last of which says so.
     leaving: CancellationToken,
     beating: TaskTracker,
@@ -186,11 +188,12 @@ impl Node {
             }
         };
         lobby.open(context.clone());
+        let (end, ended) = watch::channel(None);
         let node = Node {
             context: context.clone(),
             addresses,
             http_address,
-            replaced: CancellationToken::new(),
+            ended,
             leaving: CancellationToken::new(),
             beating: TaskTracker::new(),
             shutdown,
@@ -198,8 +201,8 @@ impl Node {
             background,
         };
         if !context.membership.peers().is_alone() {
-            let (replaced, leaving) = (node.replaced.clone(), node.leaving.clone());
-            node.beating.spawn(registration::beat(context.clone(), broker_epoch, replaced, leaving));
+            let beat = registration::beat(context.clone(), broker_epoch, node.leaving.clone());
+            node.beating.spawn(async move { end.send_replace(beat.await) });
             node.start_replicating(broker_epoch);
         }
         housekeeping::start(&context, &node.tasks, &node.shutdown);
@@ -210,9 +213,14 @@ impl Node {
         Ok(node)
     }
 
-    /// Waits until another process is registered as this broker: this one serves nobody any more.
-    pub async fn replaced(&self) {
-        self.replaced.cancelled().await;
+    /// Waits until the broker cannot go on, and says why: it serves nobody any more, and is to be stopped.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(why)) => why.clone(),
+            // It goes on for as long as it is not stopped.
+            _ => std::future::pending().await,
+        }
     }
 
     fn start_replicating(&self, broker_epoch: i64) {

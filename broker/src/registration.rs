@@ -1,6 +1,7 @@
 //! Tells the controller that this broker is there: once when it is ready, and then by a heartbeat, by which it lives.
 
 use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::milliseconds::{milliseconds, period};
+use crate::partition::Partition;
 use crate::peers::membership::AskError;
 use crate::peers::wire::{ControllerAsk, ControllerTold};
 
@@ -72,14 +74,22 @@ pub async fn register(context: &Context, registration: &Registration) -> Result<
     Ok(broker_epoch)
 }
 
-/// Tells the controller again and again that this broker is there, until `leaving`, when it tells that, or until another
-/// process is registered in its place, or it is unregistered: then `replaced` is called.
-pub async fn beat(
-    context: Arc<Context>,
-    broker_epoch: i64,
-    replaced: CancellationToken,
-    leaving: CancellationToken,
-) {
+/// Why a broker cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    #[error(
+        "another process is this broker now, for which each needs a node.id of its own, or it was unregistered, after which it may be started again"
+    )]
+    Replaced,
+    #[error(
+        "the disk under {path}, where the metadata are, has failed: {reason}. Other brokers lead what this one led; start it again once the disk works, or with an empty directory in its place, which they fill"
+    )]
+    DiskFailed { path: PathBuf, reason: String },
+}
+
+/// Tells the controller again and again that this broker is there, until `leaving`, when it tells that, or until the broker
+/// cannot go on: why, it returns.
+pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: CancellationToken) -> Option<Ended> {
     let ask = ControllerAsk::Heartbeat { broker_id: context.node_id, broker_epoch };
     let mut is_heard = true;
     let lease = milliseconds(context.config().quorum.session_timeout_ms);
@@ -87,6 +97,12 @@ pub async fn beat(
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let first = &context.log_dirs.first().dir;
+        if let Some(reason) = first.failed() {
+            leave(&context, broker_epoch).await;
+            return Some(Ended::DiskFailed { path: first.path().to_owned(), reason });
+        }
+        hand_over(&context, broker_epoch, interval).await;
         let told = async {
             ticks.tick().await;
             let sent = Instant::now();
@@ -102,7 +118,7 @@ pub async fn beat(
         };
         let Some(told) = leaving.run_until_cancelled(told).await else {
             leave(&context, broker_epoch).await;
-            return;
+            return None;
         };
         let was_heard = std::mem::replace(&mut is_heard, told.is_ok());
         match told {
@@ -112,11 +128,41 @@ pub async fn beat(
                 error @ (DecisionError::StaleBrokerEpoch(_) | DecisionError::BrokerIdNotRegistered(_)),
             ))) => {
                 tracing::error!(%error, "another process has registered as this broker, or it was unregistered");
-                replaced.cancel();
-                return;
+                return Some(Ended::Replaced);
             }
             Err(error) if was_heard => tracing::warn!(%error, "the controller does not hear this broker"),
             Err(_) => {}
+        }
+    }
+}
+
+/// Has others lead what lies on disks that have failed, while this broker lives on with the rest.
+async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
+    if context.log_dirs.all().iter().all(|dir| dir.dir.failed().is_none()) {
+        return;
+    }
+    let (id, image) = (context.node_id, context.controller.image());
+    let all = context.partitions.all();
+    let counts_here = |partition: &&Arc<Partition>| {
+        let topic = image.topic_by_id(partition.topic_id);
+        let now = topic.and_then(|topic| topic.partition(partition.name.partition));
+        // What nobody else can lead stays as it is.
+        now.is_some_and(|now| now.isr.contains(&id) && now.isr.len() + now.elr.len() > 1)
+    };
+    let failed = all.iter().filter(|partition| partition.data_dir().dir.failed().is_some());
+    let partitions: Vec<_> = failed
+        .filter(counts_here)
+        .map(|partition| (partition.topic_id.0, partition.name.partition))
+        .collect();
+    if partitions.is_empty() {
+        return;
+    }
+    let count = partitions.len();
+    let ask = ControllerAsk::HandOver { broker_id: id, broker_epoch, partitions };
+    match context.membership.ask_controller(&ask, patience).await {
+        Ok(_) => tracing::error!(partitions = count, "a disk has failed: others lead what lay there"),
+        Err(error) => {
+            tracing::warn!(partitions = count, %error, "a disk has failed, and the controller does not know of it yet")
         }
     }
 }

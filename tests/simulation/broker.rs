@@ -155,6 +155,7 @@ impl Broker {
                 tokio::select! {
                     () = stop.notified() => {}
                     () = watch.watch(&node.context) => {}
+                    why = node.ended() => self.trace.note(&self.host, format_args!("{why}")),
                 }
                 self.trace.note(&self.host, format_args!("stopped: {:?}", node.stop().await));
             }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use firn_metadata::decide::brokers::{has_lost_all, register_broker};
 use firn_metadata::decide::isr::alter_partitions;
-use firn_metadata::decide::lifecycle::{check_epoch, fence, heartbeat};
+use firn_metadata::decide::lifecycle::{check_epoch, fence, hand_over, heartbeat};
 use firn_metadata::decide::partitions::Rules;
 use firn_metadata::decide::producer_ids::allocate_producer_ids;
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::image::Image;
 use firn_metadata::leases::Leases;
 use firn_model::broker_config::BrokerConfig;
+use firn_model::ids::TopicId;
 use firn_quorum::quorum::{ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
@@ -340,6 +341,22 @@ impl Membership {
                 quorum.propose(decide).await?;
                 tracing::info!(broker = broker_id, "stops: others lead what it led");
                 Ok(ControllerTold::Left)
+            }
+            ControllerAsk::HandOver { broker_id, broker_epoch, partitions } => {
+                let partitions: Vec<_> =
+                    partitions.iter().map(|(id, index)| (TopicId(*id), *index)).collect();
+                let decide = |image: &Image| {
+                    let rules = Rules { config: &self.config_of(image) };
+                    hand_over(image, rules, *broker_id, *broker_epoch, &partitions)
+                };
+                quorum.propose(decide).await?;
+                let count = partitions.len();
+                tracing::warn!(
+                    broker = broker_id,
+                    partitions = count,
+                    "a disk of a broker has failed: others lead what lay there"
+                );
+                Ok(ControllerTold::HandedOver)
             }
             ControllerAsk::ProducerIds { broker_id } => {
                 let block = quorum.propose(|image| allocate_producer_ids(image, *broker_id)).await?;

@@ -51,6 +51,13 @@ pub enum ControllerAsk {
         broker_id: i32,
         broker_epoch: i64,
     },
+    /// The disk under these partitions has failed: let others lead them.
+    HandOver {
+        broker_id: i32,
+        broker_epoch: i64,
+        /// Each by its topic's id and its index.
+        partitions: Vec<(Uuid, i32)>,
+    },
     /// I stop: let others lead.
     Leave {
         broker_id: i32,
@@ -109,6 +116,7 @@ pub enum ControllerTold {
         end_offset: i64,
     },
     Left,
+    HandedOver,
     ProducerIds(ProducerIdBlock),
     /// What became of each topic.
     CreatedTopics(Vec<(String, Result<(), DecisionError>)>),

@@ -1,7 +1,9 @@
 //! Brokers live by their heartbeats: who falls silent is put behind a fence, and let out when it is heard of again
 //! (KIP-631).
 
-use super::partitions::{Return, Rules, come_back, leave};
+use firn_model::ids::TopicId;
+
+use super::partitions::{Return, Rules, come_back, leave, leave_these};
 use super::{Decision, DecisionError};
 use crate::image::Image;
 use crate::record::{BrokerChangeRecord, MetadataRecord};
@@ -42,6 +44,18 @@ pub fn fence(image: &Image, rules: Rules<'_>, broker_id: i32) -> Decision<()> {
     let mut records = vec![fenced(broker_id, broker.epoch, true)];
     records.extend(leave(image, rules, broker_id));
     Decision { records, reply: () }
+}
+
+/// The broker is there, and the disk under these partitions has failed (KIP-112): others lead them, wherever somebody can.
+pub fn hand_over(
+    image: &Image,
+    rules: Rules<'_>,
+    broker_id: i32,
+    broker_epoch: i64,
+    partitions: &[(TopicId, i32)],
+) -> Result<Decision<()>, DecisionError> {
+    check_epoch(image, broker_id, broker_epoch)?;
+    Ok(Decision { records: leave_these(image, rules, broker_id, partitions), reply: () })
 }
 
 fn fenced(broker_id: i32, broker_epoch: i64, fenced: bool) -> MetadataRecord {

@@ -130,6 +130,42 @@ fn who_crashed_vouches_for_what_was_flushed_at_once() {
     }
 }
 
+/// Others lead what lay on a disk that has failed, if they can; what lies elsewhere stays as it is.
+#[test]
+fn what_lay_on_a_disk_that_has_failed_is_led_by_others() {
+    let config = BrokerConfig::default();
+    let before = cluster();
+    let topics = ["single", "double"].map(|name| before.topic(name).unwrap().id);
+    let lost = [(topics[0], 0), (topics[0], 1), (topics[1], 0), (topics[1], 9)];
+    for broker_id in 0..3 {
+        let mut image = before.clone();
+        let epoch = image.broker(broker_id).unwrap().epoch;
+        let rules = Rules { config: &config };
+        assert_eq!(
+            code(&hand_over(&image, rules, broker_id, epoch + 1, &lost).unwrap_err()),
+            "StaleBrokerEpoch"
+        );
+        let decision = hand_over(&image, rules, broker_id, epoch, &lost).unwrap();
+        apply(&mut image, &decision);
+        for name in ["single", "double"] {
+            let all = partitions(&before, name).zip(partitions(&image, name)).enumerate();
+            for (index, (was, now)) in all {
+                let is_lost = lost.contains(&(before.topic(name).unwrap().id, index as i32));
+                if !is_lost || !was.isr.contains(&broker_id) {
+                    assert_eq!(was, now);
+                } else if was.isr.len() > 1 {
+                    assert!(
+                        now.leader != NO_LEADER && now.leader != broker_id && !now.isr.contains(&broker_id)
+                    );
+                } else {
+                    assert_eq!(was, now, "nobody else can");
+                }
+            }
+        }
+        assert!(hand_over(&image, rules, broker_id, epoch, &lost).unwrap().records.is_empty(), "once");
+    }
+}
+
 #[test]
 fn a_restart_after_a_fence_brings_the_partitions_back() {
     let mut image = cluster();

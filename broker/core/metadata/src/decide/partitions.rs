@@ -78,15 +78,39 @@ pub(super) fn min_isr_changes(
 
 /// The broker leads nothing any more, wherever somebody else can; where nobody can, its partitions have no leader.
 pub(super) fn leave(image: &Image, rules: Rules<'_>, broker_id: i32) -> Vec<MetadataRecord> {
-    let alive = |id: i32| id != broker_id && is_active(image, id);
-    turn_all(image, |topic, partition| {
-        if !partition.isr.contains(&broker_id) {
-            return None;
-        }
-        let isr = partition.isr.iter().copied().filter(|id| *id != broker_id).collect();
-        let turn = Turn { isr, ..Turn::of(partition, rules.min_isr(image, topic)) };
-        Some(turn.settle(alive))
-    })
+    turn_all(image, |topic, partition| left(image, rules, broker_id, topic, partition))
+}
+
+/// Of these partitions the broker leads none that somebody else can lead. The others stay as they are.
+pub(super) fn leave_these(
+    image: &Image,
+    rules: Rules<'_>,
+    broker_id: i32,
+    these: &[(TopicId, i32)],
+) -> Vec<MetadataRecord> {
+    let changes = these.iter().filter_map(|(id, index)| {
+        let topic = image.topic_by_id(*id)?;
+        let now = topic.partition(*index)?;
+        let next = left(image, rules, broker_id, topic, now).filter(|next| next.leader != NO_LEADER)?;
+        change(*id, usize::try_from(*index).ok()?, now, &next)
+    });
+    changes.collect()
+}
+
+/// What a partition is without the broker, if that is in sync with it.
+fn left(
+    image: &Image,
+    rules: Rules<'_>,
+    broker_id: i32,
+    topic: &Topic,
+    partition: &Partition,
+) -> Option<Partition> {
+    if !partition.isr.contains(&broker_id) {
+        return None;
+    }
+    let isr = partition.isr.iter().copied().filter(|id| *id != broker_id).collect();
+    let turn = Turn { isr, ..Turn::of(partition, rules.min_isr(image, topic)) };
+    Some(turn.settle(|id| id != broker_id && is_active(image, id)))
 }
 
 /// The broker is fenced, and never comes back as what it was: it vouches for nothing.
