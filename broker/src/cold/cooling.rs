@@ -185,7 +185,9 @@ impl Cold {
             }
             *last = now_ms;
         }
-        let collected = tiered.collect_garbage(view(partition)?, now_ms, self.garbage_grace_ms).await?;
+        let deleted_to = partition.deleted_everywhere().unwrap_or(0);
+        let collected =
+            tiered.collect_garbage(view(partition)?, deleted_to, now_ms, self.garbage_grace_ms).await?;
         if collected.deleted > 0 {
             let objects = collected.deleted;
             tracing::info!(partition = %partition.name, objects, "collected garbage from the store");

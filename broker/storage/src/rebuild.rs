@@ -8,6 +8,7 @@ use crate::file_names::{SNAPSHOT, segment_file};
 use crate::open_files::{Part, read_file};
 use crate::partition_log::PartitionLog;
 use crate::producer_snapshot;
+use crate::recovery::unless_short;
 use crate::scan::{HeaderWalk, Located, Step};
 use crate::segment::{Home, Segment, TimestampOffset};
 
@@ -158,6 +159,10 @@ impl PartitionLog {
         for index in first..self.segments.len() {
             let Some(segment) = self.segments.get(index) else { break };
             let (base_offset, size) = (segment.base_offset, segment.size);
+            if base_offset > from && !self.snapshots.contains(&base_offset) {
+                self.replace_snapshot(base_offset)?;
+            }
+            let Some(segment) = self.segments.get(index) else { break };
             let Some(start) = segment.locate(self.home(), from)? else { continue };
             let path = self.home().log_path(base_offset);
             let file = segment.file(self.home(), Part::Log)?;
@@ -169,6 +174,17 @@ impl PartitionLog {
                     Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Writes the snapshot at a segment's beginning that is not there, or was not to be relied on after a crash: once the segments
+    /// before have gone, nothing else tells of producers that wrote to them.
+    fn replace_snapshot(&mut self, offset: i64) -> Result<(), StorageError> {
+        unless_short(self.write_snapshot_at(offset))?;
+        if self.snapshots.contains(&offset) {
+            self.sync_snapshot(offset)?;
+            self.sync_names()?;
         }
         Ok(())
     }

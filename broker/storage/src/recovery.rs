@@ -379,7 +379,7 @@ impl PartitionLog {
 }
 
 /// A shortage must not keep a log from being read: what could not be written waits in memory.
-fn unless_short(result: Result<(), StorageError>) -> Result<(), StorageError> {
+pub(crate) fn unless_short(result: Result<(), StorageError>) -> Result<(), StorageError> {
     match result {
         Err(error) if error.is_shortage() => {
             tracing::warn!(%error, "recovery goes on without");

@@ -41,6 +41,10 @@ impl PartitionLog {
         if count == self.segments.len() {
             self.roll(now_ms).map_err(|error| self.fail_unless_short(error))?;
         }
+        let count = self.with_known_producers(count);
+        if count == 0 {
+            return Ok(retained);
+        }
         if !self.is_tiered() {
             let start = self.segments.get(count).map_or(self.end_offset, |segment| segment.base_offset);
             self.set_log_start_offset(start)?;
@@ -52,6 +56,17 @@ impl PartitionLog {
         retained.segments = count;
         retained.log_start_offset = self.log_start_offset;
         Ok(retained)
+    }
+
+    /// Of the first `count` segments those behind which a snapshot tells of the producers: what wrote to them is known only by it once
+    /// they have gone. One may be missing for want of room.
+    fn with_known_producers(&self, mut count: usize) -> usize {
+        let is_known =
+            |count: usize| self.producers.is_empty() || self.snapshots.contains(&self.segment_end(count - 1));
+        while count > 0 && !is_known(count) {
+            count -= 1;
+        }
+        count
     }
 
     fn is_tiered(&self) -> bool {
@@ -121,10 +136,11 @@ impl PartitionLog {
     /// Without the first segments, what their producers sent last is known only by the snapshot behind them.
     fn sync_producers_before(&self, count: usize) -> Result<(), StorageError> {
         let Some(last) = self.segments.get(..count).and_then(<[_]>::last) else { return Ok(()) };
-        if last.synced {
-            return Ok(());
-        }
-        let path = self.path.join(segment_file(self.segment_end(count - 1), SNAPSHOT));
+        if last.synced { Ok(()) } else { self.sync_snapshot(self.segment_end(count - 1)) }
+    }
+
+    pub(crate) fn sync_snapshot(&self, offset: i64) -> Result<(), StorageError> {
+        let path = self.path.join(segment_file(offset, SNAPSHOT));
         match self.directory.disk.open(&path, OpenMode::ReadWrite) {
             Ok(file) => file.sync_data().map_err(failed_to_sync(&path)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

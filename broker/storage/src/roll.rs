@@ -143,10 +143,14 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Writes the producers' state at the log's end. What could not be written whole, on a full disk, is no snapshot
-    /// and does not stay: the log may go on past this offset and never come back to it.
+    /// Writes the producers' state at the log's end.
     pub(crate) fn write_snapshot(&mut self) -> Result<(), StorageError> {
-        let offset = self.end_offset;
+        self.write_snapshot_at(self.end_offset)
+    }
+
+    /// Writes the producers' state as the one at `offset`. What could not be written whole, on a full disk, is no snapshot
+    /// and does not stay: the log may go on past this offset and never come back to it.
+    pub(crate) fn write_snapshot_at(&mut self, offset: i64) -> Result<(), StorageError> {
         let path = self.path.join(segment_file(offset, SNAPSHOT));
         let disk = &self.directory.disk;
         let file = disk.open(&path, OpenMode::CreateEmpty).map_err(failed_to("create", &path))?;

@@ -42,7 +42,8 @@ pub struct SealedSegment {
 }
 
 impl PartitionLog {
-    /// Sealed segments that begin at or above `from_offset` and end at or below `below_offset`, the oldest first.
+    /// Sealed segments that end above `from_offset`, and at or below `below_offset`, the oldest first. Where another replica's segments
+    /// ended elsewhere, the first may begin below `from_offset`.
     pub fn sealed_segments(
         &self,
         from_offset: i64,
@@ -52,7 +53,7 @@ impl PartitionLog {
         let mut found = Vec::new();
         for (index, segment) in self.segments.iter().enumerate().take(sealed) {
             let end = self.segment_end(index);
-            if segment.base_offset < from_offset || end > below_offset || segment.size == 0 {
+            if end <= from_offset || end > below_offset || segment.size == 0 {
                 continue;
             }
             found.push(SealedSegmentMetadata {
@@ -71,7 +72,8 @@ impl PartitionLog {
         let sealed = self.segments.len().saturating_sub(1);
         let all = self.segments.iter().enumerate().take(sealed);
         let within = all.filter(|(index, segment)| {
-            segment.base_offset >= from_offset && self.segment_end(*index) <= below_offset && segment.size > 0
+            let end = self.segment_end(*index);
+            end > from_offset && end <= below_offset && segment.size > 0
         });
         within.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.size))
     }
@@ -83,7 +85,7 @@ impl PartitionLog {
             return Ok(None);
         };
         let end = self.segment_end(index);
-        let Some(metadata) = self.sealed_segments(base_offset, end)?.into_iter().next() else {
+        let Some(metadata) = self.sealed_segments(end - 1, end)?.into_iter().next() else {
             return Ok(None);
         };
         let Some(segment) = self.segments.get(index) else { return Ok(None) };

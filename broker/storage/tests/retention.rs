@@ -249,6 +249,31 @@ fn producers_are_known_after_all_their_records_went_and_the_power_with_them() {
     }
 }
 
+/// The snapshot behind a segment may be lost by a crash, or not be relied on after it: it is there again before that segment goes.
+#[test]
+fn producers_are_known_after_a_crash_and_the_end_of_their_segment_and_another_crash() {
+    let config = TopicConfig { retention_ms: 1_000, segment_bytes: 200, ..TopicConfig::default() };
+    for cut in [PowerCut::DropUnsynced, PowerCut::KeepAll] {
+        let disk = SimulatedDisk::new();
+        let dir = open_dir(&disk);
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+        let known = workload::batch(1, &[b'x'; 100], 1, Some((7, 0, 0)), false);
+        log.append(&known, &header_of(&known), 0, AppendOrigin::Client, 1).unwrap();
+        let other = workload::batch(1, &[b'x'; 100], 9_000, None, false);
+        log.append(&other, &header_of(&other), 0, AppendOrigin::Client, 9_000).unwrap();
+        assert_eq!(log.segment_count(), 2);
+        let disk = disk.after_power_cut(PowerCut::KeepAll);
+        let dir = open_dir(&disk);
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+        assert_eq!(log.retain(9_500, 2).unwrap().segments, 1);
+        drop((log, dir));
+        let dir = open_dir(&disk.after_power_cut(cut));
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config.clone()), 0).unwrap();
+        let again = log.append(&known, &header_of(&known), 0, AppendOrigin::Client, 1).unwrap();
+        assert!(again.duplicate, "{cut:?}: {again:?}");
+    }
+}
+
 /// The snapshot of the producers must not outlive the index of what they aborted.
 #[test]
 fn aborted_transactions_are_known_after_any_power_cut_that_leaves_their_marker() {

@@ -24,8 +24,8 @@ pub struct Collected {
 }
 
 impl TieredPartition {
-    /// Moves the tier's start to `offset` and deletes the objects that end at or before it. Readers see the new start
-    /// first. What cannot be deleted now is garbage for [`TieredPartition::collect_garbage`]. Returns how many went.
+    /// Moves the tier's start to `offset`, if it is not there yet, and deletes the objects that end at or before `offset`. Readers see
+    /// the new start first. What cannot be deleted now is garbage for [`TieredPartition::collect_garbage`]. Returns how many went.
     pub async fn delete_below(&self, offset: i64) -> Result<usize, TierError> {
         let below: Vec<ObjectName> = {
             let mut state = self.inner.state.lock();
@@ -35,7 +35,9 @@ impl TieredPartition {
                 return Err(TierError::Deposed { epoch: newer.leader_epoch });
             }
             let garbage = state.selection.garbage.iter();
-            garbage.filter(|(_, why)| **why == Garbage::BelowStart).map(|(name, _)| *name).collect()
+            let goes =
+                |name: &ObjectName, why: Garbage| why == Garbage::BelowStart && name.end_offset() <= offset;
+            garbage.filter(|(name, why)| goes(name, **why)).map(|(name, _)| *name).collect()
         };
         let mut deleted = 0;
         for name in below {
@@ -45,11 +47,12 @@ impl TieredPartition {
         Ok(deleted)
     }
 
-    /// Lists anew, and deletes what has been garbage in every listing for `grace_ms`. Only the leader may do this, and
-    /// `grace_ms` must be longer than a deposed leader can fail to notice, and than an upload's call deadline.
+    /// Lists anew, and deletes what has been garbage in every listing for `grace_ms`, but for what lies before the log's start and
+    /// reaches beyond `deleted_to`: it may be another replica's still, which leads next. Only the leader may do this, and `grace_ms` must be longer than a deposed leader can fail to notice, and than an upload's call deadline.
     pub async fn collect_garbage(
         &self,
         view: PartitionView,
+        deleted_to: i64,
         now_ms: i64,
         grace_ms: i64,
     ) -> Result<Collected, TierError> {
@@ -61,8 +64,12 @@ impl TieredPartition {
         let left_behind = left_behind_streams(&self.inner.shared.bucket, &self.inner.directory).await?;
         let (due, by_file_name) = {
             let mut state = self.inner.state.lock();
+            let is_needed = |name: &ObjectName, why: Garbage| {
+                why == Garbage::BelowStart && name.end_offset() > deleted_to
+            };
+            let garbage = state.selection.garbage.iter().filter(|(name, why)| !is_needed(name, **why));
             let by_file_name: BTreeMap<String, ObjectName> =
-                state.selection.garbage.keys().map(|name| (name.to_string(), *name)).collect();
+                garbage.map(|(name, _)| (name.to_string(), *name)).collect();
             let staged = state.staged.difference(&state.uploading).cloned();
             let streams = left_behind
                 .into_iter()

@@ -102,6 +102,27 @@ async fn deletion_follows_the_log_start() {
     assert_eq!(partition.tiered_range(), None);
 }
 
+/// A log that begins earlier may be the next leader's.
+#[tokio::test]
+async fn what_another_replica_has_not_deleted_yet_stays() {
+    let tier = Tier::with_store(Store::memory(), small());
+    let partition = partition(&tier);
+    let history = epochs(&[(0, 0)]);
+    for base in [0, 50, 100] {
+        partition.upload(Segment::of(base, 10, 5, 50, Codec::None).to_upload(&history)).await.unwrap();
+    }
+    let ours = PartitionView { log_start_offset: 100, ..view(&history) };
+    for now_ms in [0, 1_000] {
+        let collected = partition.collect_garbage(ours.clone(), 50, now_ms, 500).await.unwrap();
+        assert_eq!(collected.deleted, usize::from(now_ms > 0), "the first alone");
+    }
+    partition.follow(ours.clone());
+    assert_eq!(partition.delete_below(70).await.unwrap(), 0);
+    assert_eq!(partition.refresh(view(&history)).await.unwrap().range, Some((50, 150)));
+    partition.follow(ours);
+    assert_eq!(partition.delete_below(100).await.unwrap(), 1);
+}
+
 /// Else local retention would take the copy that was compacted, and a value would come back without its tombstone.
 #[tokio::test]
 async fn what_the_log_has_compacted_in_part_is_safe_only_in_an_object_as_clean() {
@@ -137,10 +158,10 @@ async fn garbage_goes_after_its_grace_and_strangers_stay() {
         }
         let leftovers = 2 + usize::from(store.directory.is_some());
         let ours = PartitionView { log_start_offset: 0, ..view(&epochs(&[(0, 0), (2, 50)])) };
-        let collected = partition.collect_garbage(ours.clone(), 1_000, 500).await.unwrap();
+        let collected = partition.collect_garbage(ours.clone(), i64::MAX, 1_000, 500).await.unwrap();
         assert_eq!((collected.deleted, collected.waiting), (0, leftovers));
         assert_eq!(partition.tiered_range(), Some((0, 50)), "the lost branch serves nothing at once");
-        let collected = partition.collect_garbage(ours.clone(), 1_500, 500).await.unwrap();
+        let collected = partition.collect_garbage(ours.clone(), i64::MAX, 1_500, 500).await.unwrap();
         assert_eq!((collected.deleted, collected.waiting), (leftovers, 0));
         let listing = partition.refresh(ours).await.unwrap();
         assert_eq!((listing.segments, listing.garbage, listing.staged, listing.foreign), (1, 0, 0, 1));
@@ -197,7 +218,7 @@ async fn a_deposed_leader_neither_uploads_nor_collects() {
     new.upload(Segment::of(0, 10, 5, 50, Codec::None).to_upload(&after)).await.unwrap();
     let listing = old.refresh(view(&before)).await.unwrap();
     assert!(listing.deposed);
-    let error = old.collect_garbage(view(&before), 0, 0).await.unwrap_err();
+    let error = old.collect_garbage(view(&before), i64::MAX, 0, 0).await.unwrap_err();
     assert!(matches!(error, TierError::Deposed { epoch: 1 }), "{error}");
     let error = old.upload(large().to_upload(&before)).await.unwrap_err();
     assert!(matches!(error, TierError::Deposed { epoch: 1 }), "{error}");
