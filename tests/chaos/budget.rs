@@ -1,4 +1,4 @@
-//! A few power cuts of a whole cluster.
+//! A short run of real faults: each kind once under load, and a few power cuts of a whole cluster.
 
 use std::process::Output;
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +25,11 @@ fn passes(arguments: &str) {
     let (output, said) = firn_chaos(arguments);
     println!("{said}");
     assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn a_fault_of_every_kind_loses_nothing() {
+    passes("run --faults 13 --seed 1");
 }
 
 #[test]
