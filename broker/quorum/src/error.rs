@@ -19,6 +19,15 @@ pub enum QuorumError {
     #[error("metadata log, entry {index}: {reason}")]
     Entry { index: i64, reason: String },
     #[error(
+        "metadata log, entry {index}: {reason}: the log is damaged. If other brokers keep the metadata, start this one with an empty directory, and they fill it; otherwise restore {METADATA_TOPIC}-0 from a backup"
+    )]
+    Damaged { index: i64, reason: String },
+    #[error(
+        "metadata log, entries {} to {} were agreed on, and the controller has others: most of the brokers that keep the metadata have lost them, on disks that were put back or damaged, and this log is the last to hold them. Keep a copy of it; to go on without what it says, start this broker with an empty directory, and the others fill it",
+        .0.from, .0.last
+    )]
+    AgreedOn(Lost),
+    #[error(
         "the metadata log begins at offset {log_start}, and no whole snapshot holds what was before: restore the newest .checkpoint file of {METADATA_TOPIC}-0 from a backup"
     )]
     NoSnapshot { log_start: i64 },
@@ -46,6 +55,13 @@ pub enum QuorumError {
     Raft(String),
     #[error("the metadata log is closed")]
     Closed,
+}
+
+/// Entries that were agreed on, and that whoever leads does not have: its log has others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    pub from: i64,
+    pub last: i64,
 }
 
 impl QuorumError {

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use firn_model::ids::{TopicId, TopicPartition};
@@ -26,13 +27,13 @@ use firn_storage::producers::AppendOrigin;
 use futures_util::{Stream, TryStreamExt, stream};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::entry;
-use crate::error::QuorumError;
+use crate::error::{Lost, QuorumError};
 use crate::flushing::Flushing;
 use crate::quorum_state::{self, QuorumState};
 use crate::snapshot::{self, CHECKPOINT, Content, SnapshotId};
@@ -42,7 +43,7 @@ use crate::types::{Change, Entry, LogId, Member, Types, Vote, log_id};
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 const TOPIC_ID: TopicId = TopicId(Uuid::from_u128(1));
 /// Bytes that are read at a time.
-const READ_BYTES: usize = 1 << 20;
+pub(crate) const READ_BYTES: usize = 1 << 20;
 /// How long to wait for room on the disk before the next attempt.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -81,6 +82,8 @@ struct Shared {
     /// `None` once it is closed.
     open: Mutex<Option<Open>>,
     closing: watch::Sender<bool>,
+    /// Offset after the last entry that was agreed on, as far as this process knows.
+    agreed_on: AtomicI64,
     flushing: Flushing,
     limits: SnapshotLimits,
     now: NowMs,
@@ -154,12 +157,15 @@ impl LogStore {
         let shared = Shared {
             open: Mutex::new(Some(open)),
             closing: watch::Sender::new(false),
+            agreed_on: AtomicI64::new(0),
             flushing: Flushing::default(),
             limits,
             now,
         };
         let (last, content) = newest.map_or((None, Content::default()), |(id, content)| (id.last(), content));
-        Ok(Found { store: Self { shared: Arc::new(shared) }, member, content, last, is_new })
+        let store = Self { shared: Arc::new(shared) };
+        store.agree_on(last);
+        Ok(Found { store, member, content, last, is_new })
     }
 
     /// Gives the log to whoever closes it; `None` if somebody has it already. What waits for room waits no more.
@@ -176,6 +182,45 @@ impl LogStore {
     /// Offset after the last entry; 0 when it is closed.
     pub fn end_offset(&self) -> i64 {
         self.shared.open.lock().as_ref().map_or(0, |open| open.log.end_offset())
+    }
+
+    /// All up to this entry is agreed on.
+    pub(crate) fn agree_on(&self, last: Option<LogId>) {
+        let end = last.map_or(0, |last| offset_of(last.index() + 1));
+        self.shared.agreed_on.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// That an entry which is agreed on here is this one, as whoever voted so says. What an earlier leader says does not count.
+    pub(crate) fn check_agreed_on(&self, vote: &Vote, id: LogId) -> Result<(), QuorumError> {
+        let agreed_on = self.shared.agreed_on.load(Ordering::Acquire);
+        let from = offset_of(id.index());
+        self.with(|open| {
+            let is_old = open.state.vote.is_some_and(|own| vote.leader_id().term < own.leader_id().term);
+            let known = from < agreed_on && from >= begin_of(&open.state).max(open.log.log_start_offset());
+            let epoch = open.log.epoch_for_offset(from).and_then(|epoch| u64::try_from(epoch).ok());
+            if is_old || !known || epoch.is_none_or(|epoch| epoch == id.committed_leader_id().term) {
+                return Ok(());
+            }
+            Err(QuorumError::AgreedOn(Lost { from, last: agreed_on - 1 }))
+        })
+    }
+
+    /// That entries from `end` on may go, because the controller's log has others. Never what was agreed on: then most members have
+    /// lost it, each with its disk, and this one has it still. A decision rests on entries that were.
+    fn check_cut(&self, end: i64) -> Result<(), QuorumError> {
+        let mut agreed_on = self.shared.agreed_on.load(Ordering::Acquire);
+        let mut next = u64::try_from(end).unwrap_or(0);
+        while agreed_on <= end {
+            let entries = self.read(next, u64::MAX, READ_BYTES)?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            next = last.index() + 1;
+            for entry in &entries {
+                if let EntryPayload::Normal(change) = &entry.payload {
+                    agreed_on = agreed_on.max(offset_of(change.after.saturating_add(1)));
+                }
+            }
+        }
+        Err(QuorumError::AgreedOn(Lost { from: end, last: agreed_on - 1 }))
     }
 
     pub fn limits(&self) -> SnapshotLimits {
@@ -298,7 +343,7 @@ impl LogStore {
     }
 
     /// Entries from `from` to below `to`, as far as there are any; not more than about `bytes_max`, but at least one.
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, QuorumError> {
+    pub(crate) fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, QuorumError> {
         let mut entries = Vec::new();
         let mut bytes_read = 0;
         let mut next = from;
@@ -313,13 +358,13 @@ impl LogStore {
                 Ok(Some((offset, open.log.read(offset, end, READ_BYTES, true)?)))
             })?;
             let Some((offset, slice)) = slice else { break };
-            let bad = |reason: String| QuorumError::Entry { index: offset, reason };
+            let bad = |reason: String| QuorumError::Damaged { index: offset, reason };
             let bytes = slice.read().map_err(|error| bad(format!("cannot be read: {error}")))?;
             bytes_read += bytes.len();
             let before = entries.len();
             for found in batches(&bytes) {
                 let (header, batch) = found.map_err(|error| bad(error.to_string()))?;
-                let bad = |reason| QuorumError::Entry { index: header.base_offset, reason };
+                let bad = |reason| QuorumError::Damaged { index: header.base_offset, reason };
                 let entry = entry::decode(&header, batch).map_err(bad)?;
                 if entry.index() >= to {
                     break;
@@ -355,7 +400,7 @@ impl Open {
         let batch = ValidatedBatches::trusted(bytes).map_err(|error| bad(error.to_string()))?;
         self.log.append(&batch.bytes, &batch.headers, epoch, AppendOrigin::Coordinator, now_ms)?;
         self.bytes_since_snapshot += batch.bytes.len() as u64;
-        if !matches!(entry.payload, openraft::EntryPayload::Blank) {
+        if !matches!(entry.payload, EntryPayload::Blank) {
             self.changed_since_ms.get_or_insert(now_ms);
         }
         Ok(())
@@ -524,10 +569,9 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let cut = move |store: &LogStore| {
-            store.with(|open| {
-                let end = last.map_or(0, |last| offset_of(last.index() + 1));
-                Ok(open.log.truncate_to(end.max(begin_of(&open.state)))?)
-            })
+            let end = last.map_or(0, |last| offset_of(last.index() + 1));
+            store.check_cut(end)?;
+            store.with(|open| Ok(open.log.truncate_to(end.max(begin_of(&open.state)))?))
         };
         Ok(self.persist("a cut", cut).await?)
     }

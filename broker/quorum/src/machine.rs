@@ -124,13 +124,14 @@ impl State {
         self.published.send_replace(Published { image: applied.content.image.clone(), last: applied.last });
     }
 
-    fn apply(&self, entries: Vec<EntryResponder<Types>>) -> Result<(), QuorumError> {
+    fn apply(&self, store: &LogStore, entries: Vec<EntryResponder<Types>>) -> Result<(), QuorumError> {
         let mut applied = self.applied.lock();
         if applied.closed {
             return Err(QuorumError::Closed);
         }
         for (entry, responder) in entries {
             let outcome = applied.apply(entry)?;
+            store.agree_on(applied.last);
             self.publish(&applied);
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -194,8 +195,8 @@ impl RaftStateMachine<Types> for Machine {
         let mut at_hand = entries.ready_chunks(ENTRIES_AT_A_TIME);
         while let Some(entries) = at_hand.next().await {
             let entries = entries.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let state = self.state.clone();
-            firn_blocking::run(move || state.apply(entries)).await?;
+            let (store, state) = (self.store.clone(), self.state.clone());
+            firn_blocking::run(move || state.apply(&store, entries)).await?;
         }
         Ok(())
     }

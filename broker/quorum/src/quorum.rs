@@ -11,13 +11,14 @@ use firn_metadata::record::MetadataRecord;
 use firn_storage::partition_log::PartitionLog;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::raft::AppendEntriesRequest;
 use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::{ChangeMembers, Config, Instant as _, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 
-use crate::error::QuorumError;
+use crate::error::{Lost, QuorumError};
 use crate::log_store::{Found, LogStore};
 use crate::machine::{Machine, Observer, Published};
 use crate::network::{Peers, Transport};
@@ -56,6 +57,8 @@ pub enum AnswerError {
     Wire(#[from] WireError),
     #[error("this member has ended: {0}")]
     Ended(#[from] Fatal<Types>),
+    #[error(transparent)]
+    Log(#[from] QuorumError),
 }
 
 impl From<RaftError<Types>> for AnswerError {
@@ -130,6 +133,8 @@ pub struct Quorum {
     lease: Option<Duration>,
     /// One decision at a time: each is to see what the one before has changed.
     deciding: AsyncMutex<()>,
+    /// What is agreed on here, and whoever leads does not have.
+    lost: watch::Sender<Option<Lost>>,
     counted: Mutex<Counted>,
 }
 
@@ -160,6 +165,8 @@ impl Quorum {
             enable_tick: timing.is_some(),
             // Who gets a vote has every entry, and so something on its disk to be known by.
             replication_lag_threshold: 0,
+            // A member whose disk has lost entries gets them anew, and does not bring the leader down.
+            allow_log_reversion: Some(true),
             ..Config::default()
         };
         if let Some(Timing { heartbeat, election_min, election_max }) = timing {
@@ -178,6 +185,7 @@ impl Quorum {
             member,
             lease,
             deciding: AsyncMutex::default(),
+            lost: watch::Sender::new(None),
             counted: Mutex::default(),
         })
     }
@@ -318,10 +326,26 @@ impl Quorum {
         }
     }
 
+    /// That whoever leads has what is agreed on here. Openraft looks at nothing below what it knows to be committed, and would go on
+    /// on top of another history.
+    fn check_history(&self, ask: &AppendEntriesRequest<Types>) -> Result<(), QuorumError> {
+        let entries = ask.entries.iter().map(|entry| entry.log_id);
+        let mut ids = ask.prev_log_id.into_iter().chain(entries);
+        let checked = ids.try_for_each(|id| self.store.check_agreed_on(&ask.vote, id));
+        checked.inspect_err(|error| {
+            if let QuorumError::AgreedOn(lost) = error {
+                self.lost.send_replace(Some(*lost));
+            }
+        })
+    }
+
     /// Answers another member.
     pub async fn answer(&self, message: &Bytes) -> Result<Bytes, AnswerError> {
         let told = match Ask::decode(message)? {
-            Ask::Append(ask) => Told::Append(self.raft.append_entries(ask).await?),
+            Ask::Append(ask) => {
+                self.check_history(&ask)?;
+                Told::Append(self.raft.append_entries(ask).await?)
+            }
             Ask::Vote(ask) => Told::Vote(self.raft.vote(ask).await?),
             Ask::PreVote(ask) => Told::Vote(self.raft.pre_vote(ask).await?),
             Ask::Snapshot(vote, id, bytes) => {
@@ -423,6 +447,25 @@ impl Quorum {
         Ok(written.data)
     }
 
+    /// Waits until this member has ended because its log cannot be read or written: it will never know more than it does.
+    /// Where it is stopped that never comes.
+    pub async fn failed(&self) -> QuorumError {
+        let over = |metrics: &openraft::RaftMetrics<Types>| metrics.running_state.is_err();
+        let (mut lost, end) = (self.lost.subscribe(), self.raft.wait(None));
+        let ended = tokio::select! {
+            ended = end.metrics(over, "a failure") => ended,
+            Ok(lost) = lost.wait_for(Option::is_some) => {
+                return lost.map_or(QuorumError::Closed, QuorumError::AgreedOn);
+            }
+        };
+        match ended.ok().and_then(|metrics| metrics.running_state.err()) {
+            Some(Fatal::Stopped) => std::future::pending().await,
+            Some(fatal) => fatal.into(),
+            // Nothing can be waited for any more, and nobody told that it ends.
+            None => Fatal::Panicked.into(),
+        }
+    }
+
     /// Waits until it shows that this member has ended.
     async fn ended(&self) {
         let over = |metrics: &openraft::RaftMetrics<Types>| metrics.running_state.is_err();
@@ -488,6 +531,12 @@ impl Quorum {
             voters: membership.voter_ids().filter_map(state).collect(),
             observers: membership.learner_ids().filter_map(state).collect(),
         })
+    }
+
+    /// Offset after the last entry that this controller has known a member to have; `None` if this is not the controller.
+    pub fn end_offset_of(&self, member: &Member) -> Option<i64> {
+        let Members { voters, observers } = self.members()?;
+        voters.iter().chain(&observers).find(|known| known.member == *member).map(|known| known.end_offset)
     }
 
     /// Takes no change any more, once the one under way is in force, and gives the log to whoever closes it.

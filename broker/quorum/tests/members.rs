@@ -8,7 +8,7 @@ use firn_quorum::log_store::SnapshotLimits;
 use firn_quorum::quorum::ProposeError;
 use firn_storage::simulated::PowerCut;
 use tokio::time::Instant;
-use world::{World, change, creation, files, has, wait_for};
+use world::{World, change, creation, failure, files, has, wait_for};
 
 mod world;
 
@@ -102,6 +102,102 @@ async fn who_has_missed_what_was_purged_gets_a_snapshot() {
     world.crash(behind, PowerCut::DropUnsynced).await;
     world.start(behind).await.unwrap();
     assert!(world.quorum(behind).image().topic_count() > 30);
+}
+
+/// A disk that was put back from a copy, or whose log was cut because it had rotted: what the leader thought to be there is not.
+#[tokio::test(start_paused = true)]
+async fn who_has_lost_entries_gets_them_again_and_the_leader_goes_on() {
+    let mut world = World::founded(3, no_snapshots()).await;
+    let leader = world.leader().await;
+    let robbed = (leader + 1) % 3;
+    change(world.quorum(leader), &creation(0)).await.unwrap();
+    world.agreed().await;
+    let before = world.machines[robbed].disk.after_power_cut(PowerCut::KeepAll);
+    for number in 1..20 {
+        change(world.quorum(leader), &creation(number)).await.unwrap();
+    }
+    world.agreed().await;
+    let term = world.quorum(leader).progress().term;
+    world.crash(robbed, PowerCut::KeepAll).await;
+    world.machines[robbed].disk = before;
+    world.start(robbed).await.unwrap();
+    change(world.quorum(leader), &creation(20)).await.unwrap();
+    assert_eq!(world.agreed().await.topic_count(), 21);
+    assert_eq!(world.quorum(leader).progress().term, term);
+    assert_eq!(world.leader().await, leader);
+}
+
+/// Two members agree on entries, and one of them comes back on a disk from before: with the third, which was away, it is a majority
+/// that knows nothing of them. That cannot be undone, but whoever has them still says so, and keeps them.
+#[tokio::test(start_paused = true)]
+async fn what_a_majority_has_lost_is_told_of_by_who_has_it() {
+    for is_restarted in [true, false] {
+        let mut world = World::founded(3, no_snapshots()).await;
+        let (keeper, restored, away) = (0, 1, 2);
+        change(world.quorum(world.leader().await), &creation(0)).await.unwrap();
+        world.agreed().await;
+        world.crash(away, PowerCut::KeepAll).await;
+        // So that the copy knows of the term, and no vote is lost with it.
+        change(world.quorum(world.leader().await), &creation(1)).await.unwrap();
+        world.agreed().await;
+        let before = world.machines[restored].disk.after_power_cut(PowerCut::KeepAll);
+        for number in 2..5 {
+            change(world.quorum(world.leader().await), &creation(number)).await.unwrap();
+        }
+        world.agreed().await;
+        match is_restarted {
+            true => world.crash(keeper, PowerCut::KeepAll).await,
+            false => world.cut_off(keeper),
+        }
+        world.crash(restored, PowerCut::KeepAll).await;
+        world.machines[restored].disk = before;
+        world.start(restored).await.unwrap();
+        world.start(away).await.unwrap();
+        let leader = world.leader().await;
+        assert_ne!(leader, keeper);
+        change(world.quorum(leader), &creation(10)).await.unwrap();
+        world.heal();
+        if is_restarted {
+            world.start(keeper).await.unwrap();
+        }
+        let error = failure(world.quorum(keeper)).await;
+        assert!(error.contains("were agreed on") && error.contains("Keep a copy"), "{error}");
+        let log = |world: &World| {
+            let disk = &world.machines[keeper].disk;
+            files(disk, ".log").iter().map(|file| disk.contents(file).unwrap()).collect::<Vec<_>>()
+        };
+        let kept = log(&world);
+        world.crash(keeper, PowerCut::DropUnsynced).await;
+        change(world.quorum(world.leader().await), &creation(12)).await.unwrap();
+        world.start(keeper).await.unwrap();
+        failure(world.quorum(keeper)).await;
+        assert_eq!(log(&world), kept, "it keeps them");
+    }
+}
+
+/// Who leads reads what another lacks, finds that it has rotted, and ends; the others have it.
+#[tokio::test(start_paused = true)]
+async fn a_rotten_entry_ends_the_member_that_reads_it_alone() {
+    let mut world = World::founded(3, no_snapshots()).await;
+    let leader = world.leader().await;
+    let behind = (leader + 1) % 3;
+    world.crash(behind, PowerCut::KeepAll).await;
+    for number in 0..20 {
+        change(world.quorum(leader), &creation(number)).await.unwrap();
+    }
+    world.agreed().await;
+    let disk = &world.machines[leader].disk;
+    let segment = files(disk, ".log").pop().unwrap();
+    // The last one, for others may have been read for it before.
+    let length = disk.contents(&segment).unwrap().len() as u64;
+    assert!(disk.flip_bit(&segment, length - 10, 3));
+    world.start(behind).await.unwrap();
+    let error = failure(world.quorum(leader)).await;
+    assert!(error.contains("the log is damaged") && error.contains("empty directory"), "{error}");
+    world.crash(leader, PowerCut::KeepAll).await;
+    let next = world.leader().await;
+    change(world.quorum(next), &creation(20)).await.unwrap();
+    assert_eq!(world.agreed().await.topic_count(), 21);
 }
 
 #[tokio::test(start_paused = true)]

@@ -193,6 +193,13 @@ pub async fn change(quorum: &Quorum, records: &[MetadataRecord]) -> Result<(), P
     quorum.propose(|_| Ok(Decision { records: records.to_vec(), reply: () })).await
 }
 
+/// Why a member has ended; waits until it has.
+pub async fn failure(quorum: &Quorum) -> String {
+    let failed = tokio::time::timeout(DEADLINE, quorum.failed()).await;
+    assert!(failed.is_ok(), "it goes on: {:?}", quorum.progress());
+    failed.unwrap().to_string()
+}
+
 pub async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
