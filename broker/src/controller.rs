@@ -9,6 +9,7 @@ use std::time::Duration;
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::image::Image;
 use firn_metadata::record::MetadataRecord;
+use firn_quorum::error::QuorumError;
 use firn_quorum::machine::{Observer, Published};
 use firn_quorum::quorum::{Members, Progress, ProposeError, Quorum};
 use firn_storage::partition_log::PartitionLog;
@@ -132,6 +133,11 @@ impl Controller {
         let Following { follower, clock, .. } = self.following.as_ref();
         // While a change is being made, the next round does it.
         self.quorum.between_changes(|image| follower.open_what_is_missing(image, clock.now_ms()));
+    }
+
+    /// Waits until the metadata log has failed; the error says why.
+    pub async fn failed(&self) -> QuorumError {
+        self.quorum.failed().await
     }
 
     /// Takes no change any more, once the one under way is written, and gives the log of them to whoever closes it.

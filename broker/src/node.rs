@@ -116,11 +116,15 @@ async fn open(
 ) -> Result<(Arc<Context>, i64), StartError> {
     let context = Arc::new(opening::open(config, environment, tier, background, lobby).await?);
     let registration = registration::registration(&context, ports);
-    match registration::register(&context, &registration).await {
+    let registered = tokio::select! {
+        registered = registration::register(&context, &registration) => registered.map_err(StartError::from),
+        error = context.controller.failed() => Err(error.into()),
+    };
+    match registered {
         Ok(broker_epoch) => Ok((context, broker_epoch)),
         Err(error) => {
             context.controller.retire().await;
-            Err(error.into())
+            Err(error)
         }
     }
 }

@@ -141,7 +141,11 @@ async fn take_part(
         formation::settle(membership, peers, &quorum).await?;
         Ok::<(), StartError>(())
     };
-    match entered.await {
+    let entered = tokio::select! {
+        entered = entered => entered,
+        error = quorum.failed() => Err(error.into()),
+    };
+    match entered {
         Ok(()) => Ok((directories, quorum)),
         Err(error) => {
             quorum.retire().await;

@@ -85,6 +85,8 @@ pub enum Ended {
         "the disk under {path}, where the metadata are, has failed: {reason}. Other brokers lead what this one led; start it again once the disk works, or with an empty directory in its place, which they fill"
     )]
     DiskFailed { path: PathBuf, reason: String },
+    #[error("this broker cannot keep its part of the metadata any more: {reason}")]
+    MetadataFailed { reason: String },
 }
 
 /// Tells the controller again and again that this broker is there, until `leaving`, when it tells that, or until the broker
@@ -116,7 +118,15 @@ pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: Cancellatio
             }
             told
         };
-        let Some(told) = leaving.run_until_cancelled(told).await else {
+        let told = tokio::select! {
+            told = leaving.run_until_cancelled(told) => told,
+            // What it knows is old from now on, and the controller fences it. If it is the disk, that is said above.
+            error = context.controller.failed() => match first.failed() {
+                None => return Some(Ended::MetadataFailed { reason: error.to_string() }),
+                Some(_) => continue,
+            },
+        };
+        let Some(told) = told else {
             leave(&context, broker_epoch).await;
             return None;
         };
