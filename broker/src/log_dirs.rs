@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use firn_metadata::incarnations::Noted;
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 use firn_storage::directory::LogDirOptions;
@@ -15,6 +16,7 @@ use firn_storage::identity::Identity;
 use firn_storage::log_dir::{FoundLog, LogDir};
 use firn_storage::partition_log::PartitionLog;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::disk_guard::DiskGuard;
 use firn_quorum::log_store::METADATA_TOPIC;
@@ -90,6 +92,24 @@ impl LogDirs {
                 "its id cannot be changed while it is in use".to_owned(),
             )),
         }
+    }
+
+    /// The incarnations that each directory knows of.
+    pub fn incarnations(&self) -> Result<Noted, StorageError> {
+        let noted =
+            |dir: &Arc<DataDir>| Ok((dir.dir.identity().directory_id.clone(), dir.dir.incarnations()?));
+        self.dirs.iter().map(noted).collect()
+    }
+
+    /// Tells every directory of another incarnation.
+    pub fn note_incarnation(&self, incarnation: Uuid) -> Result<(), StorageError> {
+        self.dirs.iter().try_for_each(|dir| dir.dir.note_incarnation(incarnation))
+    }
+
+    /// Where the directory of this id is.
+    pub fn path_of(&self, directory_id: &str) -> PathBuf {
+        let found = self.dirs.iter().find(|dir| dir.dir.identity().directory_id == directory_id);
+        found.unwrap_or(&self.dirs[0]).dir.path().to_owned()
     }
 
     pub fn all(&self) -> &[Arc<DataDir>] {

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::background::Background;
 use crate::closing::{self, OpenDir};
@@ -63,6 +64,14 @@ pub enum StartError {
         "the brokers are not of one cluster: {0}; correct controller.quorum.voters, or log.dirs of the broker that does not belong to it"
     )]
     OtherCluster(String),
+    #[error(
+        "log directory {path} is a copy from before: broker {broker_id} has run since, as incarnation {incarnation_id}, and what was written then is not there; start it on the directory of then, or on an empty one, which the other brokers fill. If only {path}/firn-incarnations is missing or old, two lines are to be in it: 0, and that incarnation"
+    )]
+    StaleDirectory { path: PathBuf, broker_id: i32, incarnation_id: Uuid },
+    #[error(
+        "another process answers as broker {broker_id} at {address}, where controller.quorum.voters has it: stop that one first, or give this one a broker.id of its own"
+    )]
+    Twin { broker_id: i32, address: String },
     #[error(
         "{count} topics have remote.storage.enable=true, '{first}' among them, and this broker is given no object store: set firn.store.url, or with the store switch it off on those topics first"
     )]
@@ -115,9 +124,12 @@ async fn open(
     ports: &[u16],
 ) -> Result<(Arc<Context>, i64), StartError> {
     let context = Arc::new(opening::open(config, environment, tier, background, lobby).await?);
-    let registration = registration::registration(&context, ports);
+    let registered = async {
+        let registration = registration::registration(&context, ports).await?;
+        Ok(registration::register(&context, &registration).await?)
+    };
     let registered = tokio::select! {
-        registered = registration::register(&context, &registration) => registered.map_err(StartError::from),
+        registered = registered => registered,
         error = context.controller.failed() => Err(error.into()),
     };
     match registered {

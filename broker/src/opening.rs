@@ -36,6 +36,7 @@ use crate::partition::Partition;
 use crate::partitions::Partitions;
 use crate::peers::formation;
 use crate::peers::membership::Membership;
+use crate::peers::own_place::{self, Here};
 use crate::producer_ids::ProducerIds;
 use crate::record_memory::RecordMemory;
 use crate::replication::Replication;
@@ -103,15 +104,31 @@ async fn take_part(
         }
     };
     let was_claimed = founds.is_none();
-    let (directories, found) = firn_blocking::run({
+    let (directories, found, registered) = firn_blocking::run({
         let (config, environment) = (config.clone(), environment.clone());
-        move || open_directories(&config, &environment, cluster_id, was_claimed)
+        move || {
+            let (directories, found) = open_directories(&config, &environment, cluster_id, was_claimed)?;
+            let registered = found.registrations()?;
+            Ok::<_, StartError>((directories, found, registered))
+        }
     })
     .await?;
     let member = found.member.clone();
     let own = member.id();
     let is_alone = peers.is_alone();
     let is_new = found.is_new;
+    let Directories { log_dirs, cluster_id } = &directories;
+    let known = registered.get(&config.node_id).cloned();
+    let here = Here { member: member.clone(), registered: known, end_offset: found.end_offset() };
+    if !is_new {
+        membership.places().has_read(cluster_id.clone(), registered);
+    }
+    if !is_alone {
+        own_place::check_alone(membership).await?;
+    }
+    if !is_alone && !is_new {
+        own_place::check_disks(membership, cluster_id, here, log_dirs).await?;
+    }
     // Before there is a first entry: the next start would take them for strays.
     let begin = async || {
         let log_dirs = directories.log_dirs.clone();

@@ -6,6 +6,7 @@
 
 pub mod formation;
 pub mod membership;
+pub mod own_place;
 pub mod unregistration;
 pub mod wire;
 
@@ -108,6 +109,11 @@ impl Peers {
             refusing: Mutex::default(),
             refused: Notify::new(),
         }))
+    }
+
+    /// Of this broker.
+    pub fn own_id(&self) -> i32 {
+        self.0.node_id
     }
 
     /// Ids of the other brokers.

@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use firn_metadata::decide::DecisionError;
 use firn_metadata::decide::brokers::Registration;
+use firn_metadata::incarnations::{Noted, Registered};
 use firn_metadata::record::Endpoint;
 use firn_quorum::machine::Published;
 use firn_quorum::quorum::ProposeError;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::context::Context;
 use crate::milliseconds::{milliseconds, period};
+use crate::node::StartError;
 use crate::partition::Partition;
 use crate::peers::membership::AskError;
+use crate::peers::own_place;
 use crate::peers::wire::{ControllerAsk, ControllerTold};
 
 /// How long a stop waits for others to lead what this broker led.
@@ -25,7 +29,7 @@ const LEAVE_MAX: Duration = Duration::from_secs(2);
 const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What this broker says of itself; `ports` are those that its listeners were bound to.
-pub fn registration(context: &Context, ports: &[u16]) -> Registration {
+fn said_of(context: &Context, ports: &[u16], incarnation_id: Uuid, noted: Noted) -> Registration {
     let config = context.config();
     let bound_port = |name: &str| {
         let bound = config.listeners.iter().zip(ports).find(|(listener, _)| listener.name == name);
@@ -41,12 +45,29 @@ pub fn registration(context: &Context, ports: &[u16]) -> Registration {
     let directories = context.log_dirs.all().iter();
     Registration {
         broker_id: context.node_id,
-        incarnation_id: context.environment.random.uuid(),
+        incarnation_id,
         endpoints: endpoints.collect(),
         rack: config.rack.clone(),
         directory_ids: directories.map(|dir| dir.dir.identity().directory_id.clone()).collect(),
         was_stopped_cleanly: context.log_dirs.all().iter().all(|dir| dir.dir.was_clean()),
+        is_robbed: context.membership.places().is_robbed(),
+        noted: Some(noted),
     }
+}
+
+/// Begins another incarnation of this broker, and gives what it says of itself. Order: the directories are told of it before
+/// the controller is, so that a directory which does not know the incarnation that registered last is a copy from before.
+pub async fn registration(context: &Context, ports: &[u16]) -> Result<Registration, StartError> {
+    let incarnation_id = context.environment.random.uuid();
+    let log_dirs = &context.log_dirs;
+    let mut noted = own_place::noted(log_dirs).await?;
+    if let Some(last) = context.controller.image().broker(context.node_id).map(Registered::from) {
+        own_place::check_directories(context.node_id, &last, &noted, log_dirs)?;
+    }
+    let dirs = log_dirs.clone();
+    firn_blocking::run(move || dirs.note_incarnation(incarnation_id)).await?;
+    noted.values_mut().for_each(|known| known.push(incarnation_id));
+    Ok(said_of(context, ports, incarnation_id, noted))
 }
 
 /// Registers this broker, however long there is no controller; returns its epoch, and the metadata know of it.

@@ -3,78 +3,26 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
 mod brokers;
+mod replicas;
 mod topics;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use brokers::{Cluster, stop_all, wait_for};
-use bytes::Bytes;
-use firn::node::{Node, Stopped};
-use firn::partition::Partition;
+use firn::node::Stopped;
 use firn_client::connection::Connection;
-use firn_metadata::image;
-use firn_model::ids::TopicId;
 use firn_protocol::library::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use firn_protocol::library::messages::produce_response::PartitionProduceResponse;
 use firn_protocol::library::messages::{
     DeleteRecordsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, ProduceRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
-use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::simulated::PowerCut;
 use firn_telemetry::metrics::ReplicationTraffic;
+use replicas::{TOPIC, batch, leader, produce, replicated, state};
 use topics::create_replicated;
 use uuid::Uuid;
-
-const TOPIC: &str = "snow";
-
-fn batch(value: &str) -> Bytes {
-    let mut builder = BatchBuilder::new(BatchOptions::default());
-    builder.push(0, None, Some(value.as_bytes()), &[]);
-    builder.build().unwrap()
-}
-
-async fn produce(client: &Connection, topic: Uuid, acks: i16, value: &str) -> PartitionProduceResponse {
-    let data = PartitionProduceData::default().with_records(Some(batch(value)));
-    let data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
-    let request =
-        ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![data]);
-    client.call(&request).await.unwrap().responses.remove(0).partition_responses.remove(0)
-}
-
-fn state(node: &Node, topic: Uuid) -> Option<image::Partition> {
-    let image = node.context.controller.image();
-    Some(image::Partition::clone(image.topic_by_id(TopicId(topic))?.partition(0)?))
-}
-
-/// The broker that leads, once one of these does and knows it.
-async fn leader(nodes: &[Node], topic: Uuid) -> usize {
-    let leads =
-        |node: &Node| node.context.placed_by_id(TopicId(topic), 0).is_ok_and(|found| found.is_led_here());
-    wait_for("a leader", || nodes.iter().position(leads)).await
-}
-
-fn replica(node: &Node) -> Arc<Partition> {
-    node.context.partitions.by_name(TOPIC, 0).unwrap()
-}
-
-fn contents(node: &Node) -> Bytes {
-    let slice =
-        replica(node).with_log(|log| log.read(log.log_start_offset(), log.end_offset(), 1 << 20, true));
-    slice.unwrap().unwrap().read().unwrap()
-}
-
-/// Until every broker knows that all these records are committed.
-async fn replicated(nodes: &[Node], records: i64) {
-    for node in nodes {
-        let has_all = || (replica(node).offsets().unwrap().high_watermark == records).then_some(());
-        wait_for("all records on every broker", has_all).await;
-    }
-    assert!(nodes.iter().all(|node| contents(node) == contents(&nodes[0])));
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_acknowledged_is_everywhere_whoever_leads() {

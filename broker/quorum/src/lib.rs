@@ -13,6 +13,7 @@ pub mod machine;
 pub mod network;
 pub mod quorum;
 mod quorum_state;
+mod registrations;
 pub mod snapshot;
 pub mod types;
 pub mod wire;

@@ -189,8 +189,12 @@ pub async fn settle(membership: &Membership, peers: &Peers, quorum: &Quorum) -> 
     }
 }
 
-/// That nobody who has metadata has those of another cluster.
+/// That nobody who has metadata has those of another cluster, unless somebody knows a controller of this one: then it is the other
+/// who is misplaced, and is refused.
 fn check_cluster(own: &Standing, others: &[Standing]) -> Result<(), StartError> {
+    if others.iter().any(|other| other.controller.is_some() && other.cluster_id == own.cluster_id) {
+        return Ok(());
+    }
     let is_of_another = |other: &&Standing| other.is_founded && other.cluster_id != own.cluster_id;
     let Some(other) = others.iter().find(is_of_another) else { return Ok(()) };
     let name = |id: &Option<String>| id.clone().unwrap_or_else(|| "none".to_owned());

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::own_place::Places;
 use super::wire::{Ask, ControllerAsk, ControllerTold, Standing, Told};
 use super::{Line, PeerError, Peers};
 use crate::creation;
@@ -76,6 +77,7 @@ pub struct Membership {
     process: Uuid,
     /// The disks are known to hold nothing.
     is_new: AtomicBool,
+    places: Places,
     part: OnceLock<Part>,
     began: Instant,
     watched: Mutex<Option<Watched>>,
@@ -107,6 +109,7 @@ impl Membership {
             random,
             peers,
             is_new: AtomicBool::new(false),
+            places: Places::default(),
             part: OnceLock::new(),
             began: Instant::now(),
             watched: Mutex::default(),
@@ -119,7 +122,12 @@ impl Membership {
         self.is_new.store(true, Ordering::Release);
     }
 
-    /// The metadata on the disk have been read, or begun.
+    /// What is known of the brokers' disks.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// It takes part in the quorum.
     pub fn begin(&self, cluster_id: String, member: Member, quorum: Arc<Quorum>, was_founded: bool) {
         self.part.get_or_init(|| Part { cluster_id, member, quorum, was_founded });
     }
@@ -132,6 +140,11 @@ impl Membership {
     /// The right to change the members, which one has at a time.
     pub(super) async fn joining(&self) -> MutexGuard<'_, ()> {
         self.joining.lock().await
+    }
+
+    /// Of this process.
+    pub fn process(&self) -> Uuid {
+        self.process
     }
 
     pub fn peers(&self) -> &Peers {
@@ -168,6 +181,10 @@ impl Membership {
                 Told::Failed("the broker is starting".to_owned())
             }
             Ask::Standing => Told::Standing(self.standing()),
+            Ask::Place(member) => {
+                let part = self.part.get().map(|part| (&*part.cluster_id, &part.member, &*part.quorum));
+                self.places.answer(self.config.node_id, &member, part)
+            }
             Ask::Quorum { to } => return self.answer_member(to, rest).await,
             Ask::Controller(ask) => match self.as_controller(&ask).await {
                 Ok(told) => Told::Controller(told),

@@ -9,6 +9,7 @@ use firn_metadata::decide::elections::{LogEnd, LogQuery};
 use firn_metadata::decide::isr::{IsrError, IsrReport};
 use firn_metadata::decide::producer_ids::ProducerIdBlock;
 use firn_metadata::image::Partition;
+use firn_metadata::incarnations::Registered;
 use firn_quorum::types::Member;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub const API_KEY: i16 = 10_000;
 pub enum Ask {
     /// Who are you?
     Standing,
+    /// What do you know of me?
+    Place(Member),
     /// A message of the quorum for this member, behind it.
     Quorum { to: u64 },
     /// Something for the controller.
@@ -80,6 +83,7 @@ pub enum ControllerAsk {
 #[serde(rename_all = "snake_case")]
 pub enum Told {
     Standing(Standing),
+    Place(Place),
     /// The answer is behind it.
     Quorum,
     Controller(ControllerTold),
@@ -141,6 +145,20 @@ pub struct Standing {
     pub term: u64,
 }
 
+/// What a broker that has metadata knows of the one that asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Who says so.
+    pub broker_id: i32,
+    pub cluster_id: String,
+    /// It is the controller, and knows all that is agreed on.
+    pub leads: bool,
+    /// How who asks has registered last, agreed on or not.
+    pub registered: Option<Registered>,
+    /// Offset after the last entry of the metadata log that the controller has known it to have, synced.
+    pub had: Option<i64>,
+}
+
 /// What went wrong, where something did.
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,6 +166,7 @@ impl fmt::Display for Told {
             Told::Failed(reason) => f.write_str(reason),
             Told::NotController => f.write_str("it is not the controller"),
             Told::Standing(_)
+            | Told::Place(_)
             | Told::Quorum
             | Told::Controller(_)
             | Told::Client { .. }
@@ -176,6 +195,11 @@ mod tests {
         };
         let beat = ControllerAsk::Heartbeat { broker_id: 1, broker_epoch: 2 };
         assert_eq!(said(&Ask::Standing), r#"{"v":1,"message":"standing"}rest"#);
+        let member = Member { broker_id: 3, directory_id: "disk".to_owned() };
+        assert_eq!(
+            said(&Ask::Place(member)),
+            r#"{"v":1,"message":{"place":{"broker_id":3,"directory_id":"disk"}}}rest"#
+        );
         assert_eq!(said(&Ask::Quorum { to: 7 }), r#"{"v":1,"message":{"quorum":{"to":7}}}rest"#);
         assert_eq!(
             said(&Ask::Controller(beat)),

@@ -27,6 +27,7 @@ pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 pub(crate) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+pub(crate) const INCARNATIONS: &str = "firn-incarnations";
 pub(crate) const DIRECTORY_LOCK: &str = ".lock";
 
 /// Ends the name of a partition's directory that is being removed.

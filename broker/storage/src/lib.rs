@@ -28,6 +28,7 @@ pub mod epochs;
 pub mod error;
 pub mod flush;
 pub mod identity;
+mod incarnations;
 pub mod kept_files;
 pub mod local_start;
 pub mod log_dir;

@@ -31,7 +31,7 @@ use crate::recovery::{self, Opening};
 /// A log directory, locked by this process. See the module.
 #[derive(Debug)]
 pub struct LogDir {
-    directory: Arc<Directory>,
+    pub(crate) directory: Arc<Directory>,
     identity: Identity,
     /// It was shut down cleanly before this start.
     clean: bool,

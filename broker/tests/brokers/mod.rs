@@ -24,7 +24,7 @@ pub struct Cluster {
     pub more: String,
 }
 
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let bound: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
@@ -40,18 +40,28 @@ impl Cluster {
 
     /// Starts a broker that is told of these.
     pub async fn start(&self, id: usize, listed: &[usize]) -> Result<Node, StartError> {
+        self.start_at(id, listed, self.ports[id], &self.disks[id]).await
+    }
+
+    /// The same, where it is not listed perhaps, and on whatever disk.
+    pub async fn start_at(
+        &self,
+        id: usize,
+        listed: &[usize],
+        port: u16,
+        disk: &SimulatedDisk,
+    ) -> Result<Node, StartError> {
         let voters = listed.iter().map(|id| format!("{id}@127.0.0.1:{}", self.ports[*id]));
         let text = format!(
-            "node.id={id}\nlisteners=PLAINTEXT://127.0.0.1:{}\nlog.dirs=/data\nfirn.http.port=-1\n\
+            "node.id={id}\nlisteners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs=/data\nfirn.http.port=-1\n\
              offsets.topic.num.partitions=3\nfirn.disk.reserve.bytes=0\n\
              broker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=200\n\
              controller.quorum.voters={}\n{}",
-            self.ports[id],
             voters.collect::<Vec<_>>().join(","),
             self.more.replace("NODE", &id.to_string())
         );
         let parsed = BrokerConfig::from_properties(&properties::parse(&text).unwrap()).unwrap();
-        let environment = Environment { disk: Arc::new(self.disks[id].clone()), ..Environment::system() };
+        let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::system() };
         tokio::time::timeout(DEADLINE, Node::start(parsed.config, environment)).await.unwrap()
     }
 

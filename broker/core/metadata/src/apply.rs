@@ -96,6 +96,7 @@ impl Image {
             rack: record.rack.clone(),
             fenced: record.fenced,
             directory_ids: record.directory_ids.clone(),
+            noted: record.noted,
         };
         Arc::make_mut(&mut self.brokers).insert(broker_id, broker);
         Arc::make_mut(&mut self.former_epochs).remove(&broker_id);

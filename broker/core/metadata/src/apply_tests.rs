@@ -84,6 +84,7 @@ fn impossible_records_are_errors_and_change_nothing() {
         rack: None,
         fenced: false,
         directory_ids: Vec::new(),
+        noted: false,
     });
     let orphan = ConfigRecord {
         resource: ConfigResource::topic("b"),

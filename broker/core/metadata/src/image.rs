@@ -30,6 +30,7 @@ pub struct Broker {
     pub rack: Option<String>,
     pub fenced: bool,
     pub directory_ids: Vec<String>,
+    pub noted: bool,
 }
 
 /// A topic and its partitions, by index.
@@ -263,6 +264,7 @@ impl Broker {
             rack: self.rack.clone(),
             fenced: self.fenced,
             directory_ids: self.directory_ids.clone(),
+            noted: self.noted,
         }
     }
 }

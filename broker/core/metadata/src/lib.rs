@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod decide;
 pub mod image;
+pub mod incarnations;
 pub mod invariants;
 pub mod leadership;
 pub mod leases;

@@ -58,6 +58,9 @@ pub struct BrokerRecord {
     /// had.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directory_ids: Vec<String>,
+    /// They were told of this incarnation before it registered. Without that they may know nothing of it, and are no copies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noted: bool,
 }
 
 impl BrokerRecord {
@@ -71,6 +74,7 @@ impl BrokerRecord {
             rack: None,
             fenced: true,
             directory_ids: Vec::new(),
+            noted: false,
         }
     }
 }

@@ -75,8 +75,9 @@ fn golden_of_brokers() -> Vec<(MetadataRecord, &'static str)> {
                 rack: Some("a".to_owned()),
                 fenced: false,
                 directory_ids: vec!["disk".to_owned()],
+                noted: true,
             }),
-            r#"{"v":1,"record":{"broker":{"broker_id":0,"incarnation_id":"00000000-0000-0000-0000-000000000007","broker_epoch":3,"endpoints":[{"listener":"PLAINTEXT","host":"broker-0","port":9092}],"rack":"a","fenced":false,"directory_ids":["disk"]}}}"#,
+            r#"{"v":1,"record":{"broker":{"broker_id":0,"incarnation_id":"00000000-0000-0000-0000-000000000007","broker_epoch":3,"endpoints":[{"listener":"PLAINTEXT","host":"broker-0","port":9092}],"rack":"a","fenced":false,"directory_ids":["disk"],"noted":true}}}"#,
         ),
         (
             MetadataRecord::BrokerChange(BrokerChangeRecord {

@@ -7,6 +7,7 @@ use super::configs::MIN_ISR;
 use super::partitions::{Return, Rules, come_back, give_up};
 use super::{Decision, DecisionError};
 use crate::image::{Broker, Image};
+use crate::incarnations::{Noted, Registered, StaleDirectory};
 use crate::record::{
     BrokerRecord, ConfigRecord, ConfigResource, Endpoint, MetadataRecord, UnregisterBrokerRecord,
 };
@@ -23,6 +24,12 @@ pub struct Registration {
     /// The incarnation before was stopped in an orderly way: what it had is all there.
     #[serde(default)]
     pub was_stopped_cleanly: bool,
+    /// A disk has lost what it had synced, though every directory is there.
+    #[serde(default)]
+    pub is_robbed: bool,
+    /// The incarnations that each directory knows of, this one included. An earlier release tells of none.
+    #[serde(default)]
+    pub noted: Option<Noted>,
 }
 
 /// Registers a broker that is ready to lead, or an incarnation of it that follows another; replies with its epoch. The same
@@ -46,6 +53,14 @@ pub fn register_broker(
         )));
     }
     let previous = image.broker(broker_id);
+    let last = previous.map(Registered::from);
+    if let Some(StaleDirectory { directory_id, incarnation_id }) =
+        last.zip(registration.noted.as_ref()).and_then(|(last, noted)| last.stale(noted))
+    {
+        return Err(DecisionError::InvalidRequest(format!(
+            "Log directory {directory_id} of broker {broker_id} is a copy from before: the broker has run since, as incarnation {incarnation_id}. Start it on the directory of then, or on an empty one, which the other brokers fill"
+        )));
+    }
     if let Some(previous) = previous
         && previous.incarnation_id == registration.incarnation_id
         && previous.endpoints == registration.endpoints
@@ -64,11 +79,12 @@ pub fn register_broker(
         rack: registration.rack.clone(),
         fenced: false,
         directory_ids: registration.directory_ids.clone(),
+        noted: registration.noted.is_some(),
     };
     let how = match previous {
         Some(previous) if has_lost_all(previous, registration) => Return::Empty,
         Some(previous) if previous.incarnation_id == registration.incarnation_id => Return::HeardOf,
-        Some(previous) if has_lost_some(previous, registration) => Return::Robbed,
+        Some(previous) if registration.is_robbed || has_lost_some(previous, registration) => Return::Robbed,
         Some(_) => Return::Restarted { cleanly: registration.was_stopped_cleanly },
         None => Return::HeardOf,
     };

@@ -43,6 +43,48 @@ fn fence_it(image: &mut Image, broker_id: i32) {
     apply(image, &fenced);
 }
 
+/// A directory that has served the broker's last incarnation knows of it; a copy that was made before does not.
+#[test]
+fn a_copy_from_before_is_refused() {
+    let mut image = Image::default();
+    let on = |incarnation, noted: &[u128]| Registration {
+        directory_ids: vec!["disk".to_owned()],
+        noted: Some([("disk".to_owned(), noted.iter().copied().map(Uuid::from_u128).collect())].into()),
+        ..registration(5, incarnation)
+    };
+    // The third tried to register, and did not come so far.
+    for next in [on(1, &[1]), on(2, &[1, 2]), on(4, &[1, 2, 3, 4])] {
+        let registered = register(&image, &next).unwrap();
+        apply(&mut image, &registered);
+    }
+    for stale in [on(5, &[1, 2, 5]), on(5, &[5])] {
+        let error = register(&image, &stale).unwrap_err();
+        assert!(error.to_string().contains("from before"), "{error}");
+    }
+    let other = Registration { directory_ids: vec!["new".to_owned()], noted: Some([].into()), ..on(7, &[]) };
+    assert!(register(&image, &other).is_ok());
+    assert!(register(&image, &on(4, &[1, 2, 3, 4])).is_ok_and(|again| again.records.is_empty()));
+}
+
+/// An earlier release tells its directories of nothing. So what they do not know of while it runs does not count against them.
+#[test]
+fn a_broker_of_an_earlier_release_may_come_and_go() {
+    let mut image = Image::default();
+    let on = |incarnation, noted: Option<&[u128]>| Registration {
+        directory_ids: vec!["disk".to_owned()],
+        noted: noted
+            .map(|noted| [("disk".to_owned(), noted.iter().copied().map(Uuid::from_u128).collect())].into()),
+        ..registration(5, incarnation)
+    };
+    // Before an upgrade, after it, back again, and after the next.
+    for next in [on(1, None), on(2, Some(&[2])), on(3, None), on(4, Some(&[2, 4]))] {
+        let registered = register(&image, &next).unwrap();
+        apply(&mut image, &registered);
+    }
+    // A copy from before the first upgrade, which that release did not mark.
+    assert!(register(&image, &on(5, Some(&[5]))).is_err());
+}
+
 #[test]
 fn a_broker_leaves_when_it_has_stopped() {
     let mut image = image_of(2);

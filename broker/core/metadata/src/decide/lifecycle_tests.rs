@@ -213,10 +213,14 @@ fn who_comes_without_one_of_its_disks_vouches_for_nothing_that_others_vouch_for(
     }
     let now = partitions(&image, "kept").next().unwrap();
     assert!(now.isr.is_empty() && now.elr.contains(&1) && now.elr.len() > 1, "{now:?}");
-    register(&mut image, &with(&["two", "three"], 71));
-    let now = partitions(&image, "kept").next().unwrap();
-    assert!(now.leader == NO_LEADER && !now.elr.contains(&1), "others have it all: {now:?}");
-    assert!(partitions(&image, "single").filter(|one| one.replicas == [1]).all(|one| one.leader == 1));
+    let robbed = Registration { is_robbed: true, ..with(&["one", "two"], 71) };
+    for registration in [with(&["two", "three"], 71), robbed] {
+        let mut image = image.clone();
+        register(&mut image, &registration);
+        let now = partitions(&image, "kept").next().unwrap();
+        assert!(now.leader == NO_LEADER && !now.elr.contains(&1), "others have it all: {now:?}");
+        assert!(partitions(&image, "single").filter(|one| one.replicas == [1]).all(|one| one.leader == 1));
+    }
 }
 
 /// With two brokers there is somebody to agree with.

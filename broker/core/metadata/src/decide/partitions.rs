@@ -132,7 +132,7 @@ pub(super) enum Return {
     HeardOf,
     /// It has started anew, with what it had; what was not flushed may be missing if it was not stopped cleanly.
     Restarted { cleanly: bool },
-    /// Without one of its directories. Nobody knows what lay there, so it vouches for nothing that somebody else vouches for.
+    /// Without one of its directories, or with one that is not what it was. Nobody knows what lay there, so it vouches for nothing that somebody else vouches for.
     Robbed,
     /// Without what it had.
     Empty,

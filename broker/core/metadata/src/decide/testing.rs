@@ -33,6 +33,8 @@ pub(crate) fn registration(broker_id: i32, incarnation: u128) -> Registration {
         rack: None,
         directory_ids: Vec::new(),
         was_stopped_cleanly: true,
+        is_robbed: false,
+        noted: None,
     }
 }
 
