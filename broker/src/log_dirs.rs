@@ -191,7 +191,7 @@ impl LogDirs {
             let known = self.found.lock().remove(topic_partition);
             let index = known.unwrap_or_else(|| {
                 // Where all have failed, opening it says so.
-                let has_failed = |index: usize| self.dirs[index].dir.failed().is_some();
+                let has_failed = |index: usize| self.dirs[index].dir.has_failed();
                 let emptiest =
                     counts.iter().enumerate().min_by_key(|(index, count)| (has_failed(*index), **count));
                 emptiest.map_or(0, |(index, _)| index)

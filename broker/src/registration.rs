@@ -169,7 +169,7 @@ pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: Cancellatio
 
 /// Has others lead what lies on disks that have failed, while this broker lives on with the rest.
 async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
-    if context.log_dirs.all().iter().all(|dir| dir.dir.failed().is_none()) {
+    if context.log_dirs.all().iter().all(|dir| !dir.dir.has_failed()) {
         return;
     }
     let (id, image) = (context.node_id, context.controller.image());
@@ -180,7 +180,7 @@ async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
         // What nobody else can lead stays as it is.
         now.is_some_and(|now| now.isr.contains(&id) && now.isr.len() + now.elr.len() > 1)
     };
-    let failed = all.iter().filter(|partition| partition.data_dir().dir.failed().is_some());
+    let failed = all.iter().filter(|partition| partition.data_dir().dir.has_failed());
     let partitions: Vec<_> = failed
         .filter(counts_here)
         .map(|partition| (partition.topic_id.0, partition.name.partition))
@@ -201,6 +201,8 @@ async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
 /// Has others lead what this broker leads, before it stops.
 async fn leave(context: &Context, broker_epoch: i64) {
     let id = context.node_id;
+    // Before it hears that another leads, that one may have acknowledged what this one has not got.
+    context.replication.leaves();
     let ask = ControllerAsk::Leave { broker_id: id, broker_epoch };
     match context.membership.ask_controller(&ask, LEAVE_MAX).await {
         Ok(_) => {

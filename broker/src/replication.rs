@@ -55,6 +55,11 @@ impl Replication {
         self.lease_ends.store(u64::try_from(ends).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// The controller is about to be told that this broker leaves: from now on others may be in its place.
+    pub fn leaves(&self) {
+        self.lease_ends.store(0, Ordering::Relaxed);
+    }
+
     /// Whether no other broker can have been put in this one's place without its knowing: the controller has heard of it, and
     /// a silent broker is replaced only later, unless something between them refuses connections in its name. The clocks are
     /// those that count time, which nobody sets.

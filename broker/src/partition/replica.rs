@@ -121,9 +121,11 @@ impl Partition {
     }
 
     /// The leader's part, if it is this broker's, for all that it can know: out of touch with the controller it does not know
-    /// whether another has been elected, whose records and sequences it lacks. Where nobody else has a replica, nobody is.
+    /// whether another has been elected, whose records and sequences it lacks; and once its disk has failed, another may be at any
+    /// time. Where nobody else has a replica, nobody is.
     pub(super) fn leader<'a>(&self, state: &'a State) -> Option<&'a Leader> {
-        state.leader().filter(|leader| !leader.has_followers() || self.replication.is_in_touch())
+        let is_last_known = || self.replication.is_in_touch() && !self.data_dir.dir.has_failed();
+        state.leader().filter(|leader| !leader.has_followers() || is_last_known())
     }
 
     /// A leader serves readers for as long as it can know that it leads; a follower, what it knows to be committed (KIP-392).

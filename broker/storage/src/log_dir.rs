@@ -267,6 +267,11 @@ impl LogDir {
         self.directory.disk.space(self.path()).map_err(failed_to("measure", self.path()))
     }
 
+    /// Whether the directory stopped for good.
+    pub fn has_failed(&self) -> bool {
+        self.directory.failed().is_some()
+    }
+
     /// Why the directory stopped, if it did.
     pub fn failed(&self) -> Option<String> {
         self.directory.failed().map(str::to_owned)
