@@ -136,6 +136,8 @@ async fn open(
         Ok(broker_epoch) => Ok((context, broker_epoch)),
         Err(error) => {
             context.controller.retire().await;
+            // Each is known to what follows leaders, which it knows: without this the directories would stay locked.
+            context.partitions.all().iter().for_each(|partition| drop(partition.close()));
             Err(error)
         }
     }

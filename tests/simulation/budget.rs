@@ -14,7 +14,7 @@ fn firn_sim(arguments: &str) -> (Output, String) {
 /// Three simulated hours.
 #[test]
 fn a_budget_of_seeds_breaks_no_promise() {
-    let (output, said) = firn_sim("soak --from 1 --seeds 90 --seconds 120");
+    let (output, said) = firn_sim("soak --from 1 --seeds 200 --seconds 120");
     println!("{said}");
     assert!(output.status.success(), "{said}");
 }

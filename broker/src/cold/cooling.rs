@@ -64,6 +64,7 @@ impl Cold {
         }
         // What was on its way is done again after the next start.
         under_way.shutdown().await;
+        self.reads.end().await;
     }
 
     /// What its leader does: followers drop what that says is in the store.

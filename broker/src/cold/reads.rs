@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::permits::Permits;
 use super::{Cold, ColdError};
@@ -39,6 +41,8 @@ pub struct Reads {
     memory: Arc<RecordMemory>,
     times: ColdReadTimes,
     background: Handle,
+    tasks: TaskTracker,
+    ending: CancellationToken,
     under_way: Mutex<HashMap<ReadKey, watch::Receiver<Option<Outcome>>>>,
 }
 
@@ -51,13 +55,29 @@ impl Reads {
     ) -> Self {
         let Limits { slots, readers } = Limits::of(settings);
         let (slots, readers) = (Permits::new(slots), Permits::new(readers));
-        Self { slots, readers, memory, times, background, under_way: Mutex::default() }
+        Self {
+            slots,
+            readers,
+            memory,
+            times,
+            background,
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
+            under_way: Mutex::default(),
+        }
     }
 
     pub(super) fn follow(&self, settings: &TierSettings) {
         let Limits { slots, readers } = Limits::of(settings);
         self.slots.set_max(slots);
         self.readers.set_max(readers);
+    }
+
+    /// Gives up what is under way: nothing of it holds a log once this has returned.
+    pub(super) async fn end(&self) {
+        self.ending.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Reads beyond as many as may ask the store at a time.
@@ -134,7 +154,8 @@ impl Cold {
         under_way.insert(key, read.clone());
         let listed = Listed { cold: self.clone(), key };
         let partition = partition.clone();
-        self.reads.background.spawn(async move {
+        let ending = self.reads.ending.clone();
+        let reading = async move {
             let began = Instant::now();
             let outcome = async {
                 let tiered = listed.cold.listed_with(&partition, from).await?;
@@ -150,7 +171,9 @@ impl Cold {
             drop(listed);
             drop(slot);
             done.send_replace(Some(outcome));
-        });
+        };
+        let task = async move { ending.run_until_cancelled(reading).await };
+        self.reads.tasks.spawn_on(task, &self.reads.background);
         Ok(ColdRead(read))
     }
 
