@@ -11,7 +11,7 @@ fn firn_sim(arguments: &str) -> (Output, String) {
     SIMULATOR.run(arguments)
 }
 
-/// Three simulated hours.
+/// More than six simulated hours.
 #[test]
 fn a_budget_of_seeds_breaks_no_promise() {
     let (output, said) = firn_sim("soak --from 1 --seeds 200 --seconds 120");
