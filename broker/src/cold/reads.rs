@@ -172,7 +172,7 @@ impl Cold {
             drop(slot);
             done.send_replace(Some(outcome));
         };
-        let task = async move { ending.run_until_cancelled(reading).await };
+        let task = async move { ending.run_until_cancelled(Box::pin(reading)).await };
         self.reads.tasks.spawn_on(task, &self.reads.background);
         Ok(ColdRead(read))
     }

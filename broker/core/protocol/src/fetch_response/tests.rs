@@ -25,6 +25,7 @@ fn reply(version: i16) -> FetchReply {
         diverging_epoch: (version >= 12 && index == 2).then_some((4, 44)),
         current_leader: (version >= 12 && index == 2).then_some((1, 6)),
         preferred_read_replica: (version >= 11 && index == 1).then_some(7),
+        tiered: (version >= 12 && index != 1).then_some((1 << 40, 300)),
     };
     let topic =
         |name: &str, partitions| FetchedTopic { name: name.to_owned(), id: Uuid::from_u128(5), partitions };
@@ -71,6 +72,11 @@ fn librarys(reply: &FetchReply, version: i16) -> Bytes {
                 let leader =
                     LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader)).with_leader_epoch(epoch);
                 data = data.with_current_leader(leader);
+            }
+            if let Some((end, cleaned)) = fetched.tiered {
+                let told = [end, cleaned].map(i64::to_be_bytes).concat();
+                data = data.with_unknown_tagged_field(TIERED_TAG, told.into());
+                assert_eq!(tiered(&data), fetched.tiered);
             }
             data
         });
