@@ -27,18 +27,12 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 20] = [
+const CHANGES: [KnownBad; 19] = [
     KnownBad {
         name: "what lies before the leader's log goes from the store, though another's begins there",
         file: "broker/tiering/src/collect.rs",
         place: "why == Garbage::BelowStart && [[name.end_offset() <= offset]]",
         wrong: "true",
-    },
-    KnownBad {
-        name: "who has told the controller that it leaves leads on",
-        file: "broker/src/registration.rs",
-        place: "[[context.replication.leaves()]];",
-        wrong: "()",
     },
     KnownBad {
         name: "a replica vouches for what it has not flushed",
