@@ -27,7 +27,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 19] = [
+const CHANGES: [KnownBad; 18] = [
     KnownBad {
         name: "what lies before the leader's log goes from the store, though another's begins there",
         file: "broker/tiering/src/collect.rs",
@@ -69,12 +69,6 @@ const CHANGES: [KnownBad; 19] = [
         file: "broker/core/metadata/src/leadership.rs",
         place: "let eligible = |id: i32| alive(id) && [[next.elr.contains(&id)]];",
         wrong: "next.replicas.contains(&id)",
-    },
-    KnownBad {
-        name: "who starts anew is in sync as before",
-        file: "broker/core/metadata/src/decide/partitions.rs",
-        place: "Return::Restarted { .. } | Return::Robbed => [[had && !is_alone]],",
-        wrong: "false",
     },
     KnownBad {
         name: "a flush syncs no file",
