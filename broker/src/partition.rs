@@ -201,10 +201,9 @@ impl Partition {
         now_ms: i64,
     ) -> Result<PartitionAppend, PartitionError> {
         let mut state = self.state.lock();
-        let now = self.began.elapsed();
         self.append_in(&mut state, batches, origin, acks, now_ms).inspect_err(|error| {
             if let Some(first) = batches.headers.first() {
-                state.refusals.note(first, error, now);
+                state.refusals.note(first, error, self.began.elapsed());
             }
         })
     }
@@ -227,8 +226,9 @@ impl Partition {
         }
         let epoch = state.leader_epoch;
         let log = state.log.as_mut().ok_or(PartitionError::Closed)?;
+        let now = || self.began.elapsed();
         let first = batches.headers.first();
-        if first.is_some_and(|first| state.refusals.hold_back(first, log.producers(), self.began.elapsed())) {
+        if first.is_some_and(|first| state.refusals.hold_back(first, log.producers(), now)) {
             return Err(PartitionError::BehindRefused);
         }
         self.data_dir.guard.admit(batches.bytes.len())?;

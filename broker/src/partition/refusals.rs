@@ -35,14 +35,19 @@ struct Refusal {
 
 impl Refusals {
     /// Whether this batch has to wait for one before it. Costs nothing while none was refused.
-    pub fn hold_back(&mut self, header: &BatchHeader, producers: &Producers, now: Duration) -> bool {
+    pub fn hold_back(
+        &mut self,
+        header: &BatchHeader,
+        producers: &Producers,
+        now: impl FnOnce() -> Duration,
+    ) -> bool {
         let Some(refusal) = self.0.get(&header.producer_id).copied() else { return false };
         let entry = producers.entries().get(&header.producer_id);
         // Another leader may have taken the first ones, and this log have them from there.
         let due = entry.map_or(refusal.first, |entry| entry.next_sequence(refusal.epoch));
         let was_refused = !follows(refusal.first, due) && !follows(due, refusal.last);
         let is_of_another_epoch = entry.is_some_and(|entry| entry.epoch > refusal.epoch);
-        let is_over = now.saturating_sub(refusal.at) > KEPT || header.producer_epoch > refusal.epoch;
+        let is_over = now().saturating_sub(refusal.at) > KEPT || header.producer_epoch > refusal.epoch;
         if !was_refused || is_of_another_epoch || is_over {
             self.0.remove(&header.producer_id);
             return false;
@@ -176,9 +181,10 @@ mod tests {
         assert!(refusals.0.is_empty(), "it is not sent here again");
         refusals.note(&header(1, 5), &PartitionError::NotLeader, Duration::ZERO);
         refusals.note(&header(1, 6), &PartitionError::BehindRefused, KEPT);
-        assert!(refusals.hold_back(&header(1, 6), &producers, KEPT * 2), "the second was refused then");
-        assert!(!refusals.hold_back(&header(1, 5), &producers, KEPT * 2));
-        assert!(!refusals.hold_back(&header(1, 6), &producers, KEPT * 2 + Duration::from_millis(1)));
+        assert!(refusals.hold_back(&header(1, 6), &producers, || KEPT * 2), "the second was refused then");
+        assert!(!refusals.hold_back(&header(1, 5), &producers, || KEPT * 2));
+        let later = || KEPT * 2 + Duration::from_millis(1);
+        assert!(!refusals.hold_back(&header(1, 6), &producers, later));
         for id in 0..2 * PRODUCERS_MAX as i64 {
             refusals.note(&header(id, 0), &PartitionError::NotLeader, Duration::ZERO);
         }

@@ -103,12 +103,6 @@ impl EpochCache {
         self.changes += 1;
     }
 
-    /// Forgets all that is known for `others`.
-    pub(crate) fn replace(&mut self, others: EpochCache) {
-        self.entries = others.entries;
-        self.changes += 1;
-    }
-
     pub(crate) fn clear(&mut self) {
         if !self.entries.is_empty() {
             self.entries.clear();

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::checkpoint::{self, DirSync};
-use crate::epochs::{EpochCache, EpochEntry};
-use crate::error::{StorageError, failed_to_sync};
+use crate::epochs::EpochEntry;
+use crate::error::StorageError;
 use crate::file_names::{LEADER_EPOCHS, SNAPSHOT, segment_file};
 use crate::open_files::{Part, read_file};
 use crate::partition_log::PartitionLog;
@@ -56,18 +56,16 @@ impl PartitionLog {
             true => Default::default(),
             false => producer_snapshot::decode(&start.producers).map_err(damaged)?,
         };
-        let mut epochs = EpochCache::default();
-        for entry in &start.leader_epochs {
-            epochs.assign(entry.epoch, entry.start_offset);
-        }
-        epochs.truncate_from_end(start.offset);
-        epochs.truncate_from_start(log_start);
         self.directory.lower_to(&self.topic_partition, log_start)?;
         self.lower_cleaned_offset(0)?;
         self.directory.raise_log_start(&self.topic_partition, log_start)?;
         self.log_start_offset = log_start;
         self.clear().map_err(|error| self.fail(error))?;
-        self.epochs.replace(epochs);
+        for entry in &start.leader_epochs {
+            self.epochs.assign(entry.epoch, entry.start_offset);
+        }
+        self.epochs.truncate_from_end(start.offset);
+        self.epochs.truncate_from_start(log_start);
         self.producers = producers;
         self.go_on_at(start.offset).map_err(|error| self.fail_unless_short(error))
     }
@@ -83,11 +81,9 @@ impl PartitionLog {
             DirSync::ByCaller,
         )?;
         self.gate.epochs_on_disk.store(true, Ordering::Relaxed);
-        let snapshot = segment_file(offset, SNAPSHOT);
-        let bytes = producer_snapshot::encode(&self.producers);
-        checkpoint::replace(disk.as_ref(), &self.path, &snapshot, &bytes, DirSync::ByCaller)?;
-        self.snapshots.insert(offset);
-        disk.sync_dir(&self.path).map_err(failed_to_sync(&self.path))?;
+        self.write_snapshot_at(offset)?;
+        self.sync_snapshot(offset)?;
+        self.sync_names()?;
         self.unsynced.epochs_synced = self.epochs.changes();
         let segment = Segment::new(offset, 0);
         segment.file(self.home(), Part::Log)?;

@@ -157,12 +157,14 @@ impl PartitionLog {
         }
         let first = self.segment_for(from).unwrap_or(0);
         for index in first..self.segments.len() {
-            let Some(segment) = self.segments.get(index) else { break };
-            let (base_offset, size) = (segment.base_offset, segment.size);
+            let Some(base_offset) = self.segments.get(index).map(|segment| segment.base_offset) else {
+                break;
+            };
             if base_offset > from && !self.snapshots.contains(&base_offset) {
                 self.replace_snapshot(base_offset)?;
             }
             let Some(segment) = self.segments.get(index) else { break };
+            let size = segment.size;
             let Some(start) = segment.locate(self.home(), from)? else { continue };
             let path = self.home().log_path(base_offset);
             let file = segment.file(self.home(), Part::Log)?;
