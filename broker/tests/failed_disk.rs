@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
 mod brokers;
+mod replicas;
 mod topics;
 
 use std::path::Path;
@@ -12,29 +13,12 @@ use brokers::{Cluster, stop_all, wait_for};
 use firn::node::{Node, Stopped};
 use firn::registration::Ended;
 use firn_client::connection::Connection;
-use firn_metadata::image::Partition;
-use firn_model::ids::TopicId;
-use firn_protocol::library::messages::ProduceRequest;
-use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::simulated::{Faults, Operation, PowerCut, SimulatedDisk};
+use replicas::{TOPIC, produce_to, state_of};
 use uuid::Uuid;
 
-const TOPIC: &str = "snow";
-
 async fn produce(client: &Connection, topic: Uuid, partition: i32) -> i16 {
-    let mut builder = BatchBuilder::new(BatchOptions::default());
-    builder.push(0, None, Some(b"flake"), &[]);
-    let data =
-        PartitionProduceData::default().with_index(partition).with_records(Some(builder.build().unwrap()));
-    let data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
-    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(5_000).with_topic_data(vec![data]);
-    client.call(&request).await.unwrap().responses.remove(0).partition_responses.remove(0).error_code
-}
-
-fn known(node: &Node, topic: Uuid, partition: i32) -> Option<Arc<Partition>> {
-    let image = node.context.controller.image();
-    image.topic_by_id(TopicId(topic))?.partition(partition).cloned()
+    produce_to(client, topic, partition, -1, "flake").await.error_code
 }
 
 /// From now on nothing can be synced below `path`.
@@ -47,10 +31,18 @@ fn fail(disk: &SimulatedDisk, path: &'static str) {
     disk.set_probe(Some(Arc::new(failing)));
 }
 
+/// Until each broker has opened so many partitions of the topic.
+async fn opened(nodes: &[Node], topic: &str, partitions: i32) {
+    for node in nodes {
+        let is_open = |index| node.context.partitions.by_name(topic, index).is_ok();
+        wait_for("the topic's partitions", || (0..partitions).all(is_open).then_some(())).await;
+    }
+}
+
 async fn in_sync(nodes: &[Node], topic: Uuid, partition: i32, ids: &[i32]) {
     let all_say = || {
         nodes.iter().all(|node| {
-            known(node, topic, partition).is_some_and(|now| {
+            state_of(node, topic, partition).is_some_and(|now| {
                 let mut isr = now.isr.clone();
                 isr.sort_unstable();
                 isr == ids
@@ -66,7 +58,8 @@ async fn a_broker_whose_only_disk_fails_hands_over_and_ends() {
     let mut nodes = cluster.start_all().await;
     let configs = [("min.insync.replicas", "2")];
     let topic = topics::create_replicated(&cluster.connect(0).await, TOPIC, 1, 3, &configs).await;
-    let leads = known(&nodes[0], topic, 0).unwrap().leader as usize;
+    opened(&nodes, TOPIC, 1).await;
+    let leads = state_of(&nodes[0], topic, 0).unwrap().leader as usize;
     let client = cluster.connect(leads).await;
     assert_eq!(produce(&client, topic, 0).await, 0);
     fail(&cluster.disks[leads], "/data");
@@ -76,7 +69,7 @@ async fn a_broker_whose_only_disk_fails_hands_over_and_ends() {
     assert_eq!(nodes.remove(leads).stop().await, Stopped::Uncleanly);
     let others: Vec<i32> = (0..3).filter(|id| *id != leads as i32).collect();
     in_sync(&nodes, topic, 0, &others).await;
-    let next = known(&nodes[0], topic, 0).unwrap().leader as usize;
+    let next = state_of(&nodes[0], topic, 0).unwrap().leader as usize;
     assert_eq!(produce(&cluster.connect(next).await, topic, 0).await, 0);
     // The disk works again, and has what it had synced.
     cluster.disks[leads] = cluster.disks[leads].after_power_cut(PowerCut::DropUnsynced);
@@ -93,12 +86,13 @@ async fn a_broker_with_a_disk_left_hands_over_what_lay_on_the_other() {
     let nodes = cluster.start_all().await;
     let configs = [("min.insync.replicas", "2")];
     let topic = topics::create_replicated(&cluster.connect(0).await, TOPIC, 6, 3, &configs).await;
+    opened(&nodes, TOPIC, 6).await;
     let on = |node: &Node, partition: i32| {
         let open = node.context.partitions.by_name(TOPIC, partition).unwrap();
         open.data_dir().dir.path().to_owned()
     };
     let led = |path: &str| {
-        let leads = |partition: &i32| known(&nodes[0], topic, *partition).unwrap().leader == 1;
+        let leads = |partition: &i32| state_of(&nodes[0], topic, *partition).unwrap().leader == 1;
         (0..6).filter(leads).find(|partition| on(&nodes[1], *partition) == Path::new(path))
     };
     let (Some(fails), Some(stays)) = (led("/more"), led("/data")) else { panic!("both disks are led from") };
@@ -109,12 +103,13 @@ async fn a_broker_with_a_disk_left_hands_over_what_lay_on_the_other() {
     fail(&cluster.disks[1], "/more");
     assert_ne!(produce(&client, topic, fails).await, 0);
     in_sync(&nodes, topic, fails, &[0, 2]).await;
-    let next = known(&nodes[0], topic, fails).unwrap().leader as usize;
+    let next = state_of(&nodes[0], topic, fails).unwrap().leader as usize;
     assert_eq!(produce(&cluster.connect(next).await, topic, fails).await, 0);
     assert_eq!(produce(&client, topic, stays).await, 0);
-    assert_eq!(known(&nodes[0], topic, stays).unwrap().leader, 1);
+    assert_eq!(state_of(&nodes[0], topic, stays).unwrap().leader, 1);
     // What comes now goes where a disk works.
     let more = topics::create_replicated(&client, "more", 2, 3, &configs).await;
+    opened(&nodes, "more", 2).await;
     for partition in 0..2 {
         in_sync(&nodes, more, partition, &[0, 1, 2]).await;
         let open = nodes[1].context.partitions.by_name("more", partition).unwrap();

@@ -4,18 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
 
 mod brokers;
+mod replicas;
 mod topics;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use brokers::{Cluster, stop_all, wait_for};
 use bytes::Bytes;
 use firn::node::{Node, Stopped};
-use firn::partition::{Offsets, Partition};
+use firn::partition::Offsets;
 use firn_client::connection::Connection;
-use firn_model::ids::TopicId;
 use firn_protocol::library::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
@@ -23,24 +22,23 @@ use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic
 use firn_protocol::library::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
-use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use firn_protocol::library::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, FetchRequest, IncrementalAlterConfigsRequest,
-    ProduceRequest, TopicName,
+    AlterPartitionReassignmentsRequest, BrokerId, FetchRequest, IncrementalAlterConfigsRequest, TopicName,
 };
 use firn_protocol::library::protocol::StrBytes;
 use firn_records::batch::batches;
-use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::simulated::PowerCut;
+use replicas::{TOPIC, leader, produce, replica, state};
 use uuid::Uuid;
 
-const TOPIC: &str = "glacier";
-const TIERED: [(&str, &str); 5] = [
+const TIERED: [(&str, &str); 6] = [
     ("remote.storage.enable", "true"),
     ("segment.bytes", "1048576"),
     ("local.retention.ms", "1"),
     ("min.insync.replicas", "2"),
     ("file.delete.delay.ms", "0"),
+    // The records are as old as time.
+    ("retention.ms", "-1"),
 ];
 
 /// A directory that goes with the test.
@@ -85,22 +83,11 @@ fn value(number: i64) -> String {
     format!("{number} ").repeat(300_000 / (number.to_string().len() + 1))
 }
 
-async fn produce(client: &Connection, topic: Uuid, numbers: std::ops::Range<i64>) {
+async fn produce_all(client: &Connection, topic: Uuid, numbers: std::ops::Range<i64>) {
     for number in numbers {
-        let mut builder = BatchBuilder::new(BatchOptions::default());
-        builder.push(now_ms(), Some(b"key"), Some(value(number).as_bytes()), &[]);
-        let data = PartitionProduceData::default().with_records(Some(builder.build().unwrap()));
-        let data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
-        let request =
-            ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
-        let told = client.call(&request).await.unwrap().responses.remove(0).partition_responses.remove(0);
+        let told = produce(client, topic, -1, &value(number)).await;
         assert_eq!((told.error_code, told.base_offset), (0, number), "{:?}", told.error_message);
     }
-}
-
-fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    now.as_millis() as i64
 }
 
 /// Everything from `from` on, as a consumer gets it from this broker.
@@ -131,24 +118,12 @@ async fn consume(client: &Connection, topic: Uuid, from: i64, to: i64) {
     }
 }
 
-fn replica(node: &Node) -> Arc<Partition> {
-    node.context.partitions.by_name(TOPIC, 0).unwrap()
-}
-
 fn offsets(node: &Node) -> Offsets {
     replica(node).offsets().unwrap()
 }
 
-async fn leader(nodes: &[Node]) -> usize {
-    let leads = |node: &Node| {
-        node.context.partitions.by_name(TOPIC, 0).is_ok_and(|partition| partition.is_led_here())
-    };
-    wait_for("a leader", || nodes.iter().position(leads)).await
-}
-
 fn in_sync(node: &Node, topic: Uuid) -> Option<Vec<i32>> {
-    let image = node.context.controller.image();
-    Some(image.topic_by_id(TopicId(topic))?.partition(0)?.isr.clone())
+    Some(state(node, topic)?.isr)
 }
 
 /// Until the disk of each has nothing before `offset`, and the log still begins at 0.
@@ -168,10 +143,10 @@ async fn what_is_cold_is_served_by_whoever_leads() {
     let topic = topics::create_replicated(&cluster.connect(0).await, TOPIC, 1, 3, &TIERED).await;
     let mut end = 0;
     for _ in 0..3 {
-        let leads = leader(&nodes).await;
+        let leads = leader(&nodes, topic).await;
         let id = nodes[leads].context.node_id;
         let client = cluster.connect(id as usize).await;
-        produce(&client, topic, end..end + 20).await;
+        produce_all(&client, topic, end..end + 20).await;
         end += 20;
         cold_below(&nodes, end - 5).await;
         consume(&client, topic, 0, end).await;
@@ -183,7 +158,7 @@ async fn what_is_cold_is_served_by_whoever_leads() {
         .await;
         consume(&cluster.connect(follower as usize).await, topic, 0, end).await;
         assert_eq!(nodes.remove(leads).stop().await, Stopped::Cleanly);
-        let next = leader(&nodes).await;
+        let next = leader(&nodes, topic).await;
         let client = cluster.connect(nodes[next].context.node_id as usize).await;
         consume(&client, topic, 0, end).await;
         nodes.push(cluster.start(id as usize, &[0, 1, 2]).await.unwrap());
@@ -200,9 +175,9 @@ async fn a_replica_that_begins_anew_copies_nothing_that_is_cold() {
     let mut cluster = cluster(3, &store);
     let mut nodes = cluster.start_all().await;
     let topic = topics::create_replicated(&cluster.connect(0).await, TOPIC, 1, 2, &TIERED).await;
-    let leads = leader(&nodes).await;
+    let leads = leader(&nodes, topic).await;
     let id = nodes[leads].context.node_id;
-    produce(&cluster.connect(id as usize).await, topic, 0..40).await;
+    produce_all(&cluster.connect(id as usize).await, topic, 0..40).await;
     let holders: Vec<i32> = in_sync(&nodes[0], topic).unwrap();
     let new = (0..3).find(|id| !holders.contains(id)).unwrap();
     wait_for("cold records", || (offsets(&nodes[leads]).local_start > 30).then_some(())).await;
@@ -231,14 +206,14 @@ async fn a_replica_that_begins_anew_copies_nothing_that_is_cold() {
     // It leads, when the other is gone, and has it all. And so it does after a loss of power.
     let position = nodes.iter().position(|node| node.context.node_id == id).unwrap();
     assert_eq!(nodes.remove(position).stop().await, Stopped::Cleanly);
-    assert_eq!(nodes[leader(&nodes).await].context.node_id, new);
+    assert_eq!(nodes[leader(&nodes, topic).await].context.node_id, new);
     consume(&cluster.connect(new as usize).await, topic, 0, 40).await;
     stop_all(nodes).await;
     for disk in &mut cluster.disks {
         *disk = disk.after_power_cut(PowerCut::DropUnsynced);
     }
     let nodes = cluster.start_all().await;
-    let leads = nodes[leader(&nodes).await].context.node_id;
+    let leads = nodes[leader(&nodes, topic).await].context.node_id;
     consume(&cluster.connect(leads as usize).await, topic, 0, 40).await;
     stop_all(nodes).await;
 }
@@ -266,8 +241,8 @@ async fn a_topic_that_is_tiered_no_more_begins_on_the_disks_of_all() {
     let nodes = cluster.start_all().await;
     let client = cluster.connect(0).await;
     let topic = topics::create_replicated(&client, TOPIC, 1, 3, &TIERED).await;
-    let leads = nodes[leader(&nodes).await].context.node_id;
-    produce(&cluster.connect(leads as usize).await, topic, 0..20).await;
+    let leads = nodes[leader(&nodes, topic).await].context.node_id;
+    produce_all(&cluster.connect(leads as usize).await, topic, 0..20).await;
     cold_below(&nodes, 15).await;
     assert!(store.objects() > 0);
     alter(&client, &[("remote.storage.enable", "false"), ("remote.log.delete.on.disable", "true")]).await;
@@ -278,7 +253,7 @@ async fn a_topic_that_is_tiered_no_more_begins_on_the_disks_of_all() {
     }
     wait_for("no object", || (store.objects() == 0).then_some(())).await;
     alter(&client, &[("remote.storage.enable", "true"), ("remote.log.delete.on.disable", "false")]).await;
-    produce(&cluster.connect(leads as usize).await, topic, 20..40).await;
+    produce_all(&cluster.connect(leads as usize).await, topic, 20..40).await;
     for node in &nodes {
         wait_for("cold records", || (offsets(node).local_start >= 35).then_some(())).await;
     }

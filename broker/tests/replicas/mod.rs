@@ -27,7 +27,17 @@ pub fn batch(value: &str) -> Bytes {
 }
 
 pub async fn produce(client: &Connection, topic: Uuid, acks: i16, value: &str) -> PartitionProduceResponse {
-    let data = PartitionProduceData::default().with_records(Some(batch(value)));
+    produce_to(client, topic, 0, acks, value).await
+}
+
+pub async fn produce_to(
+    client: &Connection,
+    topic: Uuid,
+    partition: i32,
+    acks: i16,
+    value: &str,
+) -> PartitionProduceResponse {
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch(value)));
     let data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
     let request =
         ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![data]);
@@ -35,8 +45,12 @@ pub async fn produce(client: &Connection, topic: Uuid, acks: i16, value: &str) -
 }
 
 pub fn state(node: &Node, topic: Uuid) -> Option<image::Partition> {
+    state_of(node, topic, 0)
+}
+
+pub fn state_of(node: &Node, topic: Uuid, partition: i32) -> Option<image::Partition> {
     let image = node.context.controller.image();
-    Some(image::Partition::clone(image.topic_by_id(TopicId(topic))?.partition(0)?))
+    Some(image::Partition::clone(image.topic_by_id(TopicId(topic))?.partition(partition)?))
 }
 
 /// The broker that leads, once one of these does and knows it.
