@@ -345,6 +345,7 @@ async fn an_unclean_leader_leads_if_an_operator_asks_for_it() {
         let place = nodes.iter().position(|node| node.context.node_id == id).unwrap();
         nodes.remove(place)
     };
+    wait_for("a leader", || nodes.iter().find(|node| node.context.led(TOPIC, 0).is_ok()).map(drop)).await;
     let writer = cluster.connect(first as usize).await;
     assert_eq!(produce(&writer, topic, "both have it").await.error_code, 0);
     take(&mut nodes, second).stop().await;
