@@ -110,7 +110,7 @@ impl Sending {
         client.note(format_args!("wrote {numbers:?} at {}", response.base_offset));
         let mut history = client.shared.history.borrow_mut();
         for (offset, send) in (response.base_offset..).zip(&mut history.sends[first..]).take(count as usize) {
-            send.told = Told::Acknowledged(offset);
+            send.told = Told::Acknowledged(Some(offset));
         }
         true
     }

@@ -116,8 +116,12 @@ pub fn check(history: &History) -> Vec<Anomaly> {
     for send in &history.sends {
         let partition = partitions.entry(send.partition).or_default();
         partition.sent.insert(send.value, send.told);
-        if let Told::Acknowledged(offset) = send.told {
-            partition.acknowledged.push(Seen { offset, value: send.value });
+        match send.told {
+            Told::Acknowledged(Some(offset)) => {
+                partition.acknowledged.push(Seen { offset, value: send.value });
+            }
+            Told::Acknowledged(None) => partition.unplaced.push(send.value),
+            Told::Refused | Told::Nothing => {}
         }
     }
     for poll in &history.polls {
@@ -140,6 +144,8 @@ pub fn check(history: &History) -> Vec<Anomaly> {
 struct Partition<'a> {
     sent: HashMap<Value, Told>,
     acknowledged: Vec<Seen>,
+    /// Acknowledged, and nobody was told where it lies.
+    unplaced: Vec<Value>,
     /// By consumer.
     polls: BTreeMap<u32, Vec<&'a Poll>>,
     read: Option<&'a FinalRead>,
@@ -284,10 +290,24 @@ impl Partition<'_> {
                 report(Kind::Lost, format!("{value} was acknowledged at {offset}"));
             }
         }
+        self.check_unplaced(read, report);
         let mut gone = BTreeSet::new();
         for Seen { offset, value } in self.polled() {
             if *offset >= read.log_start && !there.contains(offset) && gone.insert(*offset) {
                 report(Kind::Vanished, format!("{value} was read at {offset}"));
+            }
+        }
+    }
+    /// Nobody knows where these were. If nothing was deleted, or an earlier one of the producer is still there, they are too.
+    fn check_unplaced(&self, read: &FinalRead, report: &mut Report<'_>) {
+        if self.unplaced.is_empty() {
+            return;
+        }
+        let there: BTreeSet<Value> = read.records.iter().map(|seen| seen.value).collect();
+        for value in self.unplaced.iter().filter(|value| !there.contains(value)) {
+            let producers_first = Value { number: 0, ..*value };
+            if read.log_start == 0 || there.range(producers_first..*value).next().is_some() {
+                report(Kind::Lost, format!("{value} was acknowledged"));
             }
         }
     }

@@ -86,7 +86,8 @@ fn produce(rng: &mut Rng, partition: i32, sends: &mut Vec<Send>) -> Vec<Seen> {
         let told = match rng.u8(0..10) {
             0 => Told::Refused,
             1 | 2 => Told::Nothing,
-            _ => Told::Acknowledged(offset),
+            3 => Told::Acknowledged(None),
+            _ => Told::Acknowledged(Some(offset)),
         };
         if told != Told::Refused {
             log.push(Seen { offset, value });
@@ -214,13 +215,19 @@ impl History {
             }
             Kind::Lost => {
                 let gone = self.place(rng, partition)?;
-                let kept = Told::Acknowledged(gone.offset);
-                (*self.told(partition, gone.value) == kept).then_some(())?;
+                let read = &self.finals[index];
+                let first = read.records.iter().find(|seen| seen.value.producer == gone.value.producer)?;
+                let may_be_deleted = read.log_start > 0 && first.value == gone.value;
+                match self.told(partition, gone.value) {
+                    Told::Acknowledged(Some(_)) => {}
+                    Told::Acknowledged(None) if !may_be_deleted => {}
+                    _ => return None,
+                }
                 self.forget(partition, |offset| offset == gone.offset);
             }
             Kind::Unseen => {
                 let last = *self.finals[index].records.last()?;
-                *self.told(partition, last.value) = Told::Acknowledged(last.offset);
+                *self.told(partition, last.value) = Told::Acknowledged(Some(last.offset));
                 self.forget(partition, |offset| offset >= last.offset);
                 self.finals[index].log_end = last.offset;
             }
@@ -359,8 +366,8 @@ impl History {
         }
         for (value, offset) in [(one.value, other.offset), (other.value, one.offset)] {
             let told = self.told(partition, value);
-            if matches!(told, Told::Acknowledged(_)) {
-                *told = Told::Acknowledged(offset);
+            if matches!(told, Told::Acknowledged(Some(_))) {
+                *told = Told::Acknowledged(Some(offset));
             }
         }
         Some(())

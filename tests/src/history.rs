@@ -13,8 +13,8 @@ pub struct Value {
 /// What a producer was told of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// It lies at this offset, and survives.
-    Acknowledged(i64),
+    /// It survives, and lies at this offset where the client was told of one.
+    Acknowledged(Option<i64>),
     /// It was not written and never will be.
     Refused,
     /// Nothing, or an error that leaves it open.

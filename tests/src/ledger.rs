@@ -23,9 +23,8 @@ impl Past {
         let mut history = History::default();
         for partition in 0..partitions {
             let next = self.next.entry(partition).or_default();
-            let acknowledged = ledger.acknowledged.get(&partition).map(Vec::as_slice).unwrap_or_default();
             let dumped = &found[&partition];
-            if let Err(wrong) = note(&mut history, partition, *next, dumped, acknowledged) {
+            if let Err(wrong) = note(&mut history, partition, *next, dumped, ledger) {
                 panic!("partition {partition}, read from {next} to {}: {wrong}", dumped.end_offset);
             }
             self.read += dumped.records.len();
@@ -42,9 +41,8 @@ pub fn history(address: &str, topic: &str, partitions: i32, ledger: &Ledger) -> 
     let found = dump(address, topic, partitions, &BTreeMap::new());
     let mut history = History::default();
     for partition in 0..partitions {
-        let acknowledged = ledger.acknowledged.get(&partition).map(Vec::as_slice).unwrap_or_default();
         let dumped = found.get(&partition).ok_or_else(|| format!("there is no partition {partition}"))?;
-        note(&mut history, partition, 0, dumped, acknowledged)
+        note(&mut history, partition, 0, dumped, ledger)
             .map_err(|wrong| format!("partition {partition}: {wrong}"))?;
     }
     Ok(history)
@@ -56,7 +54,7 @@ fn note(
     partition: i32,
     from: i64,
     dumped: &Dumped,
-    acknowledged: &[(i64, String)],
+    ledger: &Ledger,
 ) -> Result<(), String> {
     if dumped.end_offset < from {
         return Err(format!("it ended at {from} before"));
@@ -64,24 +62,29 @@ fn note(
     if dumped.start_offset != 0 {
         return Err(format!("it starts at {}, and nothing was to be deleted", dumped.start_offset));
     }
-    let seen = |(offset, value): &(i64, String)| {
-        let value =
-            value_of(partition, value).ok_or_else(|| format!("{value} at {offset} is not of this load"))?;
-        Ok::<Seen, String>(Seen { offset: *offset, value })
-    };
-    let records: Vec<Seen> = dumped.records.iter().map(seen).collect::<Result<_, _>>()?;
-    let acknowledged: Vec<Seen> = acknowledged.iter().map(seen).collect::<Result<_, _>>()?;
+    let of_load =
+        |value: &String| value_of(partition, value).ok_or_else(|| format!("{value} is not of this load"));
+    let seen = |(offset, value): &(i64, String)| Ok(Seen { offset: *offset, value: of_load(value)? });
+    let records: Vec<Seen> = dumped.records.iter().map(seen).collect::<Result<_, String>>()?;
+    let mut acknowledged: Vec<(Option<i64>, Value)> = Vec::new();
+    for (offset, value) in ledger.acknowledged.get(&partition).into_iter().flatten() {
+        acknowledged.push((Some(*offset), of_load(value)?));
+    }
+    for value in ledger.unplaced.get(&partition).into_iter().flatten() {
+        acknowledged.push((None, of_load(value)?));
+    }
     // The load sends each producer's numbers from 0 on, and tells of those alone whose acknowledgement came.
     let mut sent: BTreeMap<u32, Vec<Told>> = BTreeMap::new();
-    for Seen { value, .. } in records.iter().chain(&acknowledged) {
+    let acknowledged_values = acknowledged.iter().map(|(_, value)| *value);
+    for value in records.iter().map(|seen| seen.value).chain(acknowledged_values) {
         let told = sent.entry(value.producer).or_default();
         let count = usize::try_from(value.number).map_err(|error| error.to_string())? + 1;
         if told.len() < count {
             told.resize(count, Told::Nothing);
         }
     }
-    for Seen { offset, value } in &acknowledged {
-        sent.entry(value.producer).or_default()[value.number as usize] = Told::Acknowledged(*offset);
+    for (offset, value) in acknowledged {
+        sent.entry(value.producer).or_default()[value.number as usize] = Told::Acknowledged(offset);
     }
     for (producer, told) in sent {
         let first = records.iter().find(|seen| seen.value.producer == producer);
@@ -118,35 +121,48 @@ mod tests {
 
     use super::*;
 
-    fn good() -> (Dumped, Vec<(i64, String)>) {
-        let record = |number: i64| (number, format!("77.0.{number}"));
-        let dumped = Dumped { start_offset: 0, end_offset: 10, records: (0..10).map(record).collect() };
-        // The last two were never acknowledged, and may be there all the same.
-        (dumped, (0..8).map(record).collect())
+    fn record(number: i64) -> (i64, String) {
+        (number, format!("77.0.{number}"))
     }
 
-    fn noted(from: i64, dumped: &Dumped, acknowledged: &[(i64, String)]) -> Result<Vec<Kind>, String> {
+    fn good() -> (Dumped, Ledger) {
+        let dumped = Dumped { start_offset: 0, end_offset: 10, records: (0..10).map(record).collect() };
+        // The last two were never acknowledged, and may be there all the same.
+        let placed = (0..8).filter(|number| *number != 4).map(record).collect();
+        let acknowledged = BTreeMap::from([(0, placed)]);
+        let unplaced = BTreeMap::from([(0, vec![record(4).1])]);
+        (dumped, Ledger { acknowledged, unplaced, ..Ledger::default() })
+    }
+
+    fn noted(from: i64, dumped: &Dumped, ledger: &Ledger) -> Result<Vec<Kind>, String> {
         let mut history = History::default();
-        note(&mut history, 0, from, dumped, acknowledged)?;
+        note(&mut history, 0, from, dumped, ledger)?;
         Ok(check(&history).iter().map(|anomaly| anomaly.kind).collect())
     }
 
     #[test]
     fn a_good_history_passes_and_a_lost_record_does_not() {
-        let (mut dumped, acknowledged) = good();
-        assert_eq!(noted(0, &dumped, &acknowledged), Ok(vec![]));
+        let (mut dumped, ledger) = good();
+        assert_eq!(noted(0, &dumped, &ledger), Ok(vec![]));
         dumped.records.truncate(5);
         dumped.end_offset = 5;
-        assert_eq!(noted(0, &dumped, &acknowledged), Ok(vec![Kind::Unseen; 3]));
+        assert_eq!(noted(0, &dumped, &ledger), Ok(vec![Kind::Unseen; 3]));
+        dumped.records.truncate(4);
+        dumped.end_offset = 4;
+        let found = noted(0, &dumped, &ledger);
+        assert!(
+            found.is_ok_and(|kinds| kinds.contains(&Kind::Lost)),
+            "the one that was acknowledged somewhere"
+        );
     }
 
     #[test]
     fn what_a_history_cannot_tell_is_found() {
-        let (dumped, acknowledged) = good();
+        let (dumped, ledger) = good();
         let wrong = |spoil: fn(&mut Dumped)| {
             let mut spoiled = dumped.clone();
             spoil(&mut spoiled);
-            noted(0, &spoiled, &acknowledged).unwrap_err()
+            noted(0, &spoiled, &ledger).unwrap_err()
         };
         let foreign = wrong(|dumped| dumped.records[9].1 = "77.1.9".to_owned());
         assert!(foreign.contains("not of this load"), "{foreign}");
@@ -154,6 +170,6 @@ mod tests {
         assert!(start.contains("starts at 1"), "{start}");
         let first = wrong(|dumped| drop(dumped.records.remove(0)));
         assert!(first.contains("is number 1"), "{first}");
-        assert!(noted(11, &dumped, &[]).is_err_and(|wrong| wrong.contains("ended at 11")));
+        assert!(noted(11, &dumped, &Ledger::default()).is_err_and(|wrong| wrong.contains("ended at 11")));
     }
 }

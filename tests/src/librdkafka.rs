@@ -63,16 +63,24 @@ pub struct Load {
     ledger: Option<std::thread::JoinHandle<Ledger>>,
 }
 
-/// What the broker acknowledged: partition to (offset, value) in the order of the acknowledgements.
+/// librdkafka's `RD_KAFKA_OFFSET_INVALID`.
+const OFFSET_INVALID: i64 = -1001;
+
+/// What the broker acknowledged.
 #[derive(Debug, Default, Clone)]
 pub struct Ledger {
+    /// Partition to (offset, value) in the order of the acknowledgements.
     pub acknowledged: BTreeMap<i32, Vec<(i64, String)>>,
+    /// Partition to values that are known to be there, and not where: of a batch whose answer was lost librdkafka learns by
+    /// that to a later one.
+    pub unplaced: BTreeMap<i32, Vec<String>>,
     pub failures: BTreeMap<String, u64>,
 }
 
 impl Ledger {
     pub fn len(&self) -> usize {
-        self.acknowledged.values().map(Vec::len).sum()
+        let placed: usize = self.acknowledged.values().map(Vec::len).sum();
+        placed + self.unplaced.values().map(Vec::len).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -83,6 +91,9 @@ impl Ledger {
     pub fn add(&mut self, other: Ledger) {
         for (partition, acknowledged) in other.acknowledged {
             self.acknowledged.entry(partition).or_default().extend(acknowledged);
+        }
+        for (partition, unplaced) in other.unplaced {
+            self.unplaced.entry(partition).or_default().extend(unplaced);
         }
         for (error, count) in other.failures {
             *self.failures.entry(error).or_default() += count;
@@ -139,8 +150,12 @@ impl Load {
                 match words[..] {
                     ["A", partition, offset, value] => {
                         let partition = partition.parse().expect("a partition");
-                        let entry = (offset.parse().expect("an offset"), number(value).to_owned());
-                        ledger.acknowledged.entry(partition).or_default().push(entry);
+                        let offset: i64 = offset.parse().expect("an offset");
+                        let value = number(value).to_owned();
+                        match offset {
+                            OFFSET_INVALID => ledger.unplaced.entry(partition).or_default().push(value),
+                            _ => ledger.acknowledged.entry(partition).or_default().push((offset, value)),
+                        }
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                     ["F", _, _, error] => *ledger.failures.entry(error.to_owned()).or_default() += 1,
