@@ -411,12 +411,13 @@ fn append(
 }
 
 /// Replays a partition into a shard.
-fn replay(partition: &Partition, mut group: GroupShard) -> Result<GroupShard, String> {
+fn replay(partition: &Arc<Partition>, mut group: GroupShard) -> Result<GroupShard, String> {
     let offsets = partition.offsets().map_err(|error| error.to_string())?;
     let mut offset = offsets.log_start;
     while offset < offsets.high_watermark {
         let read = partition.read(ReadAs::Leader, offset, Isolation::ReadUncommitted, LOAD_BYTES, true);
         let (_, slice) = read.map_err(|error| error.to_string())?;
+        let slice = partition.check(slice, offset).map_err(|error| error.to_string())?;
         let bytes = slice.read().map_err(|error| error.to_string())?;
         let before = offset;
         for found in batch::batches(&bytes) {

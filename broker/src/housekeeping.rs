@@ -25,6 +25,8 @@ const FREE_SPACE_PERIOD: Duration = Duration::from_millis(500);
 const REOPEN_PERIOD: Duration = Duration::from_secs(1);
 /// How often partitions are looked at for `flush.ms`.
 const FLUSH_CHECK_PERIOD: Duration = Duration::from_millis(500);
+/// What was looked at is not looked at again for so long, or twice as long.
+const AGING_PERIOD: Duration = Duration::from_secs(30);
 /// How often the metadata are looked at for `metadata.log.max.snapshot.interval.ms`.
 const METADATA_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
@@ -34,6 +36,7 @@ pub fn start(context: &Arc<Context>, tasks: &TaskTracker, shutdown: &Cancellatio
     let chore = |period, work| chore(context, tasks, shutdown, period, work);
     chore(|_| FREE_SPACE_PERIOD, watch_free_space);
     chore(|_| FLUSH_CHECK_PERIOD, flush_by_time);
+    chore(|_| AGING_PERIOD, age);
     chore(|_| REOPEN_PERIOD, |context| context.controller.open_what_is_missing());
     chore(|log| period(log.flush_offset_checkpoint_interval_ms), checkpoint);
     chore(|log| period(log.flush_offset_checkpoint_interval_ms), count_strays);
@@ -85,6 +88,10 @@ fn flush_by_time(context: &Arc<Context>) {
     for partition in context.partitions.all() {
         partition.flush_if_due(now_ms);
     }
+}
+
+fn age(context: &Arc<Context>) {
+    context.partitions.all().iter().for_each(|partition| partition.age());
 }
 
 /// An operator may have removed some.

@@ -326,8 +326,7 @@ mod tests {
         for len in lengths {
             chunks.push(Chunk::Bytes(Bytes::from(format!("batch of {len}:"))));
             expected.extend_from_slice(format!("batch of {len}:").as_bytes());
-            let file = (len > 0).then(|| file.clone());
-            chunks.push(Chunk::Log(LogSlice { file, position, len, base_offset: 0 }));
+            chunks.push(Chunk::Log(LogSlice::of_file(file.clone(), position, len)));
             expected.extend_from_slice(&log[position as usize..position as usize + len]);
             position += len as u64;
         }

@@ -37,6 +37,7 @@ use crate::environment::Environment;
 use crate::housekeeping;
 use crate::lobby::Lobby;
 use crate::log_dirs::DataDir;
+use crate::mending;
 use crate::milliseconds::period;
 use crate::net::{Listener, Network, SocketOptions};
 use crate::observed::ObservedBroker;
@@ -45,6 +46,7 @@ use crate::partition::Partition;
 use crate::peers::membership::AskError;
 use crate::registration::{self, Ended};
 use crate::replication::{fetcher, in_sync};
+use crate::scrub;
 use crate::server;
 
 /// Why a broker does not start.
@@ -245,6 +247,8 @@ impl Node {
         let (context, shutdown) = (&self.context, &self.shutdown);
         context.replication.registered(broker_epoch);
         self.tasks.spawn(in_sync::report(context.clone(), shutdown.clone()));
+        self.tasks.spawn(mending::run(context.clone(), shutdown.clone()));
+        self.tasks.spawn_on(scrub::run(context.clone(), shutdown.clone()), self.background.handle());
         for other in context.membership.peers().others() {
             self.tasks.spawn(fetcher::run(context.clone(), other, shutdown.clone()));
         }

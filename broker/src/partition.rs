@@ -36,6 +36,7 @@ use crate::replication::sessions::News;
 mod flushing;
 mod refusals;
 mod replica;
+mod soundness;
 mod state;
 mod waiting;
 
@@ -254,7 +255,7 @@ impl Partition {
 
     /// Reads from `from` what `isolation` may see, up to `max_bytes`, at least one batch if `at_least_one`.
     pub fn read(
-        &self,
+        self: &Arc<Self>,
         reads: ReadAs,
         from: i64,
         isolation: Isolation,
@@ -275,7 +276,9 @@ impl Partition {
             Isolation::ReadUncommitted => offsets.high_watermark,
             Isolation::ReadCommitted => offsets.last_stable,
         };
-        Ok((offsets, log.read(from, limit, max_bytes, at_least_one)?))
+        let slice =
+            log.read(from, limit, max_bytes, at_least_one).map_err(|error| self.noted(from, error))?;
+        Ok((offsets, slice))
     }
 
     pub fn offsets(&self) -> Result<Offsets, PartitionError> {
@@ -314,6 +317,7 @@ impl Partition {
         let log = state.log.take();
         self.replication.followed.set(self, None);
         self.replication.in_sync.forget(self);
+        self.replication.damaged.forget(self);
         state.dismiss_waiting();
         log
     }

@@ -4,6 +4,7 @@
 //! session for each broker that leads anything of theirs (`fetcher.rs`), and are told by the metadata whom to follow
 //! (`followed.rs`). The rules are `firn_replication`'s, and what a replica does with them is in `partition/replica.rs`.
 
+pub mod damaged;
 pub mod fetcher;
 pub mod followed;
 pub mod in_sync;
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use damaged::Damaged;
 use followed::Followed;
 use in_sync::InSyncNews;
 use tokio::time::Instant;
@@ -25,6 +27,7 @@ pub struct Replication {
     pub lag_max: Duration,
     pub in_sync: InSyncNews,
     pub followed: Followed,
+    pub damaged: Damaged,
     broker_epoch: OnceLock<i64>,
     began: Instant,
     /// Milliseconds since `began`, up to which the controller puts nobody else in this broker's place.
@@ -38,6 +41,7 @@ impl Replication {
             lag_max,
             in_sync: InSyncNews::default(),
             followed: Followed::default(),
+            damaged: Damaged::default(),
             broker_epoch: OnceLock::new(),
             began: Instant::now(),
             lease_ends: AtomicU64::new(0),

@@ -126,6 +126,19 @@ fn disks(context: &Context, out: &mut Exposition) {
         "Directories of partitions that no topic owns, set aside and not removed yet",
         context.log_dirs.strays() as f64,
     );
+    let damaged = &context.replication.damaged;
+    out.single(
+        "firn_log_damaged_places",
+        Kind::Gauge,
+        "Places of logs that the disk has not kept, and that are not mended yet",
+        damaged.left() as f64,
+    );
+    out.single(
+        "firn_log_mended_segments_total",
+        Kind::Counter,
+        "Segments that were mended from another replica or the object store",
+        damaged.mended() as f64,
+    );
     out.family("firn_disk_free_bytes", Kind::Gauge, "Room on the disk of a log directory");
     for dir in context.log_dirs.all() {
         if let Ok(space) = dir.dir.space() {

@@ -233,7 +233,7 @@ impl Partition {
         match log.read(fetch.from, end, max_bytes, at_least_one) {
             Ok(slice) => Ok(ReplicaRead::Records(state.offsets_of(log), slice)),
             Err(ReadError::BelowLocalStart { .. }) => Ok(ReplicaRead::InTier(state.offsets_of(log))),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.noted(fetch.from, error)),
         }
     }
 

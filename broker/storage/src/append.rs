@@ -201,10 +201,15 @@ impl PartitionLog {
         }
         active.files.set_unsynced(true);
         let position = active.size;
+        self.sound.writing(active.base_offset);
         let result = write_all_vectored_at(file.as_ref(), &mut vectors, position)
             .map_err(failed_to("append to", &path))
             .and_then(|()| self.index_aborted(active, staged));
-        let Err(error) = result else { return Ok(()) };
+        let Err(error) = result else {
+            let written: u64 = placed.iter().map(|batch| batch.header.size_in_bytes() as u64).sum();
+            self.sound.wrote(active.base_offset, file.as_ref(), position..position + written);
+            return Ok(());
+        };
         if let Err(undo) = file.set_len(position) {
             return Err(self.fail(failed_to("cut a failed write off", &path)(undo)).into());
         }

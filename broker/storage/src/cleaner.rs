@@ -337,7 +337,7 @@ impl CompactionTask {
         self.limits.pace.spend(bytes as u64, &|| self.directory.is_compaction_stopped());
     }
 
-    fn open(&self, source: &Source) -> Result<Arc<dyn DiskFile>, StorageError> {
+    pub(crate) fn open(&self, source: &Source) -> Result<Arc<dyn DiskFile>, StorageError> {
         let _in_place = self.gate.pass(&self.partition_path)?;
         match self.directory.disk.open(&source.path, OpenMode::Read) {
             // Retention took it. What has been cleaned would not be swapped in.
@@ -347,7 +347,7 @@ impl CompactionTask {
     }
 
     /// Removes a `.cleaned` segment that will not be swapped in.
-    fn remove_cleaned(&self, base_offset: i64) {
+    pub(crate) fn remove_cleaned(&self, base_offset: i64) {
         let Ok(_in_place) = self.gate.pass(&self.partition_path) else { return };
         for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
             let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, suffix)));
@@ -356,7 +356,7 @@ impl CompactionTask {
         }
     }
 
-    fn create(&self, base_offset: i64, durable: bool) -> Result<Output<'_>, StorageError> {
+    pub(crate) fn create(&self, base_offset: i64, durable: bool) -> Result<Output<'_>, StorageError> {
         let _in_place = self.gate.pass(&self.partition_path)?;
         let path = self.partition_path.join(format!("{}{CLEANED}", segment_file(base_offset, LOG)));
         let disk = self.directory.disk.as_ref();
@@ -375,7 +375,7 @@ impl CompactionTask {
 
 impl Source {
     /// Aborted transactions whose markers lie in this segment.
-    fn own_aborted(&self) -> impl Iterator<Item = &AbortedTxn> {
+    pub(crate) fn own_aborted(&self) -> impl Iterator<Item = &AbortedTxn> {
         self.aborted
             .iter()
             .filter(|txn| txn.last_offset >= self.base_offset && txn.last_offset < self.end_offset)
@@ -393,7 +393,7 @@ fn is_aborted(source: &Source, header: &BatchHeader) -> bool {
 
 /// A `.cleaned` segment being written.
 #[derive(Debug)]
-struct Output<'a> {
+pub(crate) struct Output<'a> {
     task: &'a CompactionTask,
     durable: bool,
     path: PathBuf,
@@ -404,7 +404,7 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    fn push(&mut self, old: &BatchHeader, bytes: &[u8]) -> Result<(), StorageError> {
+    pub(crate) fn push(&mut self, old: &BatchHeader, bytes: &[u8]) -> Result<(), StorageError> {
         let header = BatchHeader::parse(bytes)
             .map_err(|error| StorageError::corrupt(&self.path, error.to_string()))?;
         if header.base_offset != old.base_offset || header.last_offset() != old.last_offset() {
@@ -429,7 +429,7 @@ impl Output<'_> {
     }
 
     /// Writes the segment and its indexes, and syncs them.
-    fn finish(mut self, aborted: &[AbortedTxn]) -> Result<Segment, StorageError> {
+    pub(crate) fn finish(mut self, aborted: &[AbortedTxn]) -> Result<Segment, StorageError> {
         self.write()?;
         self.sync(&self.file, &self.path)?;
         self.segment.push_time_entry();

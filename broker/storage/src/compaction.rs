@@ -164,20 +164,31 @@ impl PartitionLog {
             .filter_map(|(id, entry)| Some((*id, entry.last_batch()?.last_offset)))
             .collect();
         Ok(Some(CompactionTask {
-            directory: Arc::clone(&self.directory),
-            gate: Arc::clone(&self.gate),
-            partition_path: self.path.clone(),
-            generation: self.generation,
             cold,
             sources,
             first_dirty_offset: dirt.first_dirty_offset,
             last_of_producer,
+            ..self.rewriting_task(now_ms, limits)
+        }))
+    }
+
+    /// What writes segments of this log anew has to know, whatever they are to hold.
+    pub(crate) fn rewriting_task(&self, now_ms: i64, limits: CleanerLimits) -> CompactionTask {
+        CompactionTask {
+            directory: Arc::clone(&self.directory),
+            gate: Arc::clone(&self.gate),
+            partition_path: self.path.clone(),
+            generation: self.generation,
+            cold: Vec::new(),
+            sources: Vec::new(),
+            first_dirty_offset: 0,
+            last_of_producer: BTreeMap::new(),
             now_ms,
             delete_retention_ms: self.config.delete_retention_ms,
             segment_bytes: self.config.segment_bytes.max(0) as u64,
             index_interval_bytes: self.config.index_interval_bytes.max(0) as u64,
             limits,
-        }))
+        }
     }
 
     /// Everything below was compacted before, 0 if nothing was: Kafka's cleaner checkpoint.
@@ -198,6 +209,7 @@ impl PartitionLog {
             Err(error) => return Err(self.give_up(&done.groups, failed_to("open", &self.path)(error))),
         };
         self.generation += 1;
+        self.forget_places();
         stats.applied = true;
         // Of the segments that are about to be exchanged the tier has what they were, not what they will be.
         if let Some(first) = done.groups.first() {
@@ -219,6 +231,21 @@ impl PartitionLog {
         Ok(stats)
     }
 
+    /// Puts one segment in the place of the one that it was made from.
+    pub(crate) fn exchange(
+        &mut self,
+        group: CleanedGroup,
+        names: &dyn DiskDir,
+        now_ms: i64,
+    ) -> Result<(), StorageError> {
+        self.generation += 1;
+        self.forget_places();
+        if let Err(error) = self.stage_swap(&group, names) {
+            return Err(self.give_up(std::slice::from_ref(&group), error));
+        }
+        self.swap_in(group, names, now_ms).map(drop).map_err(|error| self.fail(error))
+    }
+
     /// Ends a pass at an error that came before these groups counted for anything.
     fn give_up(&self, groups: &[CleanedGroup], error: StorageError) -> StorageError {
         let error = self.fail_unless_short(error);
@@ -229,7 +256,7 @@ impl PartitionLog {
     }
 
     /// Removes what was written for groups that have not been committed.
-    fn discard(&self, groups: &[CleanedGroup]) -> Result<(), StorageError> {
+    pub(crate) fn discard(&self, groups: &[CleanedGroup]) -> Result<(), StorageError> {
         for group in groups {
             for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
                 let name = segment_file(group.segment.base_offset, suffix);

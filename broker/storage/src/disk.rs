@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// How `Disk::open` treats a file that is, or is not, there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,13 @@ pub struct Space {
     /// What an unprivileged process may still write.
     pub free: u64,
     pub total: u64,
+}
+
+/// What tells a file that was written to from the same file before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastChange {
+    pub len: u64,
+    pub modified: SystemTime,
 }
 
 /// A held lock; dropping it releases the lock.
@@ -86,6 +94,8 @@ pub trait DiskFile: Send + Sync + Debug {
     fn drop_cache(&self) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
+    /// By whomever.
+    fn last_change(&self) -> io::Result<LastChange>;
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }

@@ -1,5 +1,6 @@
 //! The hot log: disk, segments, indexes, recovery, producers, retention, compaction.
 
+pub mod check;
 mod checkpoint;
 pub mod directory;
 mod file_names;
@@ -16,6 +17,7 @@ mod roll;
 mod sample;
 mod scan;
 mod segment;
+mod sound;
 mod task_gate;
 
 pub mod append;
@@ -32,6 +34,7 @@ mod incarnations;
 pub mod kept_files;
 pub mod local_start;
 pub mod log_dir;
+pub mod mend;
 pub mod partition_log;
 mod producer_snapshot;
 pub mod producers;

@@ -16,6 +16,7 @@ use crate::error::StorageError;
 use crate::producers::Producers;
 use crate::recent::RecentBatches;
 use crate::segment::{Home, Segment};
+use crate::sound::Sound;
 use crate::task_gate::TaskGate;
 
 /// The log of one partition. See the module.
@@ -42,6 +43,7 @@ pub struct PartitionLog {
     /// Offsets of the producer snapshots on disk.
     pub(crate) snapshots: BTreeSet<i64>,
     pub(crate) recent: RecentBatches,
+    pub(crate) sound: Arc<Sound>,
     pub(crate) unsynced: Unsynced,
     /// Segments were removed or exchanged this many times: tells an outdated compaction from a current one.
     pub(crate) generation: u64,
@@ -49,6 +51,8 @@ pub struct PartitionLog {
     pub(crate) truncations: u64,
     /// Everything below was compacted before; Kafka's cleaner checkpoint.
     pub(crate) cleaned_offset: i64,
+    /// Other replicas have gaps, too.
+    pub(crate) has_gaps: bool,
     /// Files renamed out of the way, and when they may be removed.
     pub(crate) doomed: Vec<(i64, PathBuf)>,
 }
@@ -186,6 +190,18 @@ impl PartitionLog {
     /// Forgets producers that have been silent for `expiration_ms` (`producer.id.expiration.ms`).
     pub fn expire_producers(&mut self, now_ms: i64, expiration_ms: i64) {
         self.producers.expire(now_ms, expiration_ms);
+    }
+
+    /// Forgets which bytes need no second look, but for the newest: called every half minute.
+    pub fn age(&self) {
+        self.sound.age();
+    }
+
+    /// Forgets what memory knows of where batches lie, because segments are cut or exchanged.
+    pub(crate) fn forget_places(&mut self) {
+        self.recent.clear();
+        // Who still has to do with what was there tells the one of before.
+        self.sound = Arc::default();
     }
 
     pub(crate) fn home(&self) -> Home<'_> {

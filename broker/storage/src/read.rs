@@ -1,6 +1,7 @@
 //! Reading from a log: which bytes of which file a fetch gets.
 //!
-//! No record is touched: a read finds a position and a length, and the server sends the file's bytes.
+//! No record is touched: a read finds a position and a length, and the server sends the file's bytes, once they are known to
+//! be what they were (`sound.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::disk::{DiskFile, read_exact_at};
 use crate::error::{ReadError, StorageError};
 use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
+use crate::sound::Sound;
 
 /// A stretch of one segment file. Holding it keeps the file readable, whatever becomes of the segment.
 #[derive(Debug, Clone)]
@@ -23,11 +25,26 @@ pub struct LogSlice {
     pub len: usize,
     /// Base offset of the first batch, which may lie below the offset asked for. For an empty slice the offset itself.
     pub base_offset: i64,
+    /// `None` for an empty slice, and for one that is not of a log.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// The segment that a slice is of, and what is known of its bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) segment: i64,
+    pub(crate) sound: Arc<Sound>,
 }
 
 impl LogSlice {
-    fn empty(offset: i64) -> Self {
-        Self { file: None, position: 0, len: 0, base_offset: offset }
+    /// Nothing, at `offset`.
+    pub fn empty(offset: i64) -> Self {
+        Self { file: None, position: 0, len: 0, base_offset: offset, origin: None }
+    }
+
+    /// Of any file.
+    pub fn of_file(file: Arc<dyn DiskFile>, position: u64, len: usize) -> Self {
+        Self { file: Some(file), position, len, base_offset: 0, origin: None }
     }
 
     /// Copies the bytes out of the file.
@@ -65,9 +82,13 @@ impl PartitionLog {
         if from_offset >= limit {
             return Ok(LogSlice::empty(from_offset));
         }
-        let Some(place) = self.find(from_offset)?.filter(|place| place.base_offset < limit) else {
+        let Some(place) = self.find(from_offset)? else { return Ok(LogSlice::empty(from_offset)) };
+        if place.base_offset > from_offset && !self.may_have_gaps() {
+            return Err(self.misplaced(&place, from_offset).into());
+        }
+        if place.base_offset >= limit {
             return Ok(LogSlice::empty(from_offset));
-        };
+        }
         let Some(segment) = self.segments.get(place.segment) else {
             return Ok(LogSlice::empty(from_offset));
         };
@@ -75,6 +96,9 @@ impl PartitionLog {
             segment.size
         } else {
             match self.find(limit)?.filter(|above| above.segment == place.segment) {
+                Some(above) if above.position < place.position => {
+                    return Err(self.misplaced(&above, limit).into());
+                }
                 Some(above) => above.position,
                 None => segment.size,
             }
@@ -96,7 +120,17 @@ impl PartitionLog {
             position: place.position,
             len,
             base_offset: place.base_offset,
+            origin: Some(Origin { segment: segment.base_offset, sound: Arc::clone(&self.sound) }),
         })
+    }
+
+    fn misplaced(&self, place: &Place, offset: i64) -> StorageError {
+        let base_offset = self.segments.get(place.segment).map_or(0, |segment| segment.base_offset);
+        let what = format!(
+            "a batch at {} claims offset {} where {offset} is due",
+            place.position, place.base_offset
+        );
+        StorageError::corrupt(&self.home().log_path(base_offset), what)
     }
 
     /// Refuses offsets that the log does not have, or does not have here.
@@ -135,6 +169,11 @@ impl PartitionLog {
                     base_offset: located.header.base_offset,
                     bytes: located.header.size_in_bytes() as u64,
                 }));
+            }
+            // Segments meet without a hole, compacted ones too.
+            if offset < self.segment_end(index) {
+                let path = self.home().log_path(segment.base_offset);
+                return Err(StorageError::corrupt(&path, format!("it ends before offset {offset}")));
             }
         }
         Ok(None)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use crate::disk::{DirEntry, Disk, DiskDir, DiskFile, Lock, OpenMode, Space};
+use crate::disk::{DirEntry, Disk, DiskDir, DiskFile, LastChange, Lock, OpenMode, Space};
 
 /// Files and directories of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -137,6 +137,11 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn last_change(&self) -> io::Result<LastChange> {
+        let metadata = self.0.metadata()?;
+        Ok(LastChange { len: metadata.len(), modified: metadata.modified()? })
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {

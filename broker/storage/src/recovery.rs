@@ -105,11 +105,13 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         producers: Default::default(),
         snapshots: BTreeSet::new(),
         recent: Default::default(),
+        sound: Arc::default(),
         unsynced: Unsynced { is_new: opening.is_new, ..Unsynced::default() },
         generation: 0,
         truncations: 0,
         high_watermark: opening.directory.high_watermark(opening.topic_partition),
         cleaned_offset: opening.directory.cleaned(opening.topic_partition),
+        has_gaps: false,
         doomed: Vec::new(),
     };
     if opening.is_new {
@@ -262,6 +264,7 @@ impl PartitionLog {
     fn recover_segment(&mut self, index: usize, recovery_point: i64) -> Result<bool, StorageError> {
         let home = Home { pool: &self.directory.pool, directory: &self.path };
         let interval = self.config.index_interval_bytes.max(0) as u64;
+        let may_have_gaps = self.may_have_gaps();
         let next_base = self.segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
         let Some(segment) = self.segments.get_mut(index) else { return Ok(true) };
         let path = home.log_path(segment.base_offset);
@@ -275,7 +278,11 @@ impl PartitionLog {
             match scan.next().map_err(failed_to("read", &path))? {
                 Step::Batch((located, _)) => {
                     let header = located.header;
-                    if header.base_offset < expected || header.last_offset() >= next_base {
+                    // Where the scan begins, `expected` says only what comes after.
+                    let is_exact = start.position == 0 || located.position > start.position;
+                    let is_gap = is_exact && header.base_offset > expected && expected >= recovery_point;
+                    let is_behind = header.base_offset < expected;
+                    if is_behind || (is_gap && !may_have_gaps) || header.last_offset() >= next_base {
                         break format!("offset {} where {expected} is due", header.base_offset);
                     }
                     segment.batch_appended(&header, interval);

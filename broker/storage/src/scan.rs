@@ -84,7 +84,7 @@ impl<'a> HeaderWalk<'a> {
 }
 
 /// Why a header cannot be believed, if so. `left` is how many bytes the segment has from its start on.
-fn insane(header: &BatchHeader, left: u64) -> Option<String> {
+pub(crate) fn insane(header: &BatchHeader, left: u64) -> Option<String> {
     let size = header.size_in_bytes() as u64;
     if size > left {
         return Some(format!("a batch of {size} bytes where {left} are left"));

@@ -59,7 +59,7 @@ impl PartitionLog {
     fn cut_tail(&mut self, offset: i64) -> Result<(), StorageError> {
         self.generation += 1;
         self.truncations += 1;
-        self.recent.clear();
+        self.forget_places();
         // A snapshot of what is cut must not come back either: it would speak for the records written there next.
         self.remove_snapshots_above(offset)?;
         let kept = self.segments.partition_point(|segment| segment.base_offset <= offset);
@@ -113,7 +113,7 @@ impl PartitionLog {
     pub(crate) fn clear(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
         self.truncations += 1;
-        self.recent.clear();
+        self.forget_places();
         self.remove_segments_from(0)?;
         self.remove_snapshots_above(-1)?;
         self.sync_names()?;

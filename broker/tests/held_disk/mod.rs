@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use firn_storage::disk::{DirEntry, Disk, DiskDir, DiskFile, Lock, OpenMode, Space};
+use firn_storage::disk::{DirEntry, Disk, DiskDir, DiskFile, LastChange, Lock, OpenMode, Space};
 use firn_storage::simulated::{PowerCut, SimulatedDisk};
 use parking_lot::{Condvar, Mutex};
 
@@ -154,6 +154,9 @@ impl DiskFile for HeldFile {
     }
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+    fn last_change(&self) -> io::Result<LastChange> {
+        self.file.last_change()
     }
     fn reserve(&self, len: u64) -> io::Result<()> {
         self.file.reserve(len)

@@ -157,6 +157,11 @@ pub fn verify_crc(batch: &[u8]) -> Result<(), BatchError> {
     if stored == computed { Ok(()) } else { Err(BatchError::WrongCrc { stored, computed }) }
 }
 
+/// The CRC of what has `crc` and `more` bytes behind it; that of nothing is 0. A batch's covers what lies from `CRC_START` on.
+pub fn extend_crc(crc: u32, more: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc, more)
+}
+
 /// The first bytes of `batch`, with another base offset and leader epoch: all that a broker changes on append.
 pub fn patched_prefix(
     batch: &[u8; PATCHABLE_LENGTH],

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use firn_protocol::library::error::ResponseError;
 use firn_storage::error::ReadError;
+use firn_storage::read::LogSlice;
 use tokio::time::Instant;
 
 use super::{Bounds, Fetched, Found, Wanted, check_leader_epoch};
@@ -34,6 +35,8 @@ pub(super) struct Read {
 /// A partition's part of a fetch.
 enum Part {
     Here(Fetched),
+    /// From this offset on, of this partition's disk.
+    Local(Offsets, LogSlice, Arc<Partition>, i64),
     Cold(Offsets, ColdRead),
 }
 
@@ -62,6 +65,10 @@ pub(super) async fn read_all(
                 nothing_here &= found.len() == 0;
             }
             Part::Here(Err(_)) => {}
+            Part::Local(_, slice, ..) => {
+                left = left.saturating_sub(slice.len);
+                nothing_here &= slice.len == 0;
+            }
             Part::Cold(..) => {
                 left = left.saturating_sub(budget.bytes);
                 nothing_cold = false;
@@ -123,7 +130,7 @@ fn begin(
         budget.bytes,
         budget.at_least_one,
     ) {
-        Ok((offsets, slice)) => Part::Here(Ok((offsets, Found::Local(slice)))),
+        Ok((offsets, slice)) => Part::Local(offsets, slice, partition.clone(), wanted.fetch_offset),
         Err(PartitionError::Read(ReadError::BelowLocalStart { .. })) => {
             let (from, bytes) = (wanted.fetch_offset, budget.bytes);
             let begun = partition.offsets().map_err(Failure::from).and_then(|offsets| {
@@ -164,6 +171,10 @@ fn divergence(partition: &Partition, wanted: &Wanted) -> Option<Fetched> {
 async fn finish(part: Part, deadline: Instant) -> (Fetched, bool) {
     match part {
         Part::Here(fetched) => (fetched, true),
+        Part::Local(offsets, slice, partition, from) => {
+            let checked = partition.checked(slice, from).await;
+            (checked.map(|slice| (offsets, Found::Local(slice))).map_err(Failure::from), true)
+        }
         Part::Cold(offsets, read) => match read.wait_until(deadline).await {
             Ok(Some(batches)) => (Ok((offsets, Found::Bytes(batches))), true),
             Ok(None) => (Ok((offsets, Found::Bytes(bytes::Bytes::new()))), false),

@@ -139,7 +139,7 @@ impl Reading {
             let is_over = Instant::now() >= deadline;
             let (news, answer_now) = session.news.take();
             due.extend(news);
-            self.read(&mut session.followed, std::mem::take(&mut due), bounds.max_bytes);
+            self.read(&mut session.followed, std::mem::take(&mut due), bounds.max_bytes).await;
             let is_enough = self.bytes >= bounds.min_bytes;
             let is_full = self.bytes > 0 && !session.followed.left_over.is_empty();
             if is_enough || is_full || self.is_urgent || answer_now || is_over {
@@ -150,7 +150,7 @@ impl Reading {
         }
     }
 
-    fn read(&mut self, followed: &mut Followed, due: VecDeque<PartitionKey>, bytes_max: usize) {
+    async fn read(&mut self, followed: &mut Followed, due: VecDeque<PartitionKey>, bytes_max: usize) {
         for key in due {
             // It will be named again, with what it has by then.
             let has_records = self.given.get(&key).is_some_and(|(part, _)| part.records_length > 0);
@@ -166,7 +166,15 @@ impl Reading {
                     }
                 };
             let (code, offsets, found) = match read {
-                ReplicaRead::Records(offsets, slice) => (0, offsets, Some(Found::Local(slice))),
+                ReplicaRead::Records(offsets, slice) => {
+                    match one.partition.checked(slice, one.fetch.from).await {
+                        Ok(slice) => (0, offsets, Some(Found::Local(slice))),
+                        Err(error) => {
+                            self.fail(key, &error.into());
+                            continue;
+                        }
+                    }
+                }
                 ReplicaRead::Diverged(offsets, EpochEnd { epoch, end_offset }) => {
                     (0, offsets, Some(Found::Diverged { epoch, end_offset }))
                 }

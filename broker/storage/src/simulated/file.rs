@@ -14,6 +14,8 @@ pub(crate) struct FileData {
     current: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Bits that were flipped.
+    flips: u64,
 }
 
 impl FileData {
@@ -66,7 +68,12 @@ impl FileData {
                 flipped = true;
             }
         }
+        self.flips += u64::from(flipped);
         flipped
+    }
+
+    pub(crate) fn flips(&self) -> u64 {
+        self.flips
     }
 
     /// The file after a power cut. `salt` makes files of one seed differ.
@@ -78,7 +85,7 @@ impl FileData {
             PowerCut::TornLastWrite { seed } => self.torn(seed ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             PowerCut::Some { seed } => self.some(seed ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         };
-        FileData { durable: bytes.clone(), current: bytes, pending: Vec::new() }
+        FileData { durable: bytes.clone(), current: bytes, pending: Vec::new(), flips: self.flips }
     }
 
     fn applied(&self, count: usize) -> Vec<u8> {

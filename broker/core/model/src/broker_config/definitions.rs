@@ -100,6 +100,8 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("firn.http.host", Text, "", Any, "The address that /metrics, /healthz and /readyz are served on; empty is that of the first listener, which may be all of the machine's."),
     unset("firn.http.port", Int, Between(-1, 65_535), "The port of /metrics, /healthz and /readyz: -1 serves none, 0 takes any free one. If not set, the first listener's port + 10000."),
     define("firn.log.format", Text, "human", OneOf(&["human", "json"]), "How the broker's own log is written."),
+    define("firn.log.scrub.interval.ms", Long, "86400000", AtLeast(1), "How long after every log was looked at for what the disk has not kept they are looked at again, in milliseconds.").cluster_wide(),
+    define("firn.log.scrub.max.bytes.per.second", Double, "33554432", Positive, "The most bytes a second that are read to look at logs.").cluster_wide(),
     define("firn.partitions.per.request.max", Int, "10000", AtLeast(1), "The most partitions that one request may create."),
     define("firn.remote.storage.enable", Boolean, "false", Any, "Default of the topic config remote.storage.enable.").cluster_wide(),
     define("firn.store.cache.bytes", Long, "134217728", AtLeast(1 << 20), "How much memory holds chunks read from the object store, in bytes."),

@@ -68,6 +68,8 @@ pub struct LogSettings {
     pub cleaner_backoff_ms: i64,
     /// What all compactions together may read and write.
     pub cleaner_io_bytes_per_second: f64,
+    pub scrub_interval_ms: i64,
+    pub scrub_bytes_per_second: f64,
     pub producer_id_expiration_ms: i32,
     pub producer_id_expiration_check_interval_ms: i32,
     pub disk_reserve_bytes: i64,
@@ -230,6 +232,8 @@ pub(super) fn log(layers: &ConfigLayers) -> Result<LogSettings, ConfigError> {
         cleaner_dedupe_buffer_size: layers.long("log.cleaner.dedupe.buffer.size")?,
         cleaner_backoff_ms: layers.long("log.cleaner.backoff.ms")?,
         cleaner_io_bytes_per_second: layers.double("log.cleaner.io.max.bytes.per.second")?,
+        scrub_interval_ms: layers.long("firn.log.scrub.interval.ms")?,
+        scrub_bytes_per_second: layers.double("firn.log.scrub.max.bytes.per.second")?,
         producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
         producer_id_expiration_check_interval_ms: layers.int("producer.id.expiration.check.interval.ms")?,
         disk_reserve_bytes: layers.long("firn.disk.reserve.bytes")?,

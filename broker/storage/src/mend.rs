@@ -1,0 +1,313 @@
+//! Mending a segment of which the disk has not kept everything: the sound batches are copied, and those that others have kept
+//! are put in the place of the rest.
+//!
+//! Order: the segment is looked at whole; what is missing is asked of others, by offsets; a new segment is written beside it
+//! and synced, and takes its place as a cleaned one does (`compaction.rs`), which a crash leaves done or undone. Nothing that is
+//! right is ever given up: what nobody else has stays as it is.
+//!
+//! A log that was compacted is not mended so: the batches of another replica may be compacted less, and hold a value whose
+//! tombstone is gone here.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use firn_records::batch::{BatchError, batches, verify_crc};
+
+use crate::check::{Checker, Rules};
+use crate::cleaner::{CleanedGroup, CompactionTask, Output, Source};
+use crate::cleaner_limits::CleanerLimits;
+use crate::disk::{DiskFile, read_exact_at};
+use crate::error::{StorageError, failed_to};
+use crate::file_names::{INDEX, segment_file};
+use crate::index::{Entry, OffsetEntry};
+use crate::open_files::read_file;
+use crate::partition_log::PartitionLog;
+use crate::scan::{Located, Step};
+
+/// A segment that is looked at, and mended if need be. Runs without the log's lock.
+#[derive(Debug)]
+pub struct MendingTask {
+    task: CompactionTask,
+    rules: Rules,
+    source: Source,
+}
+
+/// What the look at a segment has brought so far.
+#[derive(Debug)]
+pub struct Looked {
+    sound: Vec<Located>,
+    /// Offsets whose batches are not what they were, or not there; rising.
+    pub missing: Vec<Range<i64>>,
+    /// What was wrong first.
+    pub reason: String,
+    /// Where the look goes on, and which offset is due there.
+    position: u64,
+    expected: i64,
+    is_over: bool,
+}
+
+impl Looked {
+    /// Bytes of what is missing, about.
+    pub fn missing_bytes(&self) -> u64 {
+        let sound: u64 = self.sound.iter().map(|located| located.header.size_in_bytes() as u64).sum();
+        self.position.saturating_sub(sound)
+    }
+}
+
+/// Why a segment was not mended. It is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MendError {
+    /// Another replica has nothing there either: compaction took it, before this log was told or made.
+    #[error("offsets [{from}, {to}) are on no replica: they were compacted away")]
+    Gap { from: i64, to: i64 },
+    #[error("what another replica has does not fit: {0}")]
+    Unfit(String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A new segment, ready to be put in the old one's place.
+#[derive(Debug)]
+pub struct Mended {
+    generation: u64,
+    group: CleanedGroup,
+}
+
+impl PartitionLog {
+    /// Whether the newest segment, which is still written to, would hold this offset: it is mended once it is sealed (`roll`).
+    pub fn is_active_at(&self, offset: i64) -> bool {
+        self.segments.last().is_some_and(|last| last.size > 0 && last.base_offset <= offset)
+    }
+
+    /// The base offset of the first local segment at or above an offset.
+    pub fn segment_from(&self, offset: i64) -> Option<i64> {
+        self.segments.iter().map(|segment| segment.base_offset).find(|base| *base >= offset)
+    }
+
+    /// Gaps between batches are taken for right from now on: other replicas have them, too.
+    pub fn tolerate_gaps(&mut self) {
+        self.has_gaps = true;
+    }
+
+    /// Whether compaction may have taken batches away.
+    pub fn may_have_gaps(&self) -> bool {
+        self.config.cleanup_policy.compact || self.cleaned_offset > 0 || self.has_gaps
+    }
+
+    /// A look at the segment that holds `offset`, as far as it is written; `None` if none does.
+    pub fn mending_task(
+        &self,
+        offset: i64,
+        now_ms: i64,
+        limits: CleanerLimits,
+    ) -> Result<Option<MendingTask>, StorageError> {
+        self.directory.check()?;
+        let Some(index) = self.segment_for(offset) else { return Ok(None) };
+        let (Some(segment), Some(rules)) = (self.segments.get(index), self.rules_at(index)) else {
+            return Ok(None);
+        };
+        let source = Source {
+            base_offset: segment.base_offset,
+            end_offset: rules.end_offset,
+            size: segment.size,
+            path: rules.path.clone(),
+            aborted: self.aborted_transactions(segment.base_offset, rules.end_offset)?,
+        };
+        Ok(Some(MendingTask { task: self.rewriting_task(now_ms, limits), rules, source }))
+    }
+
+    /// Puts a mended segment in the place of the old one; false when segments were cut or exchanged since the look.
+    pub fn mended(&mut self, mended: Mended, now_ms: i64) -> Result<bool, StorageError> {
+        self.directory.check()?;
+        let Mended { generation, group } = mended;
+        if generation != self.generation {
+            self.discard(std::slice::from_ref(&group))?;
+            return Ok(false);
+        }
+        let names = self.directory.disk.open_dir(&self.path).map_err(failed_to("open", &self.path))?;
+        self.exchange(group, names.as_ref(), now_ms)?;
+        Ok(true)
+    }
+}
+
+impl MendingTask {
+    /// Before anything was looked at.
+    pub fn begin(&self) -> Looked {
+        Looked {
+            sound: Vec::new(),
+            missing: Vec::new(),
+            reason: String::new(),
+            position: 0,
+            expected: self.source.base_offset,
+            is_over: self.source.size == 0,
+        }
+    }
+
+    /// Looks at the next batches, of so many bytes or a little more; false once all was looked at.
+    pub fn look_on(&self, looked: &mut Looked, bytes: u64) -> Result<bool, StorageError> {
+        self.task.directory.check()?;
+        let until = looked.position.saturating_add(bytes);
+        let file = self.task.open(&self.source)?;
+        let mut checker = Checker::new(file.as_ref(), self.source.size);
+        while !looked.is_over && looked.position < until {
+            self.look_at_next(&mut checker, looked)?;
+        }
+        Ok(!looked.is_over)
+    }
+
+    /// Looks at all that is left.
+    pub fn look(&self) -> Result<Looked, StorageError> {
+        let mut looked = self.begin();
+        while self.look_on(&mut looked, u64::MAX)? {}
+        Ok(looked)
+    }
+
+    fn look_at_next(&self, checker: &mut Checker<'_>, looked: &mut Looked) -> Result<(), StorageError> {
+        let (position, expected) = (looked.position, looked.expected);
+        let (next, reason) = match self.sound_at(checker, position, expected) {
+            Ok(next) => (next, String::new()),
+            Err(reason) => (self.next_sound(checker, position, expected)?, reason),
+        };
+        if let Some(located) = next {
+            let header = &located.header;
+            if expected < header.base_offset && position != located.position {
+                looked.missing.push(expected..header.base_offset);
+            }
+            looked.position = located.position + header.size_in_bytes() as u64;
+            looked.expected = header.next_offset();
+            looked.sound.push(located);
+        } else {
+            (looked.position, looked.is_over) = (self.source.size, true);
+            if expected < self.source.end_offset {
+                looked.missing.push(expected..self.source.end_offset);
+            }
+        }
+        if looked.reason.is_empty() && !looked.missing.is_empty() {
+            let ended = || format!("it ends before offset {expected}");
+            looked.reason = if reason.is_empty() { ended() } else { reason };
+        }
+        Ok(())
+    }
+
+    /// The batch at a position, if it is sound; `None` at the end; what is wrong with it otherwise.
+    fn sound_at(
+        &self,
+        checker: &mut Checker<'_>,
+        position: u64,
+        expected: i64,
+    ) -> Result<Option<Located>, String> {
+        match checker.batch_at(position) {
+            Ok(Step::Batch(located)) => match self.rules.wrong(&located.header, expected) {
+                None => Ok(Some(located)),
+                Some(reason) => Err(format!("at {position}: {reason}")),
+            },
+            Ok(Step::End) => Ok(None),
+            Ok(Step::Invalid { reason }) => Err(reason),
+            Err(error) => Err(format!("at {position}: it cannot be read: {error}")),
+        }
+    }
+
+    /// The first sound batch behind a position where there is none: where its own header says that the next one begins, or where
+    /// an index says so. What comes before it is missing.
+    fn next_sound(
+        &self,
+        checker: &mut Checker<'_>,
+        position: u64,
+        expected: i64,
+    ) -> Result<Option<Located>, StorageError> {
+        // Any offset may be the next one.
+        let rules = Rules { may_skip: true, ..self.rules.clone() };
+        let next_at = |checker: &mut Checker<'_>, at: u64| match checker.batch_at(at) {
+            Ok(Step::Batch(located)) if rules.wrong(&located.header, expected).is_none() => Some(located),
+            _ => None,
+        };
+        if let Some(end) = checker.claimed_end(position)
+            && let Some(located) = next_at(checker, end)
+        {
+            return Ok(Some(located));
+        }
+        for entry in self.index_entries()? {
+            let at = u64::from(entry.position);
+            if at > position
+                && let Some(located) = next_at(checker, at)
+            {
+                return Ok(Some(located));
+            }
+        }
+        Ok(None)
+    }
+
+    fn index_entries(&self) -> Result<Vec<OffsetEntry>, StorageError> {
+        let _in_place = self.task.gate.pass(&self.task.partition_path)?;
+        let path = self.task.partition_path.join(segment_file(self.source.base_offset, INDEX));
+        let bytes = read_file(self.task.directory.disk.as_ref(), &path)?.unwrap_or_default();
+        Ok(bytes.chunks_exact(OffsetEntry::WIDTH).filter_map(OffsetEntry::read).collect())
+    }
+
+    /// Writes the segment anew, of what was found sound and, for each range of what was missing, of `fetched`, which holds
+    /// batches back to back, perhaps more than those of the range.
+    pub fn rebuild(&self, looked: &Looked, fetched: &[Bytes]) -> Result<Mended, MendError> {
+        let file = self.task.open(&self.source)?;
+        let mut output = self.task.create(self.source.base_offset, true)?;
+        let written = (|| {
+            let mut missing = looked.missing.iter().zip(fetched).peekable();
+            for located in &looked.sound {
+                while let Some((range, bytes)) =
+                    missing.next_if(|(range, _)| range.start < located.header.base_offset)
+                {
+                    self.fill(&mut output, range, bytes)?;
+                }
+                let batch = self.read(file.as_ref(), located)?;
+                output.push(&located.header, &batch)?;
+            }
+            missing.try_for_each(|(range, bytes)| self.fill(&mut output, range, bytes))
+        })();
+        let finished = written.and_then(|()| {
+            let aborted: Vec<_> = self.source.own_aborted().copied().collect();
+            let segment = output.finish(&aborted)?;
+            Ok(CleanedGroup { segment, end_offset: self.source.end_offset, aborted, changed: true })
+        });
+        let group = finished.inspect_err(|_| self.task.remove_cleaned(self.source.base_offset))?;
+        Ok(Mended { generation: self.task.generation, group })
+    }
+
+    fn read(&self, file: &dyn DiskFile, located: &Located) -> Result<Vec<u8>, StorageError> {
+        let mut batch = vec![0; located.header.size_in_bytes()];
+        read_exact_at(file, &mut batch, located.position).map_err(failed_to("read", &self.source.path))?;
+        verify_crc(&batch).map_err(|error| StorageError::corrupt(&self.source.path, error.to_string()))?;
+        Ok(batch)
+    }
+
+    /// Writes those of the batches that lie in `range`, which are to be all of it.
+    fn fill(&self, output: &mut Output<'_>, range: &Range<i64>, bytes: &[u8]) -> Result<(), MendError> {
+        let unfit = |error: BatchError| MendError::Unfit(error.to_string());
+        let mut expected = range.start;
+        for batch in batches(bytes) {
+            let (header, batch) = batch.map_err(unfit)?;
+            if header.base_offset < range.start {
+                continue;
+            }
+            verify_crc(batch).map_err(unfit)?;
+            if header.base_offset >= range.end {
+                let (from, to) = (expected, range.end);
+                return if from < to { Err(MendError::Gap { from, to }) } else { Ok(()) };
+            }
+            let fits = header.last_offset() < range.end;
+            let too_long =
+                || format!("a batch up to offset {} where {} is due", header.last_offset(), range.end);
+            let wrong = self.rules.wrong(&header, expected).or((!fits).then(too_long));
+            if let Some(reason) = wrong {
+                return Err(MendError::Unfit(reason));
+            }
+            output.push(&header, batch)?;
+            expected = header.next_offset();
+        }
+        if expected < range.end {
+            return Err(MendError::Unfit(format!(
+                "it ends before offset {expected}, and {} is due",
+                range.end
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! A disk that does not keep what was written: bits that flip, blocks of zeros, files that end early, anywhere. No batch is ever
+//! handed out that is not what it was, and with another replica's batches the log is what it was, byte for byte.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking, in its helpers too"
+)]
+
+#[path = "crash/model.rs"]
+#[allow(dead_code, reason = "shared with the crash points")]
+mod model;
+#[path = "crash/workload.rs"]
+#[allow(dead_code, reason = "shared with the crash points")]
+mod workload;
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firn_model::topic_config::TopicConfig;
+use firn_records::batch::batches;
+use firn_storage::cleaner_limits::CleanerLimits;
+use firn_storage::directory::LogDirOptions;
+use firn_storage::error::{ReadError, StorageError};
+use firn_storage::identity::Identity;
+use firn_storage::log_dir::LogDir;
+use firn_storage::mend::MendError;
+use firn_storage::partition_log::PartitionLog;
+use firn_storage::producers::AppendOrigin;
+use firn_storage::real_disk::RealDisk;
+
+use model::{header_of, partition, topic_id};
+
+const WOUNDS: u64 = 1_000;
+const BATCHES: i64 = 60;
+
+/// A directory of this machine that goes with its owner.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("firn-mending-{name}-{}", std::process::id()));
+        std::fs::remove_dir_all(&path).ok();
+        Self(path)
+    }
+
+    fn open(&self) -> (LogDir, PartitionLog) {
+        let identity = Identity {
+            cluster_id: "5L6g3nShT-eMCtK--X86sw".to_owned(),
+            node_id: 1,
+            directory_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(),
+        };
+        let disk = Arc::new(RealDisk);
+        let dir = LogDir::open(disk, &self.0, &identity, LogDirOptions::default()).unwrap();
+        let config =
+            TopicConfig { segment_bytes: 4_000, index_interval_bytes: 500, ..TopicConfig::default() };
+        let log = dir.open_log(&partition(), topic_id(1), Arc::new(config), 0).unwrap();
+        (dir, log)
+    }
+
+    /// The segments' files, the oldest first.
+    fn segments(&self) -> Vec<PathBuf> {
+        let directory = self.0.join(partition().to_string());
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let mut logs: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
+        logs.sort();
+        logs
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Batches of one to four records in three leader epochs, over several segments.
+fn fill(log: &mut PartitionLog) {
+    for number in 0..BATCHES {
+        let value = vec![b'a' + (number % 26) as u8; 40 + 7 * (number % 11) as usize];
+        let bytes = workload::batch(1 + (number % 4) as usize, &value, 1_000 + number, None, false);
+        let epoch = (number / 20) as i32;
+        log.append(&bytes, &header_of(&bytes), epoch, AppendOrigin::Client, 1_000).unwrap();
+    }
+}
+
+/// Reads as a broker does, from an offset to the log's end: what it would send, and where it would not go on.
+fn read(log: &PartitionLog, mut from: i64) -> (Vec<u8>, Option<i64>) {
+    let mut sent = Vec::new();
+    while from < log.end_offset() {
+        let mut slice = match log.read(from, log.end_offset(), 700, true) {
+            Ok(slice) => slice,
+            Err(ReadError::Storage(StorageError::Corrupt { .. })) => return (sent, Some(from)),
+            Err(error) => panic!("{error}"),
+        };
+        if !slice.is_known() {
+            let rules = log.rules_of(&slice).unwrap();
+            if slice.check(from, &rules).is_some() && slice.len == 0 {
+                return (sent, Some(from));
+            }
+        }
+        let bytes = slice.read().unwrap();
+        let before = from;
+        for batch in batches(&bytes) {
+            let (header, batch) = batch.unwrap();
+            // One that begins before was sent with the one before.
+            if header.next_offset() > from {
+                sent.extend_from_slice(batch);
+                from = header.next_offset();
+            }
+        }
+        assert!(
+            from > before,
+            "nothing at {from}, of {slice:?}, {:?}",
+            bytes.get(..61).map(|bytes| firn_records::batch::BatchHeader::parse(bytes))
+        );
+    }
+    (sent, None)
+}
+
+/// Hurts a file somewhere, and says how.
+fn wound(path: &Path, rng: &mut u64) -> String {
+    let mut draw = |below: u64| {
+        *rng ^= *rng << 13;
+        *rng ^= *rng >> 7;
+        *rng ^= *rng << 17;
+        *rng % below
+    };
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    let at = draw(len);
+    match draw(8) {
+        0 => {
+            file.set_len(at).unwrap();
+            format!("ends at {at} of {len}")
+        }
+        1 => {
+            let zeros = vec![0; draw((len - at).min(512)) as usize + 1];
+            file.write_all_at(&zeros[..zeros.len().min((len - at) as usize)], at).unwrap();
+            format!("{} zeros at {at}", zeros.len())
+        }
+        _ => {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            let bit = draw(8);
+            file.write_all_at(&[byte[0] ^ (1 << bit)], at).unwrap();
+            format!("bit {bit} of byte {at}")
+        }
+    }
+}
+
+/// What another replica has of a range of offsets.
+fn of_replica(whole: &[u8], range: &Range<i64>) -> Bytes {
+    let wanted = batches(whole).map(Result::unwrap);
+    let wanted = wanted.filter(|(header, _)| range.contains(&header.base_offset));
+    wanted.flat_map(|(_, batch)| batch.to_vec()).collect()
+}
+
+fn mend(log: &mut PartitionLog, offset: i64, whole: &[u8]) -> Result<(), MendError> {
+    if log.is_active_at(offset) {
+        log.roll(2_000)?;
+    }
+    let task = log.mending_task(offset, 2_000, CleanerLimits::of_memory(0))?.expect("a segment");
+    let looked = task.look()?;
+    assert!(!looked.missing.is_empty() && !looked.reason.is_empty(), "nothing is found at {offset}");
+    let fetched: Vec<Bytes> = looked.missing.iter().map(|range| of_replica(whole, range)).collect();
+    let mended = task.rebuild(&looked, &fetched)?;
+    assert!(log.mended(mended, 2_000)?, "nothing else has changed the log");
+    Ok(())
+}
+
+#[test]
+fn wherever_the_disk_fails_nothing_wrong_is_read_and_all_can_be_mended() {
+    let scratch = Scratch::new("wounds");
+    let (dir, mut log) = scratch.open();
+    fill(&mut log);
+    log.close().unwrap();
+    drop(dir);
+    let mut rng = 0x9e37_79b9_7f4a_7c15_u64;
+    let (mut refused, mut mended) = (0, 0);
+    let (dir, mut log) = scratch.open();
+    let (whole, stopped) = read(&log, 0);
+    assert_eq!((stopped, whole.is_empty()), (None, false));
+    for number in 0..WOUNDS {
+        // What was read a moment ago is not looked at again, unless it has changed.
+        log.age();
+        log.age();
+        let segments = scratch.segments();
+        let segments: Vec<_> =
+            segments.iter().filter(|path| std::fs::metadata(path).unwrap().len() > 0).collect();
+        let path = segments[number as usize % segments.len()];
+        let how = format!("{}: {}", path.display(), wound(path, &mut rng));
+        let (mut sent, mut stopped) = read(&log, 0);
+        let before = mended;
+        while let Some(at) = stopped {
+            assert!(mended < before + 3, "{how}: it is not mended at {at}");
+            refused += 1;
+            assert!(whole.starts_with(&sent), "{how}: other records before offset {at}");
+            mend(&mut log, at, &whole).unwrap_or_else(|error| panic!("{how}: {error}"));
+            mended += 1;
+            (sent, stopped) = read(&log, 0);
+        }
+        assert!(sent == whole, "{how}: other records than there were");
+    }
+    // A wound can be nothing: zeros where zeros were.
+    assert!(refused > WOUNDS * 9 / 10 && mended == refused, "{refused} refused, {mended} mended");
+    log.close().unwrap();
+    drop(dir);
+    let (_dir, log) = scratch.open();
+    assert!(read(&log, 0) == (whole, None), "opened again it is the same log");
+}
+
+#[test]
+fn a_replica_that_has_something_else_mends_nothing() {
+    let scratch = Scratch::new("unfit");
+    let (dir, mut log) = scratch.open();
+    fill(&mut log);
+    log.close().unwrap();
+    drop(dir);
+    let (_dir, mut log) = scratch.open();
+    let (whole, _) = read(&log, 0);
+    log.age();
+    log.age();
+    let first = &scratch.segments()[0];
+    let file = std::fs::OpenOptions::new().write(true).open(first).unwrap();
+    // The second batch's checksum.
+    let second = batches(&whole).map(Result::unwrap).nth(1).unwrap().0;
+    let at = batches(&whole).map(Result::unwrap).next().unwrap().1.len() as u64;
+    file.write_all_at(&[0; 4], at + 17).unwrap();
+    let task = log.mending_task(0, 0, CleanerLimits::of_memory(0)).unwrap().unwrap();
+    let looked = task.look().unwrap();
+    assert_eq!(looked.missing, [second.base_offset..second.next_offset()]);
+    let of =
+        |number: usize| Bytes::copy_from_slice(batches(&whole).map(Result::unwrap).nth(number).unwrap().1);
+    let mut of_another_epoch = of(1).to_vec();
+    of_another_epoch[15] = 9;
+    let mut damaged = of(1).to_vec();
+    damaged[70] ^= 1;
+    for wrong in [Bytes::new(), of(0), of_another_epoch.into(), damaged.into()] {
+        let unfit = task.rebuild(&looked, &[wrong]).unwrap_err();
+        assert!(matches!(unfit, MendError::Unfit(_)), "{unfit}");
+    }
+    let gap = task.rebuild(&looked, &[of(2)]).unwrap_err();
+    assert!(matches!(gap, MendError::Gap { .. }), "{gap}");
+    assert_eq!(read(&log, 0).1, Some(second.base_offset), "it is as it was");
+    let mended = task.rebuild(&looked, &[of(1)]).unwrap();
+    // A cut in between: the segment may not be what was looked at.
+    log.truncate_to(second.next_offset() + 1).unwrap();
+    assert!(!log.mended(mended, 0).unwrap());
+    let leftovers = std::fs::read_dir(first.parent().unwrap()).unwrap();
+    let cleaned =
+        leftovers.filter(|entry| entry.as_ref().unwrap().path().to_string_lossy().contains("cleaned"));
+    assert_eq!(cleaned.count(), 0);
+}

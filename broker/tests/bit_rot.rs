@@ -1,0 +1,185 @@
+//! Brokers in one process, whose disks do not keep what was written: no reader gets anything else than was written, and what
+//! is lost here comes back from another replica.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
+
+mod brokers;
+mod replicas;
+mod topics;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokers::{Cluster, stop_all, wait_for};
+use bytes::Bytes;
+use firn::node::Node;
+use firn_client::connection::Connection;
+use firn_protocol::library::messages::FetchRequest;
+use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
+use firn_protocol::library::messages::fetch_response::PartitionData;
+use firn_records::batch::batches;
+use firn_storage::simulated::SimulatedDisk;
+use replicas::{TOPIC, leader, produce, replica, replicated};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const RECORDS: i64 = 60;
+/// Within this all is mended, from when it is noticed.
+const MENDED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Large, so that few fill a segment.
+fn flake(number: i64) -> String {
+    format!("{number:060000}")
+}
+
+/// What a client gets that reads from an offset on.
+async fn fetch(client: &Connection, topic: Uuid, offset: i64) -> PartitionData {
+    let wanted = FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    let wanted = FetchTopic::default().with_topic_id(topic).with_partitions(vec![wanted]);
+    let request = FetchRequest::default().with_max_bytes(1 << 20).with_topics(vec![wanted]);
+    client.call(&request).await.unwrap().responses.remove(0).partitions.remove(0)
+}
+
+/// All records of the log, which nobody may give otherwise than they are in `whole`; asks again where there is an error.
+async fn read_all(client: &Connection, topic: Uuid, whole: &[u8]) {
+    let (mut from, mut sent) = (0, Vec::new());
+    let deadline = Instant::now() + MENDED_WITHIN;
+    while from < RECORDS {
+        let part = fetch(client, topic, from).await;
+        let records = part.records.unwrap_or_default();
+        for (header, batch) in batches(&records).map_while(Result::ok) {
+            sent.extend_from_slice(batch);
+            from = header.next_offset();
+        }
+        assert!(whole.starts_with(&sent), "other records than were written, before offset {from}");
+        assert!(Instant::now() < deadline, "not mended: {from} of {RECORDS}, {}", part.error_code);
+        if records.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert_eq!(sent.len(), whole.len());
+}
+
+fn whole(node: &Node) -> Bytes {
+    let mut all = Vec::new();
+    let mut from = 0;
+    while from < RECORDS {
+        let read = replica(node).with_log(|log| log.read(from, RECORDS, 1 << 20, true)).unwrap().unwrap();
+        let bytes = read.read().unwrap();
+        let last = batches(&bytes).map(Result::unwrap).last().unwrap().0;
+        from = last.next_offset();
+        all.extend_from_slice(&bytes);
+    }
+    all.into()
+}
+
+fn segments(disk: &SimulatedDisk) -> Vec<PathBuf> {
+    let mut files = disk.files(&Path::new("/data").join(format!("{TOPIC}-0"))).unwrap();
+    files.retain(|path| path.extension().is_some_and(|end| end == "log"));
+    files.sort();
+    files
+}
+
+/// Flips a bit in each of a disk's segments.
+fn rot(disk: &SimulatedDisk) -> usize {
+    let all = segments(disk);
+    all.iter()
+        .filter(|path| {
+            let len = disk.contents(path).unwrap().len() as u64;
+            len > 0 && disk.flip_bit(path, len * 2 / 3, 5)
+        })
+        .count()
+}
+
+async fn start(more: &str) -> (Cluster, Vec<Node>, Uuid, Bytes) {
+    let mut cluster = Cluster::new(3);
+    cluster.more = more.to_owned();
+    let nodes = cluster.start_all().await;
+    let client = cluster.connect(0).await;
+    let configs = [("segment.bytes", "1048576"), ("min.insync.replicas", "2")];
+    let topic = topics::create_replicated(&client, TOPIC, 1, 3, &configs).await;
+    let leads = leader(&nodes, topic).await;
+    let client = cluster.connect(leads).await;
+    for number in 0..RECORDS {
+        assert_eq!(produce(&client, topic, -1, &flake(number)).await.error_code, 0);
+    }
+    replicated_all(&nodes).await;
+    let written = whole(&nodes[leads]);
+    (cluster, nodes, topic, written)
+}
+
+async fn replicated_all(nodes: &[Node]) {
+    for node in nodes {
+        let has_all = || (replica(node).offsets().unwrap().high_watermark == RECORDS).then_some(());
+        wait_for("all records on every broker", has_all).await;
+    }
+}
+
+fn mended(node: &Node) -> u64 {
+    node.context.replication.damaged.mended()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_rots_serves_nothing_wrong_and_mends_it_from_its_followers() {
+    let (cluster, nodes, topic, written) = start("").await;
+    let leads = leader(&nodes, topic).await;
+    let wounds = rot(&cluster.disks[leads]);
+    assert!(wounds > 2, "{wounds} segments");
+    read_all(&cluster.connect(leads).await, topic, &written).await;
+    assert_eq!((mended(&nodes[leads]), whole(&nodes[leads])), (wounds as u64, written));
+    assert_eq!(nodes[leads].context.replication.damaged.left(), 0);
+    // It leads on, and what is written now follows.
+    assert_eq!(leader(&nodes, topic).await, leads);
+    let client = cluster.connect(leads).await;
+    assert_eq!(produce(&client, topic, -1, "more").await.base_offset, RECORDS);
+    stop_all(nodes).await;
+}
+
+/// Nobody reads there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rot_of_a_follower_is_found_by_looking_and_mended_from_the_leader() {
+    let (cluster, nodes, topic, written) = start("firn.log.scrub.interval.ms=100\n").await;
+    let follows = (leader(&nodes, topic).await + 1) % 3;
+    let wounds = rot(&cluster.disks[follows]);
+    let began = Instant::now();
+    wait_for("all to be mended", || (mended(&nodes[follows]) == wounds as u64).then_some(())).await;
+    assert!(began.elapsed() < MENDED_WITHIN);
+    assert_eq!(whole(&nodes[follows]), written);
+    stop_all(nodes).await;
+}
+
+/// There is nobody else: what is sound is served, and what is not is an error for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rot_of_the_only_replica_is_an_error_where_it_is_and_nowhere_else() {
+    let cluster = Cluster::new(1);
+    let nodes = cluster.start_all().await;
+    let client = cluster.connect(0).await;
+    let topic = topics::create_topic(&client, TOPIC, 1, &[("segment.bytes", "1048576")]).await;
+    for number in 0..RECORDS {
+        assert_eq!(produce(&client, topic, -1, &flake(number)).await.error_code, 0);
+    }
+    let (disk, all) = (&cluster.disks[0], segments(&cluster.disks[0]));
+    let len = disk.contents(&all[0]).unwrap().len() as u64;
+    assert!(disk.flip_bit(&all[0], len - 1, 0), "in the last batch of the first segment");
+    let next = replica(&nodes[0]).segment_from(1).unwrap();
+    let (mut from, deadline) = (0, Instant::now() + MENDED_WITHIN);
+    loop {
+        let part = fetch(&client, topic, from).await;
+        let records = part.records.unwrap_or_default();
+        from =
+            batches(&records).map_while(Result::ok).last().map_or(from, |(header, _)| header.next_offset());
+        if part.error_code != 0 {
+            assert_eq!(
+                (part.error_code, from),
+                (56, next - 1),
+                "KAFKA_STORAGE_ERROR, at the one that is lost"
+            );
+            break;
+        }
+        assert!(from < next && Instant::now() < deadline, "offset {from} was read");
+    }
+    assert_eq!(fetch(&client, topic, next).await.error_code, 0, "what comes after is served");
+    assert_eq!(produce(&client, topic, -1, "more").await.base_offset, RECORDS);
+    stop_all(nodes).await;
+}
