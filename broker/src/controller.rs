@@ -128,6 +128,11 @@ impl Controller {
         self.quorum.snapshot_if_due().await;
     }
 
+    /// A log that could not be opened is out of the way: soon another one is begun in its place.
+    pub fn open_anew(&self) {
+        self.following.follower.open_anew();
+    }
+
     /// Opens the logs that could not be opened for want of room or of file descriptors.
     pub fn open_what_is_missing(&self) {
         let Following { follower, clock, .. } = self.following.as_ref();

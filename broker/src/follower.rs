@@ -134,6 +134,10 @@ impl Follower {
             if !partition.replicas.contains(&self.node_id) {
                 continue;
             }
+            let (key, unreliable) = ((topic.id, index), &self.replication.unreliable);
+            if unreliable.contains(&key) {
+                continue;
+            }
             let name = TopicPartition::new(topic.name.clone(), index);
             match self.log_dirs.open_log(&name, topic.id, config.clone(), now_ms) {
                 Ok((log, dir)) => {
@@ -145,12 +149,20 @@ impl Follower {
                 Err(error) => {
                     tracing::error!(partition = %name, %error, "cannot open the log");
                     self.short.fetch_or(error.is_shortage(), Ordering::Relaxed);
+                    if matches!(error, StorageError::Corrupt { .. }) {
+                        unreliable.add(key, name);
+                    }
                     failed.get_or_insert(error);
                 }
             }
         }
         self.partitions.add(&topic.name, topic.id, added);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// What could not be opened can be, from now on.
+    pub fn open_anew(&self) {
+        self.short.store(true, Ordering::Relaxed);
     }
 
     /// Tries once more to open what could not be opened because room or file descriptors were short.

@@ -1,5 +1,6 @@
 //! The broker: serves the Kafka protocol over logs on disk and segments in an object store.
 
+pub mod anew;
 pub mod api;
 pub mod background;
 pub mod cleaner_pace;

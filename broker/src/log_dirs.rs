@@ -211,6 +211,14 @@ impl LogDirs {
         }
     }
 
+    /// A log that was opened in the directory at `path` is closed, and is to be looked for there.
+    pub fn is_unopened(&self, partition: &TopicPartition, path: &Path) {
+        self.forget(path, 1);
+        if let Some(index) = self.dirs.iter().position(|dir| dir.dir.path() == path) {
+            self.found.lock().insert(partition.clone(), index);
+        }
+    }
+
     /// Sets aside what lies here, has gone from here, and could not be opened: the next topic of its name must not meet it.
     pub fn set_aside_unopened(
         &self,

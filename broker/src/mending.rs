@@ -19,6 +19,7 @@ use firn_storage::mend::MendError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::anew;
 use crate::context::Context;
 use crate::partition::Partition;
 
@@ -85,9 +86,6 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 /// Mends the segment that holds this offset. The error says why that is not possible.
 async fn mend(context: &Arc<Context>, partition: &Arc<Partition>, offset: i64) -> Result<(), String> {
     let began = Instant::now();
-    if partition.may_have_gaps().map_err(text)? {
-        return Err("the log was compacted, and other replicas may be compacted less".to_owned());
-    }
     let (looks, now_ms) = (partition.clone(), context.now_ms());
     let found = firn_blocking::run(move || {
         let Some(task) = looks.mending_task(offset, true, now_ms).map_err(text)? else { return Ok(None) };
@@ -97,8 +95,9 @@ async fn mend(context: &Arc<Context>, partition: &Arc<Partition>, offset: i64) -
     let Some((task, looked)) = found.await?.filter(|(_, looked)| !looked.missing.is_empty()) else {
         return Ok(());
     };
-    if looked.missing_bytes() > MISSING_BYTES_MAX {
-        return Err(format!("{} bytes are missing", looked.missing_bytes()));
+    // What others have of a compacted log may be compacted less, and hold a value whose tombstone is gone here.
+    if partition.may_have_gaps().map_err(text)? || looked.missing_bytes() > MISSING_BYTES_MAX {
+        return anew::close(context, partition).await;
     }
     let mut fetched = Vec::new();
     for range in &looked.missing {

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::anew;
 use crate::background::Background;
 use crate::closing::{self, OpenDir};
 use crate::cold::remote_deletes;
@@ -248,6 +249,7 @@ impl Node {
         context.replication.registered(broker_epoch);
         self.tasks.spawn(in_sync::report(context.clone(), shutdown.clone()));
         self.tasks.spawn(mending::run(context.clone(), shutdown.clone()));
+        self.tasks.spawn(anew::run(context.clone(), broker_epoch, shutdown.clone()));
         self.tasks.spawn_on(scrub::run(context.clone(), shutdown.clone()), self.background.handle());
         for other in context.membership.peers().others() {
             self.tasks.spawn(fetcher::run(context.clone(), other, shutdown.clone()));

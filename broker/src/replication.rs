@@ -9,6 +9,7 @@ pub mod fetcher;
 pub mod followed;
 pub mod in_sync;
 pub mod sessions;
+pub mod unreliable;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use damaged::Damaged;
 use followed::Followed;
 use in_sync::InSyncNews;
 use tokio::time::Instant;
+use unreliable::Unreliable;
 
 /// What this broker's replicas share.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Replication {
     pub in_sync: InSyncNews,
     pub followed: Followed,
     pub damaged: Damaged,
+    pub unreliable: Unreliable,
     broker_epoch: OnceLock<i64>,
     began: Instant,
     /// Milliseconds since `began`, up to which the controller puts nobody else in this broker's place.
@@ -42,6 +45,7 @@ impl Replication {
             in_sync: InSyncNews::default(),
             followed: Followed::default(),
             damaged: Damaged::default(),
+            unreliable: Unreliable::default(),
             broker_epoch: OnceLock::new(),
             began: Instant::now(),
             lease_ends: AtomicU64::new(0),

@@ -8,19 +8,21 @@ mod replicas;
 mod topics;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use brokers::{Cluster, stop_all, wait_for};
 use bytes::Bytes;
-use firn::node::Node;
+use firn::node::{Node, Stopped};
 use firn_client::connection::Connection;
-use firn_protocol::library::messages::FetchRequest;
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::fetch_response::PartitionData;
+use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use firn_protocol::library::messages::{FetchRequest, ProduceRequest};
 use firn_records::batch::batches;
+use firn_records::builder::{BatchBuilder, BatchOptions};
+use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::SimulatedDisk;
-use replicas::{TOPIC, leader, produce, replica, replicated};
+use replicas::{TOPIC, leader, replica, state};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -28,9 +30,17 @@ const RECORDS: i64 = 60;
 /// Within this all is mended, from when it is noticed.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Large, so that few fill a segment.
-fn flake(number: i64) -> String {
-    format!("{number:060000}")
+/// Writes a record, large, so that few fill a segment; returns its offset.
+async fn write(client: &Connection, topic: Uuid, number: i64) -> i64 {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    let value = format!("{number:060000}");
+    builder.push(0, Some(&number.to_be_bytes()), Some(value.as_bytes()), &[]);
+    let data = PartitionProduceData::default().with_records(Some(builder.build().unwrap()));
+    let data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
+    let written = client.call(&request).await.unwrap().responses.remove(0).partition_responses.remove(0);
+    assert_eq!(written.error_code, 0);
+    written.base_offset
 }
 
 /// What a client gets that reads from an offset on.
@@ -93,16 +103,20 @@ fn rot(disk: &SimulatedDisk) -> usize {
 }
 
 async fn start(more: &str) -> (Cluster, Vec<Node>, Uuid, Bytes) {
+    start_with(more, ("cleanup.policy", "delete")).await
+}
+
+async fn start_with(more: &str, config: (&'static str, &'static str)) -> (Cluster, Vec<Node>, Uuid, Bytes) {
     let mut cluster = Cluster::new(3);
     cluster.more = more.to_owned();
     let nodes = cluster.start_all().await;
     let client = cluster.connect(0).await;
-    let configs = [("segment.bytes", "1048576"), ("min.insync.replicas", "2")];
+    let configs = [("segment.bytes", "1048576"), ("min.insync.replicas", "2"), config];
     let topic = topics::create_replicated(&client, TOPIC, 1, 3, &configs).await;
     let leads = leader(&nodes, topic).await;
     let client = cluster.connect(leads).await;
     for number in 0..RECORDS {
-        assert_eq!(produce(&client, topic, -1, &flake(number)).await.error_code, 0);
+        assert_eq!(write(&client, topic, number).await, number);
     }
     replicated_all(&nodes).await;
     let written = whole(&nodes[leads]);
@@ -132,7 +146,7 @@ async fn a_leader_whose_disk_rots_serves_nothing_wrong_and_mends_it_from_its_fol
     // It leads on, and what is written now follows.
     assert_eq!(leader(&nodes, topic).await, leads);
     let client = cluster.connect(leads).await;
-    assert_eq!(produce(&client, topic, -1, "more").await.base_offset, RECORDS);
+    assert_eq!(write(&client, topic, RECORDS).await, RECORDS);
     stop_all(nodes).await;
 }
 
@@ -157,7 +171,7 @@ async fn the_rot_of_the_only_replica_is_an_error_where_it_is_and_nowhere_else() 
     let client = cluster.connect(0).await;
     let topic = topics::create_topic(&client, TOPIC, 1, &[("segment.bytes", "1048576")]).await;
     for number in 0..RECORDS {
-        assert_eq!(produce(&client, topic, -1, &flake(number)).await.error_code, 0);
+        assert_eq!(write(&client, topic, number).await, number);
     }
     let (disk, all) = (&cluster.disks[0], segments(&cluster.disks[0]));
     let len = disk.contents(&all[0]).unwrap().len() as u64;
@@ -180,6 +194,84 @@ async fn the_rot_of_the_only_replica_is_an_error_where_it_is_and_nowhere_else() 
         assert!(from < next && Instant::now() < deadline, "offset {from} was read");
     }
     assert_eq!(fetch(&client, topic, next).await.error_code, 0, "what comes after is served");
-    assert_eq!(produce(&client, topic, -1, "more").await.base_offset, RECORDS);
+    assert_eq!(write(&client, topic, RECORDS).await, RECORDS);
     stop_all(nodes).await;
+}
+
+async fn in_sync(node: &Node, topic: Uuid, count: usize) {
+    let all = || state(node, topic).is_some_and(|now| now.isr.len() == count && now.leader >= 0);
+    wait_for("all in sync", || all().then_some(())).await;
+}
+
+/// Compaction is each replica's own: what another one has may hold values whose tombstones are gone here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_log_that_rots_begins_anew_once_others_lead() {
+    let (cluster, nodes, topic, written) = start_with("", ("cleanup.policy", "compact,delete")).await;
+    let leads = leader(&nodes, topic).await;
+    assert!(rot(&cluster.disks[leads]) > 2);
+    let client = cluster.connect(leads).await;
+    let found = async {
+        while fetch(&client, topic, 0).await.error_code == 0 {
+            assert_eq!(replica(&nodes[leads]).offsets().map(|offsets| offsets.log_end).ok(), Some(RECORDS));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(MENDED_WITHIN, found).await.unwrap();
+    let other = (leads + 1) % 3;
+    wait_for("another leader", || {
+        state(&nodes[other], topic).filter(|now| now.leader >= 0 && now.leader != leads as i32)
+    })
+    .await;
+    let next = state(&nodes[other], topic).unwrap().leader as usize;
+    read_all(&cluster.connect(next).await, topic, &written).await;
+    assert_eq!(write(&cluster.connect(next).await, topic, RECORDS).await, RECORDS);
+    in_sync(&nodes[other], topic, 3).await;
+    assert_eq!(whole(&nodes[leads]), written);
+    nodes[leads].context.log_dirs.count_strays();
+    assert_eq!(nodes[leads].context.log_dirs.strays(), 1, "what it had is set aside");
+    stop_all(nodes).await;
+}
+
+fn cut_short(disk: &SimulatedDisk) {
+    let last = segments(disk).pop().unwrap();
+    let len = disk.contents(&last).unwrap().len() as u64;
+    let file = disk.open(&last, OpenMode::ReadWrite).unwrap();
+    file.set_len(len / 2).unwrap();
+    file.sync_data().unwrap();
+}
+
+/// A log that ends before where it ended is no log to lead with, nor to be in sync with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_cut_short_while_its_broker_was_stopped_begins_anew() {
+    let (cluster, mut nodes, topic, written) = start("").await;
+    let leads = leader(&nodes, topic).await;
+    assert_eq!(nodes.remove(leads).stop().await, Stopped::Cleanly);
+    cut_short(&cluster.disks[leads]);
+    nodes.push(cluster.start(leads, &[0, 1, 2]).await.unwrap());
+    in_sync(&nodes[0], topic, 3).await;
+    assert_eq!(whole(&nodes[2]), written);
+    stop_all(nodes).await;
+}
+
+/// Though the broker is in sync by the metadata, and begins together with the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_cut_short_while_all_were_stopped_loses_nothing() {
+    for cut in 0..3 {
+        let (cluster, nodes, topic, written) = start("").await;
+        let stops = futures_util::future::join_all(nodes.into_iter().map(Node::stop)).await;
+        assert!(stops.contains(&Stopped::Cleanly));
+        cut_short(&cluster.disks[cut]);
+        let nodes = cluster.start_all().await;
+        // Who was the last in sync, and has lost records, has to be told to lead all the same; nobody else is asked.
+        let alone = state(&nodes[0], topic).unwrap();
+        if alone.isr == [cut as i32] || alone.elr.contains(&(cut as i32)) {
+            stop_all(nodes).await;
+            continue;
+        }
+        let next = leader(&nodes, topic).await;
+        read_all(&cluster.connect(next).await, topic, &written).await;
+        in_sync(&nodes[0], topic, 3).await;
+        assert_eq!(whole(&nodes[cut]), written);
+        stop_all(nodes).await;
+    }
 }

@@ -157,6 +157,7 @@ fn what_lay_on_a_disk_that_has_failed_is_led_by_others() {
                     assert!(
                         now.leader != NO_LEADER && now.leader != broker_id && !now.isr.contains(&broker_id)
                     );
+                    assert_eq!(now.leader_epoch, was.leader_epoch + 1, "though it did not lead");
                 } else {
                     assert_eq!(was, now, "nobody else can");
                 }

@@ -81,7 +81,8 @@ pub(super) fn leave(image: &Image, rules: Rules<'_>, broker_id: i32) -> Vec<Meta
     turn_all(image, |topic, partition| left(image, rules, broker_id, topic, partition))
 }
 
-/// Of these partitions the broker leads none that somebody else can lead. The others stay as they are.
+/// Of these partitions the broker leads none that somebody else can lead. The others stay as they are. Each is in another leader
+/// epoch from then on: what the broker asked for before, of logs that it may give up now, counts no more.
 pub(super) fn leave_these(
     image: &Image,
     rules: Rules<'_>,
@@ -92,6 +93,8 @@ pub(super) fn leave_these(
         let topic = image.topic_by_id(*id)?;
         let now = topic.partition(*index)?;
         let next = left(image, rules, broker_id, topic, now).filter(|next| next.leader != NO_LEADER)?;
+        let leader_epoch = next.leader_epoch.max(now.leader_epoch + 1);
+        let next = Partition { leader_epoch, ..next };
         change(*id, usize::try_from(*index).ok()?, now, &next)
     });
     changes.collect()
