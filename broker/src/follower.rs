@@ -113,10 +113,27 @@ impl Follower {
         self.reconfigure_broker(image);
         self.replication.in_sync.look_at_all();
         for topic in image.topics() {
-            if let Err(error) = self.open(image, topic, now_ms) {
+            if let Err(error) = self.open_known(image, topic, now_ms) {
                 tracing::error!(topic = %topic.name, %error, "cannot open the topic's logs: its partitions are offline here");
             }
         }
+    }
+
+    /// The same for a topic that is not new: where a log is missing though this broker is in sync, others have records that it
+    /// has lost.
+    pub fn open_known(&self, image: &Image, topic: &Topic, now_ms: i64) -> Result<(), StorageError> {
+        for (index, partition) in (0i32..).zip(&topic.partitions) {
+            let name = TopicPartition::new(topic.name.clone(), index);
+            let is_open = self.partitions.by_id(topic.id, index).is_ok();
+            let is_relied_on = partition.isr.len() > 1 && partition.isr.contains(&self.node_id);
+            // Before the first change the broker may have ended between the creation of the topic and that of the log.
+            let had_one = is_relied_on && partition.partition_epoch > 0;
+            if had_one && !is_open && !self.log_dirs.has_unopened(&name) {
+                tracing::error!(partition = %name, "there is no log of the partition here, though the broker had one");
+                self.replication.unreliable.add((topic.id, index), name);
+            }
+        }
+        self.open(image, topic, now_ms)
     }
 
     /// Opens the logs of `topic` that are to be here and are not open yet, and tells each whether it leads. Those that cannot be

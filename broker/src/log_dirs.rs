@@ -211,6 +211,11 @@ impl LogDirs {
         }
     }
 
+    /// Whether a log lies here that is not open.
+    pub fn has_unopened(&self, partition: &TopicPartition) -> bool {
+        self.found.lock().contains_key(partition)
+    }
+
     /// A log that was opened in the directory at `path` is closed, and is to be looked for there.
     pub fn is_unopened(&self, partition: &TopicPartition, path: &Path) {
         self.forget(path, 1);

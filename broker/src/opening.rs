@@ -395,7 +395,7 @@ fn open_logs(follower: &Follower, image: &Image, threads: usize, now_ms: i64) {
         for _ in 0..threads.min(topics.len()) {
             scope.spawn(|| {
                 while let Some(topic) = topics.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    if let Err(error) = follower.open(image, topic, now_ms) {
+                    if let Err(error) = follower.open_known(image, topic, now_ms) {
                         tracing::error!(topic = %topic.name, %error, "some of the topic's partitions are offline");
                     }
                 }

@@ -253,6 +253,37 @@ async fn a_log_that_was_cut_short_while_its_broker_was_stopped_begins_anew() {
     stop_all(nodes).await;
 }
 
+/// Ends all at the same moment, so that all are in sync by the metadata, and gives their disks as they are then.
+async fn kill_all(cluster: &mut Cluster, nodes: Vec<Node>) {
+    let disks = cluster.disks.iter().map(SimulatedDisk::after_kill).collect();
+    futures_util::future::join_all(nodes.into_iter().map(Node::stop)).await;
+    cluster.disks = disks;
+}
+
+/// A log that is not there at all is not an empty one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_has_gone_while_all_were_down_is_copied_from_others() {
+    let (mut cluster, mut nodes, topic, written) = start("").await;
+    // The first change of the partition, without which it might never have had a log.
+    let moved = leader(&nodes, topic).await;
+    assert_eq!(nodes.remove(moved).stop().await, Stopped::Cleanly);
+    nodes.insert(moved, cluster.start(moved, &[0, 1, 2]).await.unwrap());
+    in_sync(&nodes[0], topic, 3).await;
+    let leads = leader(&nodes, topic).await;
+    kill_all(&mut cluster, nodes).await;
+    let directory = Path::new("/data").join(format!("{TOPIC}-0"));
+    for path in cluster.disks[leads].files(&directory).unwrap() {
+        cluster.disks[leads].remove_file(&path).unwrap();
+    }
+    cluster.disks[leads].remove_dir(&directory).unwrap();
+    let nodes = cluster.start_all().await;
+    let next = leader(&nodes, topic).await;
+    read_all(&cluster.connect(next).await, topic, &written).await;
+    in_sync(&nodes[0], topic, 3).await;
+    assert_eq!(whole(&nodes[leads]), written);
+    stop_all(nodes).await;
+}
+
 /// Though the broker is in sync by the metadata, and begins together with the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_was_cut_short_while_all_were_stopped_loses_nothing() {

@@ -72,7 +72,8 @@ fn no_package_registry_is_named_by_its_host() {
 }
 
 /// Files that may hold unsafe code: each says why.
-const UNSAFE: [&str; 2] = ["broker/tests/allocations.rs", "tests/simulation/randomness.rs"];
+const UNSAFE: [&str; 3] =
+    ["broker/storage/src/residency.rs", "broker/tests/allocations.rs", "tests/simulation/randomness.rs"];
 
 #[test]
 fn what_the_compiler_cannot_check_is_where_it_is_known_to_be() {

@@ -79,12 +79,13 @@ impl PartitionLog {
 }
 
 impl LogSlice {
-    /// Whether it may be sent without a look at its checksums: what it holds was appended or looked at a moment ago.
+    /// Whether it may be sent without a look at its checksums: what it holds was appended or looked at a moment ago, and has been
+    /// in memory since.
     pub fn is_known(&self) -> bool {
         let (Some(file), Some(origin)) = (&self.file, &self.origin) else { return true };
         let end = self.position + self.len as u64;
         let reach = origin.sound.reach(origin.segment, file.as_ref(), self.position);
-        reach.is_ok_and(|reach| reach >= end)
+        reach.is_ok_and(|reach| reach >= end) && file.is_in_memory(self.position, self.len as u64)
     }
 
     /// Looks at every batch that is whole, of which the first is to hold `from_offset` if any does. What is not right is cut off,
@@ -92,9 +93,11 @@ impl LogSlice {
     pub fn check(&mut self, from_offset: i64, rules: &Rules) -> Option<Damage> {
         let (Some(file), Some(origin)) = (self.file.clone(), self.origin.clone()) else { return None };
         let end = self.position + self.len as u64;
-        let known = origin.sound.reach(origin.segment, file.as_ref(), self.position).unwrap_or(self.position);
+        let reach = || origin.sound.reach(origin.segment, file.as_ref(), self.position).ok();
         // What is known ends where a batch does, or at the end of what was appended.
-        let mut position = known.min(end);
+        let known = reach().map(|reach| reach.min(end) - self.position);
+        let known = known.filter(|known| file.is_in_memory(self.position, *known)).unwrap_or(0);
+        let mut position = self.position + known;
         let mut checker = Checker::new(file.as_ref(), end);
         let mut expected = None;
         let reason = loop {

@@ -94,6 +94,10 @@ pub trait DiskFile: Send + Sync + Debug {
     fn drop_cache(&self) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
+    /// Whether these bytes lie in memory, so that reading them does not ask the disk; false where nobody can tell.
+    fn is_in_memory(&self, offset: u64, len: u64) -> bool;
+    /// From now on only what is read is brought into memory, and nothing around it.
+    fn read_no_further(&self) -> io::Result<()>;
     /// By whomever.
     fn last_change(&self) -> io::Result<LastChange>;
     fn is_empty(&self) -> io::Result<bool> {

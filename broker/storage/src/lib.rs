@@ -11,6 +11,7 @@ mod open_files;
 mod rebuild;
 mod recent;
 mod recovery;
+mod residency;
 mod rewrite;
 mod roll;
 #[cfg(test)]

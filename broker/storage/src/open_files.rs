@@ -61,6 +61,10 @@ impl SegmentFiles {
         }
         let path = directory.join(segment_file(base_offset, part.suffix()));
         let file = pool.disk.open(&path, OpenMode::Create).map_err(failed_to("open", &path))?;
+        if part == Part::Log {
+            // What is in memory is to be what was looked at, and not what the kernel thought would be wanted next (`sound.rs`).
+            file.read_no_further().map_err(failed_to("open", &path))?;
+        }
         *slot = Some(Arc::clone(&file));
         drop(open);
         pool.opened(self, part);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use crate::disk::{DirEntry, Disk, DiskDir, DiskFile, LastChange, Lock, OpenMode, Space};
+use crate::residency::is_resident;
 
 /// Files and directories of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -137,6 +138,14 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn is_in_memory(&self, offset: u64, len: u64) -> bool {
+        is_resident(&self.0, offset, len)
+    }
+
+    fn read_no_further(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Random)?)
     }
 
     fn last_change(&self) -> io::Result<LastChange> {

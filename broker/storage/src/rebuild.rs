@@ -1,5 +1,6 @@
 //! Rebuilding what is derived from a segment's batches: indexes, largest timestamp, producers, aborted transactions.
 
+use firn_records::batch::BatchHeader;
 use firn_records::control::EndTransactionMarker;
 
 use crate::disk::{DiskFile, read_exact_at};
@@ -100,6 +101,29 @@ impl PartitionLog {
             segment.rebuild_indexes(home, interval)?;
         }
         Ok(())
+    }
+
+    /// Whether the batches say of each epoch that it begins where it is known to: the file has no checksum. What cannot be read
+    /// says nothing.
+    pub(crate) fn epochs_agree(&self) -> bool {
+        let local_start = self.local_start_offset();
+        self.epochs.entries().iter().filter(|entry| entry.start_offset < self.end_offset).all(|entry| {
+            let first = self.header_at(entry.start_offset.max(local_start));
+            let before = (entry.start_offset > local_start).then(|| self.header_at(entry.start_offset - 1));
+            let next =
+                self.epochs.epoch_for_offset(first.map_or(entry.start_offset, |first| first.base_offset));
+            // Compaction may have taken all that an epoch wrote.
+            first.is_none_or(|first| next == Some(first.partition_leader_epoch))
+                && before.flatten().is_none_or(|before| {
+                    before.base_offset >= entry.start_offset || before.partition_leader_epoch < entry.epoch
+                })
+        })
+    }
+
+    /// Of the first batch that reaches to `offset`.
+    fn header_at(&self, offset: i64) -> Option<BatchHeader> {
+        let segment = self.segments.get(self.segment_for(offset)?)?;
+        segment.locate(self.home(), offset).ok()?.map(|located| located.header)
     }
 
     /// Reads the leader epochs from every batch's header.

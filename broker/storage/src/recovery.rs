@@ -139,7 +139,7 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         log.recover_from(recovery_point.unwrap_or(0))?;
     }
     log.rebuild_missing_indexes(&found)?;
-    if !epochs_known {
+    if !epochs_known || !log.epochs_agree() {
         log.rebuild_epochs()?;
     }
     log.settle(recovery_point, log_start, clean)?;

@@ -510,6 +510,14 @@ impl DiskFile for SimulatedFile {
         Ok(self.disk.state.lock().file_of(self.inode)?.current().len() as u64)
     }
 
+    fn is_in_memory(&self, _offset: u64, _len: u64) -> bool {
+        true
+    }
+
+    fn read_no_further(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Nobody but its owner writes to a simulated file: what changes it else is rot, which shows at once, as if memory did not
     /// keep anything.
     fn last_change(&self) -> io::Result<LastChange> {

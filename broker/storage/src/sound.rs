@@ -2,8 +2,9 @@
 //!
 //! A consumer gets its records from the page cache, by a call that never shows them to this process: so their checksums are
 //! looked at before (`check.rs`), which costs more than the sending. It is the disk that rots: what was appended or looked at
-//! within the last minute lies in memory still, or was right on the disk a moment ago, and is sent as it is, unless somebody
-//! else has written to the file since.
+//! within the last minute, and lies in memory still, is sent as it is, unless somebody else has written to the file since. What
+//! the kernel has dropped from memory meanwhile is looked at again; within a minute it hardly comes back unseen, for the kernel
+//! reads no further than it is asked to.
 
 use std::io;
 use std::ops::Range;

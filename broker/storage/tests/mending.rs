@@ -257,3 +257,32 @@ fn a_replica_that_has_something_else_mends_nothing() {
         leftovers.filter(|entry| entry.as_ref().unwrap().path().to_string_lossy().contains("cleaned"));
     assert_eq!(cleaned.count(), 0);
 }
+
+/// `leader-epoch-checkpoint` has no checksum: what it says is held against the batches.
+#[test]
+fn leader_epochs_that_no_batch_has_are_read_from_the_batches_again() {
+    let scratch = Scratch::new("epochs");
+    let (dir, mut log) = scratch.open();
+    fill(&mut log);
+    let epochs = log.epoch_entries().to_vec();
+    assert_eq!(epochs.len(), 3);
+    log.close().unwrap();
+    drop(dir);
+    let file = scratch.0.join(partition().to_string()).join("leader-epoch-checkpoint");
+    let (first, second) = (epochs[1].start_offset, epochs[2].start_offset);
+    for wrong in [
+        format!("0\n3\n0 0\n1 {first}\n4 {second}\n"),
+        format!("0\n3\n0 0\n1 {}\n2 {second}\n", first + 3),
+        format!("0\n3\n0 0\n1 {}\n2 {second}\n", first - 3),
+        format!("0\n2\n0 0\n1 {first}\n"),
+        "0\n1\n7 0\n".to_owned(),
+        "0\n0\n".to_owned(),
+        "9\n".to_owned(),
+    ] {
+        std::fs::write(&file, &wrong).unwrap();
+        let (dir, log) = scratch.open();
+        assert_eq!(log.epoch_entries(), epochs, "{wrong:?}");
+        log.close().unwrap();
+        drop(dir);
+    }
+}

@@ -155,6 +155,12 @@ impl DiskFile for HeldFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
+    fn is_in_memory(&self, offset: u64, len: u64) -> bool {
+        self.file.is_in_memory(offset, len)
+    }
+    fn read_no_further(&self) -> io::Result<()> {
+        self.file.read_no_further()
+    }
     fn last_change(&self) -> io::Result<LastChange> {
         self.file.last_change()
     }
