@@ -20,11 +20,12 @@ FIRN_SIM := $(CARGO) run --quiet --config tests/simulation/build.toml --package 
 FAULTS ?= 200
 RECORDS ?= 1000000
 CUTS ?= 50
+WOUNDS ?= 1000
 FILE_SYSTEM ?= ext4
 # Crate that a fuzz target belongs to, and the target.
 FUZZ := core/protocol:frame_decoder core/records:batch_validator core/tier:object_footer storage:segment_recovery
 
-.PHONY: help run build test test-crates test-suites bench bench-quick sim soak chaos power-cuts fuzz verify fix install-build install-verify install-fuzz install-chaos install-tests
+.PHONY: help run build test test-crates test-suites bench bench-quick sim soak chaos rot power-cuts fuzz verify fix install-build install-verify install-fuzz install-chaos install-tests
 
 help: ## What there is to say
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +63,10 @@ soak: install-build ## Seeds of the simulation until one breaks a promise, or yo
 chaos: install-chaos ## Faults of every kind on three real brokers under load; needs root or sudo (FAULTS=200, RECORDS=1000000, SEED=1)
 	$(CARGO) build --locked --package firn
 	$(CARGO) run --quiet --package firn-tests --bin firn-chaos --locked -- run --faults $(FAULTS) --records $(RECORDS) --seed $(SEED) --file-system $(FILE_SYSTEM)
+
+rot: install-chaos ## Flipped bits, wiped blocks and files cut short on the disks of three real brokers; needs root or sudo (WOUNDS=1000, SEED=1)
+	$(CARGO) build --package firn --locked
+	$(CARGO) run --quiet --package firn-tests --bin firn-chaos --locked -- rot --wounds $(WOUNDS) --seed $(SEED) --file-system $(FILE_SYSTEM)
 
 power-cuts: install-chaos ## The power of three real brokers at once, again and again; needs root or sudo (CUTS=50, FILE_SYSTEM=xfs)
 	$(CARGO) build --locked --package firn

@@ -26,6 +26,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
             for partition in context.partitions.all() {
                 scrub(&context, &partition).await;
             }
+            context.replication.damaged.count_scrub();
             tokio::time::sleep(period(context.config().log.scrub_interval_ms)).await;
         }
     };

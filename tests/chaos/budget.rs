@@ -42,6 +42,11 @@ fn a_cluster_whose_power_is_cut_on_xfs_loses_nothing() {
     passes("cut --cuts 4 --file-system xfs");
 }
 
+#[test]
+fn a_cluster_whose_disks_rot_gives_nobody_anything_wrong() {
+    passes("rot --wounds 120");
+}
+
 /// The proof that a cut cuts, and that a loss is found.
 #[test]
 fn without_fsync_a_cluster_whose_power_is_cut_loses_records() {

@@ -46,6 +46,9 @@ pub struct Machine {
     stops: bool,
 }
 
+/// How far the port of `/metrics` is from the first listener's.
+const HTTP_PORT_DISTANCE: u16 = 10_000;
+
 /// Where a machine's broker is found.
 pub fn address(number: u8) -> String {
     format!("{}:{PORT}", network::address(number))
@@ -92,6 +95,9 @@ impl Machine {
             "log.segment.bytes=1048576".to_owned(),
             "metadata.log.max.record.bytes.between.snapshots=20000".to_owned(),
             "group.initial.rebalance.delay.ms=0".to_owned(),
+            // Disks are looked at all the time.
+            "firn.log.scrub.interval.ms=500".to_owned(),
+            "firn.log.scrub.max.bytes.per.second=2e8".to_owned(),
         ];
         std::fs::write(machine.config(), lines.join("\n") + "\n").expect("write server.properties");
         machine.set_clock(0);
@@ -108,6 +114,10 @@ impl Machine {
 
     pub fn data(&self) -> PathBuf {
         self.disk.path().join("data")
+    }
+
+    pub fn http_address(&self) -> String {
+        format!("{}:{}", network::address(self.number), PORT + HTTP_PORT_DISTANCE)
     }
 
     pub fn start(&mut self) {

@@ -1,5 +1,5 @@
 //! A cluster of three real brokers, each a machine with a network and a file system of its own, and what befalls it:
-//! `firn-chaos run --faults 200`, `firn-chaos cut --cuts 50`.
+//! `firn-chaos run --faults 200`, `firn-chaos cut --cuts 50`, `firn-chaos rot --wounds 1000`.
 //!
 //! All of it lives in namespaces for mounts and the network that are made anew for each run. They end with it, however it
 //! ends, and take everything along: nothing has a name that another run could meet, and nothing is left to clean up.
@@ -12,6 +12,7 @@ mod machine;
 mod network;
 mod power;
 mod registrar;
+mod rot;
 mod under_load;
 
 use std::process::{Command, ExitCode};
@@ -42,6 +43,17 @@ enum Action {
         /// As many records are acknowledged at least before it ends.
         #[arg(long, default_value_t = 0)]
         records: u64,
+        #[arg(long, default_value = "ext4")]
+        file_system: FileSystem,
+    },
+    /// Disks that do not keep what was written, one broker's at a time.
+    Rot {
+        /// Flipped bits, wiped blocks and files cut short, in all.
+        #[arg(long, default_value_t = 1_000)]
+        wounds: usize,
+        /// Which, and where.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
         #[arg(long, default_value = "ext4")]
         file_system: FileSystem,
     },
@@ -82,6 +94,7 @@ fn main() -> ExitCode {
         Action::Run { faults, seed, records, file_system } => {
             under_load::run(&under_load::Plan { faults, seed, records, file_system: file_system.into() })
         }
+        Action::Rot { wounds, seed, file_system } => rot::run(wounds, seed, file_system.into()),
         Action::Cut { cuts, file_system, without_fsync } => {
             power::run(cuts, file_system.into(), without_fsync)
         }

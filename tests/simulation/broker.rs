@@ -46,6 +46,9 @@ const TIERED: &str = "\
     remote.log.manager.task.interval.ms=1000\n\
     log.retention.check.interval.ms=2000\n";
 
+/// Of a broker whose disk does not keep everything.
+const ROTTEN: &str = "firn.log.scrub.interval.ms=2000\nfirn.log.scrub.max.bytes.per.second=1e9\n";
+
 /// How a broker dies.
 #[derive(Debug, Clone, Copy)]
 pub enum Death {
@@ -139,7 +142,8 @@ impl Broker {
             voters.collect::<Vec<_>>().join(","),
             // Of three, one may be away.
             factor.div_ceil(2),
-        ) + self.shared.bucket.as_ref().map_or("", |_| TIERED);
+        ) + self.shared.bucket.as_ref().map_or("", |_| TIERED)
+            + self.shared.rotten.map_or("", |_| ROTTEN);
         let parsed = BrokerConfig::from_properties(&properties::parse(&text)?)?;
         assert_eq!(parsed.warnings, Vec::<String>::new());
         let seed = self.seed ^ (start << 32);

@@ -1,11 +1,13 @@
 //! What befalls a run: which fault comes when, and how it ends, all of it from the seed.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use firn_storage::disk::Disk;
-use firn_storage::simulated::Faults as DiskFaults;
+use firn_storage::simulated::{Faults as DiskFaults, SimulatedDisk};
 use turmoil::Sim;
 
 use crate::broker::{Broker, Death};
@@ -50,6 +52,8 @@ pub struct Faults {
     next: Duration,
     /// Whom the last fault struck: misfortunes come in rows.
     struck: usize,
+    /// Of what a disk does not keep, and when it next loses something.
+    rot: (fastrand::Rng, Duration),
     /// What is wrong now, and until when.
     pending: Vec<(Duration, Cure)>,
 }
@@ -81,7 +85,8 @@ impl Faults {
         shared: Rc<Shared>,
     ) -> Self {
         let next = Duration::from_millis(random.u64(1_000..4_000));
-        Self { random, trace, clients, disk_latency, shared, next, struck: 0, pending: Vec::new() }
+        let rot = (random.clone().fork(), Duration::from_secs(10));
+        Self { random, trace, clients, disk_latency, shared, next, struck: 0, rot, pending: Vec::new() }
     }
 
     fn note(&self, now: Duration, what: impl std::fmt::Display) {
@@ -99,6 +104,45 @@ impl Faults {
         if now >= self.next {
             self.next = now + Duration::from_millis(self.random.u64(200..5_000));
             self.strike(now, sim, brokers);
+        }
+        if let Some(rotten) = self.shared.rotten
+            && now >= self.rot.1
+        {
+            self.rot.1 = now + Duration::from_millis(self.rot.0.u64(500..4_000));
+            self.rot(now, &brokers[rotten]);
+        }
+    }
+
+    /// Flips a bit of a log, below what is known to be flushed at the next start: above, what does not look whole looks like a write
+    /// that was not finished.
+    fn rot(&mut self, now: Duration, broker: &Broker) {
+        let disk = broker.disk();
+        let points = recovery_points(&disk);
+        let below = |path: &&PathBuf| {
+            let log = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+            let next = log.as_ref().and_then(|log| next_segment(&disk, path, log));
+            next.is_some_and(|next| {
+                log.and_then(|log| points.get(&log).copied()).is_some_and(|point| next <= point)
+            })
+        };
+        let files = disk.files(Path::new("/data")).unwrap_or_default();
+        let sealed: Vec<&PathBuf> = files.iter().filter(below).collect();
+        if sealed.is_empty() {
+            return;
+        }
+        let path = sealed[self.rot.0.usize(..sealed.len())];
+        let len = disk.contents(path).map_or(0, |bytes| bytes.len() as u64);
+        if len > 0 {
+            let (byte, bit) = (self.rot.0.u64(..len), self.rot.0.u8(..8));
+            self.note(
+                now,
+                format_args!(
+                    "the disk of {} flips bit {bit} of byte {byte} of {}",
+                    broker.host(),
+                    path.display()
+                ),
+            );
+            disk.flip_bit(path, byte, bit);
         }
     }
 
@@ -306,4 +350,25 @@ impl Faults {
             }
         }
     }
+}
+
+/// By the names of logs, up to where a restart checks nothing.
+fn recovery_points(disk: &SimulatedDisk) -> BTreeMap<String, i64> {
+    let bytes = disk.contents(Path::new("/data/recovery-point-offset-checkpoint")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let point = |line: &str| {
+        let [topic, partition, offset] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        Some((format!("{topic}-{partition}"), offset.parse().ok()?))
+    };
+    text.lines().filter_map(point).collect()
+}
+
+/// The base offset of the segment that follows a log's file.
+fn next_segment(disk: &SimulatedDisk, path: &Path, log: &str) -> Option<i64> {
+    let base = |path: &Path| -> Option<i64> {
+        (path.extension()? == "log").then(|| path.file_stem()?.to_str()?.parse().ok()).flatten()
+    };
+    let own = base(path)?;
+    let others = disk.files(&Path::new("/data").join(log)).ok()?;
+    others.iter().filter_map(|path| base(path)).filter(|other| *other > own).min()
 }

@@ -52,6 +52,9 @@ enum Action {
         /// Whether what is older goes to an object store; if it is not said, as the seed has it.
         #[arg(long)]
         tiered: Option<bool>,
+        /// Whether one broker's disk does not keep everything; if it is not said, as the seed has it.
+        #[arg(long)]
+        rots: Option<bool>,
         /// Virtual seconds of work and faults.
         #[arg(long, default_value_t = 120)]
         seconds: u64,
@@ -78,14 +81,17 @@ enum Action {
 
 fn main() -> ExitCode {
     match Arguments::parse().action {
-        Action::Run { seed, brokers, replication_factor, tiered, seconds, print, lying_disk } => {
+        Action::Run { seed, brokers, replication_factor, tiered, rots, seconds, print, lying_disk } => {
             let lasts = Duration::from_secs(seconds);
             let brokers = brokers.unwrap_or([3, 1, 3, 3, 1, 3, 5, 3][seed as usize % 8]);
             // Most of the cases are in what most clusters do.
             let by_seed = [3, 3, 2, 3, 1][seed as usize / 8 % 5];
             let replication_factor = replication_factor.unwrap_or(by_seed).min(brokers);
             let tiered = tiered.unwrap_or(seed % 5 < 2);
-            let settings = Settings { seed, brokers, replication_factor, tiered, lasts, lying_disk, print };
+            // Others have what it loses.
+            let rots = rots.unwrap_or(seed % 3 == 1) && replication_factor > 2;
+            let settings =
+                Settings { seed, brokers, replication_factor, tiered, rots, lasts, lying_disk, print };
             let outcome = run(&settings);
             println!(
                 "seed {seed}: {} broken promises, {} records acknowledged in {:.1} virtual seconds, trace {:016x} of {} events",

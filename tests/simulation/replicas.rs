@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firn::context::Context;
@@ -61,6 +62,8 @@ struct Seen {
     /// Up to here its batches are those of the ledger.
     compared: i64,
     led_in: Option<i32>,
+    /// Where it is in memory: one that begins anew is another one.
+    place: usize,
 }
 
 impl Watch {
@@ -94,11 +97,15 @@ impl Watch {
         }
     }
 
-    fn look_at(&mut self, partition: &Partition) {
+    fn look_at(&mut self, partition: &Arc<Partition>) {
         let Ok(offsets) = partition.offsets() else { return };
         let mut promised = self.shared.promised.ledgers.borrow_mut();
         let ledger = promised.entry(partition.key()).or_default();
         let seen = self.seen.entry(partition.key()).or_default();
+        let place = Arc::as_ptr(partition) as usize;
+        if std::mem::replace(&mut seen.place, place) != place {
+            *seen = Seen { place, ..Seen::default() };
+        }
         let (broker, name) = (self.broker, &partition.name);
         let broke = |what: String| self.shared.broke(format!("{name} on broker {broker}: {what}"));
         let led_in = partition.led_in();
@@ -149,12 +156,14 @@ impl Ledger {
     }
 
     /// Compares what a replica has from one offset to another with what others have had there; returns how far that is.
-    fn compare(&mut self, partition: &Partition, from: i64, to: i64) -> Result<i64, String> {
+    fn compare(&mut self, partition: &Arc<Partition>, from: i64, to: i64) -> Result<i64, String> {
         let mut at = from;
         while at < to {
             let slice = partition.with_log(|log| log.read(at, to, usize::MAX, true));
             // A disk that has failed answers nothing.
             let Ok(Ok(slice)) = slice else { return Ok(at) };
+            // Nor does one that has not kept what was written.
+            let Ok(slice) = partition.check(slice, at) else { return Ok(at) };
             let bytes = slice.read().map_err(|error| format!("it cannot be read at {at}: {error}"))?;
             let before = at;
             for found in batch::batches(&bytes) {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub replication_factor: usize,
     /// What is older goes to an object store.
     pub tiered: bool,
+    /// One broker's disk does not keep everything.
+    pub rots: bool,
     /// How long there is work and faults, in virtual time.
     pub lasts: Duration,
     /// The disk says that it has synced files, and has not: to see that it is found.
@@ -66,7 +68,8 @@ pub fn run(settings: &Settings) -> Outcome {
         .build();
     let count = settings.brokers;
     let addresses = (0..count).map(|number| format!("{}:{PORT}", sim.lookup(host(number)))).collect();
-    let shared = Shared::new(addresses, settings.replication_factor, settings.tiered, trace.clone());
+    let rotten = settings.rots.then(|| settings.seed as usize / 3 % count);
+    let shared = Shared::new(addresses, settings.replication_factor, settings.tiered, rotten, trace.clone());
     let lying = settings.lying_disk;
     let new = |number| Broker::new(number, count, random.u64(..), lying, shared.clone(), trace.clone());
     let brokers: Vec<Rc<Broker>> = (0..count).map(new).collect();

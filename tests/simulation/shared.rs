@@ -27,6 +27,8 @@ pub struct Shared {
     pub replication_factor: usize,
     /// Where what is older goes.
     pub bucket: Option<Bucket>,
+    /// The broker whose disk does not keep everything, by its number.
+    pub rotten: Option<usize>,
     pub trace: Trace,
     pub history: RefCell<History>,
     pub promised: Promised,
@@ -46,8 +48,15 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(brokers: Vec<String>, replication_factor: usize, tiered: bool, trace: Trace) -> Rc<Self> {
+    pub fn new(
+        brokers: Vec<String>,
+        replication_factor: usize,
+        tiered: bool,
+        rotten: Option<usize>,
+        trace: Trace,
+    ) -> Rc<Self> {
         Rc::new(Self {
+            rotten,
             brokers,
             replication_factor,
             bucket: tiered.then(Bucket::new),

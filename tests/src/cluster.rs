@@ -220,15 +220,6 @@ impl Broker {
 
     /// The value of one sample in `/metrics`, summed over its labels; None when there is no such name.
     pub fn metric(&self, name: &str) -> Option<f64> {
-        let (status, body) = wire::http_get(&self.http_address(), "/metrics").expect("the side port answers");
-        assert_eq!(status, 200, "{body}");
-        let samples = body
-            .lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        samples
-            .map(|line| {
-                line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a sample")
-            })
-            .reduce(|sum, value| sum + value)
+        wire::metric(&self.http_address(), name)
     }
 }

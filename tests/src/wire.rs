@@ -81,6 +81,16 @@ pub fn answers(address: &str) -> bool {
     ask().is_ok_and(|answer| answer.starts_with(&[0, 0]))
 }
 
+/// The value of one sample in a broker's `/metrics`, summed over its labels; None when there is no such name.
+pub fn metric(http_address: &str, name: &str) -> Option<f64> {
+    let (status, body) = http_get(http_address, "/metrics").expect("the side port answers");
+    assert_eq!(status, 200, "{body}");
+    let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let samples = body.lines().filter(is_it);
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    samples.map(|line| value(line).expect("a sample")).reduce(|sum, value| sum + value)
+}
+
 /// One GET over HTTP: status and body.
 pub fn http_get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut connection = Connection::open(address)?;

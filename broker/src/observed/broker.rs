@@ -134,6 +134,12 @@ fn disks(context: &Context, out: &mut Exposition) {
         damaged.left() as f64,
     );
     out.single(
+        "firn_log_scrubs_total",
+        Kind::Counter,
+        "Times that every log was looked at for what the disk has not kept",
+        damaged.scrubs() as f64,
+    );
+    out.single(
         "firn_log_mended_segments_total",
         Kind::Counter,
         "Segments that were mended from another replica or the object store",

@@ -16,6 +16,8 @@ pub struct Damaged {
     arrived: Notify,
     /// Segments that were mended, ever.
     mended: AtomicU64,
+    /// Times that everything was looked at, ever.
+    scrubs: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,15 @@ impl Damaged {
 
     pub fn count_mended(&self) {
         self.mended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_scrub(&self) {
+        self.scrubs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Times that everything was looked at since the broker began.
+    pub fn scrubs(&self) -> u64 {
+        self.scrubs.load(Ordering::Relaxed)
     }
 
     /// Segments that were mended since the broker began.
