@@ -2,12 +2,14 @@
 //!
 //! Leaders report who is in sync with them (`in_sync.rs`); followers fetch from their leaders, one connection and one fetch
 //! session for each broker that leads anything of theirs (`fetcher.rs`), and are told by the metadata whom to follow
-//! (`followed.rs`). The rules are `firn_replication`'s, and what a replica does with them is in `partition/replica.rs`.
+//! (`followed.rs`). Throttled replicas are copied no faster than they may be (`throttles.rs`). The rules are `firn_replication`'s, and what a replica does with them is in `partition/replica.rs`.
 
 pub mod fetcher;
 pub mod followed;
+mod held_back;
 pub mod in_sync;
 pub mod sessions;
+pub mod throttles;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use followed::Followed;
 use in_sync::InSyncNews;
+use throttles::Throttles;
 use tokio::time::Instant;
 
 /// What this broker's replicas share.
@@ -25,6 +28,7 @@ pub struct Replication {
     pub lag_max: Duration,
     pub in_sync: InSyncNews,
     pub followed: Followed,
+    pub throttles: Throttles,
     broker_epoch: OnceLock<i64>,
     began: Instant,
     /// Milliseconds since `began`, up to which the controller puts nobody else in this broker's place.
@@ -38,6 +42,7 @@ impl Replication {
             lag_max,
             in_sync: InSyncNews::default(),
             followed: Followed::default(),
+            throttles: Throttles::default(),
             broker_epoch: OnceLock::new(),
             began: Instant::now(),
             lease_ends: AtomicU64::new(0),
