@@ -221,7 +221,10 @@ impl Follower {
     fn reconfigure_broker(&self, image: &Image) {
         let from_file = self.config.borrow().clone();
         match image.broker_config(&from_file) {
-            Ok(config) => drop(self.config.send_replace(Arc::new(config))),
+            Ok(config) => {
+                self.replication.throttles.set(&config.replica);
+                self.config.send_replace(Arc::new(config));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a dynamic broker config cannot be obeyed and is left alone")
             }

@@ -257,10 +257,11 @@ impl Opening {
         });
         let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
         let lag_max = milliseconds(config.replica.lag_time_max_ms);
+        let replication = Arc::new(Replication::new(node_id, lag_max));
+        replication.throttles.set(&config.replica);
         let (config, broker_config) = watch::channel(Arc::new(config));
         let partitions = Arc::new(Partitions::default());
         let metrics = self.metrics.clone();
-        let replication = Arc::new(Replication::new(node_id, lag_max));
         let follower = Follower {
             node_id,
             replication: replication.clone(),

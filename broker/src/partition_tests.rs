@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use firn_metadata::image;
+use firn_model::broker_config::BrokerConfig;
+use firn_model::broker_config::settings::ReplicaSettings;
 use firn_model::ids::TopicId;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::directory::LogDirOptions;
@@ -182,6 +184,7 @@ async fn fetch(leader: &Arc<Partition>, follower: &Arc<Partition>) -> bool {
             follower.begin_at_local_start(at.leader_epoch, &start).unwrap();
             offsets
         }
+        ReplicaRead::HeldBack(..) => return false,
     };
     assert!(offsets.log_end >= offsets.high_watermark);
     true
@@ -442,4 +445,55 @@ async fn records_are_deleted_once_every_replica_in_sync_has_done_so() {
     deleted.await.unwrap().unwrap();
     assert_eq!([two, three].map(|follower| follower.offsets().unwrap().log_start), [1, 1]);
     assert!(one.delete_before(1).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_leader_holds_back_a_throttled_follower_that_is_out_of_sync_and_no_other() {
+    let replicas = three();
+    let one = &replicas[0];
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2]));
+    one.append(&flake(), AppendOrigin::Client, Acks::None, 1).unwrap();
+    one.append(&flake(), AppendOrigin::Client, Acks::None, 1).unwrap();
+    let read = |replica, from| {
+        let last_epoch = if from == 0 { -1 } else { 1 };
+        let fetch =
+            ReplicaFetch { replica, broker_epoch: 0, leader_epoch: 1, from, last_epoch, log_start: 0 };
+        one.read_for_replica(fetch, 1, true).unwrap()
+    };
+    let gets = |replica, from| match read(replica, from) {
+        ReplicaRead::Records(_, slice) => Ok(slice.len),
+        ReplicaRead::HeldBack(_, until) => Err(until),
+        other => panic!("{other:?}"),
+    };
+    let throttle = |throttled: &[(i32, i32)]| {
+        let throttled = throttled.iter().copied().collect();
+        let config =
+            TopicConfig { leader_replication_throttled_replicas: throttled, ..one.config().as_ref().clone() };
+        one.update_config(Arc::new(config));
+    };
+    let set_rate = |leader_throttled_rate| {
+        let settings = ReplicaSettings { leader_throttled_rate, ..BrokerConfig::default().replica };
+        one.replication.throttles.set(&settings);
+    };
+    let began = Instant::now();
+    set_rate(1);
+    throttle(&[(0, 2), (0, 3), (1, 1)]);
+    let batch = gets(3, 0).unwrap();
+    assert_eq!((gets(3, 1), gets(2, 0)), (Ok(batch), Ok(batch)), "throttled is what other brokers lead");
+    assert_eq!(one.replication.throttles.leader.bytes(), 0);
+
+    throttle(&[(0, 1)]);
+    assert_eq!(gets(3, 0), Ok(batch), "the first goes, though it is more than a second's worth");
+    let wait = Duration::from_secs(batch as u64);
+    let until = gets(3, 1).unwrap_err();
+    assert!((began + wait..=Instant::now() + wait).contains(&until), "a byte a second");
+    assert_eq!((gets(2, 0), gets(2, 1)), (Ok(batch), Ok(batch)), "it is in sync");
+    assert_eq!(one.replication.throttles.leader.bytes(), 3 * batch as u64);
+    assert_eq!(gets(3, 2), Ok(0), "there is nothing to hold back");
+    assert!(gets(3, 1).is_err());
+    set_rate(2);
+    assert_eq!(gets(3, 1), Ok(batch), "by another rate nothing is owed");
+    assert!(gets(3, 1).is_err());
+    throttle(&[]);
+    assert_eq!(gets(3, 1), Ok(batch), "it is throttled no more");
 }

@@ -2,13 +2,15 @@
 //!
 //! Leaders report who is in sync with them (`in_sync.rs`); followers fetch from their leaders, one connection and one fetch
 //! session for each broker that leads anything of theirs (`fetcher.rs`), and are told by the metadata whom to follow
-//! (`followed.rs`). The rules are `firn_replication`'s, and what a replica does with them is in `partition/replica.rs`.
+//! (`followed.rs`). Throttled replicas are copied no faster than they may be (`throttles.rs`). The rules are `firn_replication`'s, and what a replica does with them is in `partition/replica.rs`.
 
 pub mod damaged;
 pub mod fetcher;
 pub mod followed;
+mod held_back;
 pub mod in_sync;
 pub mod sessions;
+pub mod throttles;
 pub mod unreliable;
 
 use std::sync::OnceLock;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use damaged::Damaged;
 use followed::Followed;
 use in_sync::InSyncNews;
+use throttles::Throttles;
 use tokio::time::Instant;
 use unreliable::Unreliable;
 
@@ -31,6 +34,7 @@ pub struct Replication {
     pub followed: Followed,
     pub damaged: Damaged,
     pub unreliable: Unreliable,
+    pub throttles: Throttles,
     broker_epoch: OnceLock<i64>,
     began: Instant,
     /// Milliseconds since `began`, up to which the controller puts nobody else in this broker's place.
@@ -46,6 +50,7 @@ impl Replication {
             followed: Followed::default(),
             damaged: Damaged::default(),
             unreliable: Unreliable::default(),
+            throttles: Throttles::default(),
             broker_epoch: OnceLock::new(),
             began: Instant::now(),
             lease_ends: AtomicU64::new(0),

@@ -2,3 +2,5 @@
 
 mod admin;
 mod dev;
+mod lab;
+mod throttle;

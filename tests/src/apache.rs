@@ -153,6 +153,15 @@ pub fn console_consumer(address: &str, topic: &str, count: usize, arguments: &[&
     java::start_tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &with_server(address, &all), "")
 }
 
+/// kafka-console-consumer.sh as a process of its own, which a signal stops as it stops a person's: in an orderly way.
+pub fn console_consumer_command(address: &str, topic: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+    command.arg(tools::kafka_class_path(VERSION)).arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+    command.args(with_server(address, &["--topic", topic])).args(arguments);
+    command
+}
+
 fn with_server<'a>(address: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec!["--bootstrap-server", address];
     all.extend_from_slice(arguments);

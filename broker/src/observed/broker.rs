@@ -12,6 +12,7 @@ pub(super) fn write(context: &Context, image: &Image, partitions: &[Observed], o
     brokers(image, out);
     quorum(context, out);
     disks(context, out);
+    throttles(context, out);
     let sessions = (context.fetch_sessions.lock().len() + context.replica_sessions.len()) as f64;
     let name = "kafka_server_fetchsessioncache_numincrementalfetchsessions";
     out.single(name, Kind::Gauge, "Fetch sessions", sessions);
@@ -113,6 +114,16 @@ fn quorum(context: &Context, out: &mut Exposition) {
         let name = "kafka_server_raftmetrics_current_state";
         out.family(name, Kind::Gauge, "1 for the state that this controller is in");
         out.sample(name, &[("current_state", "leader")], 1.0);
+    }
+}
+
+fn throttles(context: &Context, out: &mut Exposition) {
+    let name = "firn_replication_throttled_bytes_total";
+    let help = "Bytes copied of throttled replicas: given to followers by their leader here, or fetched by a follower here";
+    out.family(name, Kind::Counter, help);
+    let throttles = &context.replication.throttles;
+    for (side, throttle) in [("leader", &throttles.leader), ("follower", &throttles.follower)] {
+        out.sample(name, &[("side", side)], throttle.bytes() as f64);
     }
 }
 

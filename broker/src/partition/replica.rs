@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firn_metadata::image::{self, NO_LEADER};
+use firn_model::topic_config::TopicConfig;
 use firn_records::batch::{BatchHeader, batches, verify_crc};
 use firn_replication::follower::{self, EpochEnd};
 use firn_replication::leader::{Beginning, InSync, Leader, Report};
@@ -16,10 +17,12 @@ use firn_storage::error::{AppendError, ReadError};
 use firn_storage::local_start::LocalStart;
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::read::LogSlice;
+use tokio::time::Instant;
 
 use super::state::State;
 use super::waiting::Awaited;
 use super::{Offsets, Partition, PartitionError};
+use crate::replication::throttles::Side;
 
 pub(super) enum Role {
     Leads(Leader),
@@ -55,6 +58,8 @@ pub enum ReplicaRead {
     OutOfRange(Offsets),
     /// What it asks for is in the tier alone: it begins where the leader's disk does.
     InTier(Offsets),
+    /// There is more, but it is throttled: it may have some from then on (KIP-73).
+    HeldBack(Offsets, Instant),
 }
 
 /// Where a follower stands.
@@ -65,6 +70,8 @@ pub struct Position {
     /// Of the last record, -1 if there is none.
     pub last_epoch: i32,
     pub log_start: i64,
+    /// What it fetches counts, and may be held back (`follower.replication.throttled.replicas`).
+    pub is_throttled: bool,
 }
 
 impl Partition {
@@ -225,16 +232,35 @@ impl Partition {
         }
         leader.starts_at(fetch.replica, fetch.log_start);
         let comes_back = leader.has_caught_up(fetch.replica, start);
+        let is_in_sync = leader.isr().contains(&fetch.replica);
         state.advance();
         if comes_back {
             self.replication.in_sync.look_at(self);
         }
         let log = state.log.as_ref().ok_or(PartitionError::Closed)?;
+        let throttle = self.leader_throttle(&state.config);
+        if let Some(until) =
+            throttle.and_then(|side| side.held_until(is_in_sync)).filter(|_| fetch.from < end)
+        {
+            return Ok(ReplicaRead::HeldBack(state.offsets_of(log), until));
+        }
         match log.read(fetch.from, end, max_bytes, at_least_one) {
-            Ok(slice) => Ok(ReplicaRead::Records(state.offsets_of(log), slice)),
+            Ok(slice) => {
+                if let Some(side) = throttle {
+                    side.copied(slice.len, is_in_sync);
+                }
+                Ok(ReplicaRead::Records(state.offsets_of(log), slice))
+            }
             Err(ReadError::BelowLocalStart { .. }) => Ok(ReplicaRead::InTier(state.offsets_of(log))),
             Err(error) => Err(self.noted(fetch.from, error)),
         }
+    }
+
+    /// What followers get counts there, if it is throttled where this broker leads.
+    fn leader_throttle(&self, config: &TopicConfig) -> Option<&Side> {
+        let throttled = &config.leader_replication_throttled_replicas;
+        let is_throttled = throttled.contains(self.name.partition, self.replication.node_id);
+        is_throttled.then_some(&self.replication.throttles.leader)
     }
 
     /// What a follower has to know that begins where the disk of this leader, one of this epoch, does.
@@ -298,7 +324,10 @@ impl Partition {
         let log_start = log.log_start_offset();
         let last = offset.checked_sub(1).filter(|last| *last >= log_start);
         let last_epoch = last.and_then(|last| log.epoch_for_offset(last)).unwrap_or(-1);
-        let position = Position { leader_epoch: state.leader_epoch, offset, last_epoch, log_start };
+        let throttled = &state.config.follower_replication_throttled_replicas;
+        let is_throttled = throttled.contains(self.name.partition, self.replication.node_id);
+        let leader_epoch = state.leader_epoch;
+        let position = Position { leader_epoch, offset, last_epoch, log_start, is_throttled };
         (followed == leader && !state.has_failed()).then_some(position)
     }
 

@@ -6,6 +6,8 @@
 //!
 //! A request waits at the leader for something to fetch. Partitions that come to be followed meanwhile do not wait for it: the
 //! leader is asked, by another way, to answer what there is, and the next request has them.
+//!
+//! Partitions that are throttled here and out of sync are left out of requests while more was fetched than their throttle allows (KIP-73).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -31,6 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::followed::Source;
+use super::held_back::HeldBack;
 use crate::context::Context;
 use crate::fetch_sessions::next_epoch;
 use crate::milliseconds::milliseconds;
@@ -42,6 +45,8 @@ use crate::peers::wire::{Ask, Told};
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the pause of a partition becomes that can never be fetched, its disk being full for instance.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Times are rounded up to the milliseconds in which the leader is told of them.
+const JUST_UNDER_A_MILLISECOND: Duration = Duration::from_micros(999);
 /// How long a request may take beyond what it waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,6 +60,7 @@ pub async fn run(context: Arc<Context>, leader: i32, shutdown: CancellationToken
         session_id: 0,
         partitions: BTreeMap::new(),
         delayed: BTreeMap::new(),
+        held_back: HeldBack::default(),
     };
     let fetching = async {
         loop {
@@ -85,6 +91,8 @@ struct Fetcher {
     partitions: BTreeMap<PartitionKey, Arc<Partition>>,
     /// Those that could not be fetched.
     delayed: BTreeMap<PartitionKey, Delay>,
+    /// Those that a throttle holds back.
+    held_back: HeldBack,
 }
 
 /// Until when a partition is left alone; kept until it could be fetched, so that its next pause is longer.
@@ -160,8 +168,7 @@ impl Fetcher {
             Ok(connection) => connection,
             Err(error) => return Ended::Failed(error),
         };
-        let changed = self.partitions.keys().copied().collect();
-        let mut session = Session { id: self.session_id, changed, ..Session::default() };
+        let mut session = self.new_session(self.session_id);
         loop {
             session.changed.extend(self.take_changes());
             session.changed.extend(self.no_more_delayed());
@@ -169,6 +176,7 @@ impl Fetcher {
                 return Ended::NothingLeft;
             }
             let config = self.context.config().replica.clone();
+            session.changed.extend(self.no_more_held_back(&config));
             let request = self.request(&mut session, &config);
             if session.told.is_empty() {
                 // None of them can be fetched now.
@@ -177,8 +185,7 @@ impl Fetcher {
                     () = pause => {}
                     () = self.source.until_more() => {}
                 }
-                let changed = self.partitions.keys().copied().collect();
-                session = Session { id: session.id, changed, ..Session::default() };
+                session = self.new_session(session.id);
                 continue;
             }
             let wait = milliseconds(request.max_wait_ms);
@@ -198,6 +205,12 @@ impl Fetcher {
             self.session_id = session.id;
             self.take_in(&mut session, reply).await;
         }
+    }
+
+    /// Begins a session in the place of this one. Those that are held back come to it in their turn.
+    fn new_session(&self, before: i32) -> Session {
+        let changed = self.partitions.keys().filter(|key| !self.held_back.contains(key)).copied().collect();
+        Session { id: before, changed, ..Session::default() }
     }
 
     /// Has the leader answer as soon as there is more to ask for. What comes of it is the answer to the fetch.
@@ -240,19 +253,49 @@ impl Fetcher {
         self.delayed.get(key).is_some_and(|delay| !delay.is_over)
     }
 
-    /// How long until the first that is delayed is no more.
+    /// How long until the first that is delayed, or held back, is no more.
     fn until_due(&self) -> Option<Duration> {
-        let due = self.delayed.values().filter(|delay| !delay.is_over).map(|delay| delay.until).min();
+        let delayed = self.delayed.values().filter(|delay| !delay.is_over).map(|delay| delay.until);
+        let due = delayed.chain(self.held_back.until()).min();
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    fn request(&self, session: &mut Session, config: &ReplicaSettings) -> FetchRequest {
+    /// Those that were held back and may go on, in their turn.
+    fn no_more_held_back(&mut self, config: &ReplicaSettings) -> Vec<PartitionKey> {
+        let room = config.fetch_response_max_bytes / config.fetch_max_bytes.max(1);
+        let mut held_back = std::mem::take(&mut self.held_back);
+        let released = held_back.release(usize::try_from(room).unwrap_or(0).max(1), Instant::now(), |key| {
+            let position = self.partitions.get(key).and_then(|partition| partition.position(self.leader))?;
+            self.held_until(key, position)
+        });
+        self.held_back = held_back;
+        released
+    }
+
+    /// Until when the partition is not to be asked for.
+    fn held_until(&self, key: &PartitionKey, position: Position) -> Option<Instant> {
+        let throttle = &self.context.replication.throttles.follower;
+        throttle.held_until(false).filter(|_| position.is_throttled && !self.is_in_sync(key))
+    }
+
+    fn is_in_sync(&self, (id, index): &PartitionKey) -> bool {
+        let image = self.context.controller.image();
+        let partition = image.topic_by_id(*id).and_then(|topic| topic.partition(*index));
+        partition.is_some_and(|partition| partition.isr.contains(&self.context.node_id))
+    }
+
+    fn request(&mut self, session: &mut Session, config: &ReplicaSettings) -> FetchRequest {
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut forgotten: Vec<ForgottenTopic> = Vec::new();
         for key in std::mem::take(&mut session.changed) {
             let (id, index) = key;
             let partition = self.partitions.get(&key).filter(|_| !self.is_delayed(&key));
-            match partition.and_then(|partition| partition.position(self.leader)) {
+            let position = partition.and_then(|partition| partition.position(self.leader));
+            let held_until = position.and_then(|position| self.held_until(&key, position));
+            if let Some(until) = held_until {
+                self.held_back.hold(key, until, Instant::now());
+            }
+            match position.filter(|_| held_until.is_none()) {
                 Some(position) => {
                     session.told.insert(key, position);
                     let asked = asked(index, position, config);
@@ -277,7 +320,8 @@ impl Fetcher {
             }
         }
         let wait_max = milliseconds(config.fetch_wait_max_ms);
-        let wait = self.until_due().map_or(wait_max, |due| due.min(wait_max));
+        // A wait that is over too early would have the same asked again.
+        let wait = self.until_due().map_or(wait_max, |due| due.min(wait_max)) + JUST_UNDER_A_MILLISECOND;
         let replica = ReplicaState::default()
             .with_replica_id(BrokerId(self.context.node_id))
             .with_replica_epoch(self.context.replication.broker_epoch());
@@ -295,6 +339,7 @@ impl Fetcher {
     /// Appends what came, waits until it is durable, and takes over what else the leader says.
     async fn take_in(&mut self, session: &mut Session, reply: FetchResponse) {
         let mut arrived = Vec::new();
+        let mut has_throttled = false;
         for topic in reply.responses {
             for part in topic.partitions {
                 let key = (TopicId(topic.topic_id), part.partition_index);
@@ -303,6 +348,11 @@ impl Fetcher {
                     continue;
                 };
                 session.changed.insert(key);
+                if position.is_throttled {
+                    let bytes = part.records.as_ref().map_or(0, Bytes::len);
+                    self.context.replication.throttles.follower.copied(bytes, self.is_in_sync(&key));
+                    has_throttled |= bytes > 0;
+                }
                 match self.take_part(&partition, position, part).await {
                     Ok(Some(taken)) => arrived.push(taken),
                     Ok(None) => {}
@@ -312,6 +362,9 @@ impl Fetcher {
                     }
                 }
             }
+        }
+        if has_throttled {
+            session.changed.extend(self.to_be_held_back(session));
         }
         let mut starts = Vec::new();
         for Arrived { partition, leader_epoch, high_watermark, log_start, tiered, awaited } in arrived {
@@ -338,6 +391,12 @@ impl Fetcher {
                 self.delay(key);
             }
         }
+    }
+
+    /// Those that the leader knows of, and that it is to forget for now.
+    fn to_be_held_back(&self, session: &Session) -> Vec<PartitionKey> {
+        let held = session.told.iter().filter(|(key, position)| self.held_until(key, **position).is_some());
+        held.map(|(key, _)| *key).collect()
     }
 
     /// Takes in what came for one partition.

@@ -112,8 +112,7 @@ pub struct News {
 
 #[derive(Debug, Default)]
 struct Pending {
-    order: VecDeque<PartitionKey>,
-    all: HashSet<PartitionKey>,
+    queue: Queue,
     is_due: bool,
     answer_now: bool,
 }
@@ -121,13 +120,13 @@ struct Pending {
 impl News {
     /// To be told with the next reply, whenever that leaves.
     pub fn tell(&self, key: PartitionKey) {
-        self.pending.lock().push(key);
+        self.pending.lock().queue.push(key);
     }
 
     /// To be told as soon as it makes an answer: records, or why there are none.
     pub fn tell_now(&self, key: PartitionKey) {
         let mut pending = self.pending.lock();
-        pending.push(key);
+        pending.queue.push(key);
         pending.is_due = true;
         drop(pending);
         self.due.notify_one();
@@ -150,8 +149,8 @@ impl News {
 
     /// What has come since the last call, and whether an answer is asked for whatever there is.
     pub fn take(&self) -> (VecDeque<PartitionKey>, bool) {
-        let pending = std::mem::take(&mut *self.pending.lock());
-        (pending.order, pending.answer_now)
+        let mut pending = std::mem::take(&mut *self.pending.lock());
+        (pending.queue.take(), pending.answer_now)
     }
 
     pub async fn until_due(&self) {
@@ -161,11 +160,31 @@ impl News {
     }
 }
 
-impl Pending {
-    fn push(&mut self, key: PartitionKey) {
+/// Partitions in the order in which they came, each once.
+#[derive(Debug, Default)]
+pub struct Queue {
+    order: VecDeque<PartitionKey>,
+    all: HashSet<PartitionKey>,
+}
+
+impl Queue {
+    pub fn push(&mut self, key: PartitionKey) {
         if self.all.insert(key) {
             self.order.push_back(key);
         }
+    }
+
+    pub fn take(&mut self) -> VecDeque<PartitionKey> {
+        self.all.clear();
+        std::mem::take(&mut self.order)
+    }
+
+    pub fn contains(&self, key: &PartitionKey) -> bool {
+        self.all.contains(key)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 }
 

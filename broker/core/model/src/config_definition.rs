@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::throttled_replicas::ThrottledReplicas;
+
 /// A config's type, as DescribeConfigs reports it (Kafka's `ConfigDef.Type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigType {
@@ -218,19 +220,12 @@ impl ConfigDefinition {
                 })
             }
             (Allowed::ThrottledReplicas, ConfigValue::List(items)) => {
-                (items.len() == 1 && items.iter().all(|item| item == "*"))
-                    || items.iter().all(|item| is_replica(item))
+                ThrottledReplicas::read(items).is_some()
             }
             _ => false,
         };
         if good { Ok(()) } else { Err(self.refuse(text, format!("allowed is {}", self.allowed))) }
     }
-}
-
-fn is_replica(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(partition, broker)| {
-        [partition, broker].iter().all(|number| number.trim().parse::<u32>().is_ok())
-    })
 }
 
 /// Splits a list as Kafka does: at commas, blanks around items dropped, and an empty text is an empty list.

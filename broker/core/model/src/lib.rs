@@ -7,4 +7,5 @@ pub mod ids;
 pub mod pace;
 pub mod properties;
 pub mod repeated;
+pub mod throttled_replicas;
 pub mod topic_config;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::broker_config::BrokerConfig;
 use crate::config_definition::{ConfigError, ConfigValue};
+use crate::throttled_replicas::ThrottledReplicas;
 use definitions::definition;
 
 /// What happens to records past their time.
@@ -46,7 +47,9 @@ pub struct TopicConfig {
     pub file_delete_delay_ms: i64,
     pub flush_messages: i64,
     pub flush_ms: i64,
+    pub follower_replication_throttled_replicas: ThrottledReplicas,
     pub index_interval_bytes: i32,
+    pub leader_replication_throttled_replicas: ThrottledReplicas,
     pub local_retention_bytes: i64,
     pub local_retention_ms: i64,
     pub max_compaction_lag_ms: i64,
@@ -83,7 +86,9 @@ impl Default for TopicConfig {
             file_delete_delay_ms: 60_000,
             flush_messages: 1,
             flush_ms: i64::MAX,
+            follower_replication_throttled_replicas: ThrottledReplicas::default(),
             index_interval_bytes: 4096,
+            leader_replication_throttled_replicas: ThrottledReplicas::default(),
             local_retention_bytes: -2,
             local_retention_ms: -2,
             max_compaction_lag_ms: i64::MAX,
@@ -185,7 +190,13 @@ impl TopicConfig {
             "file.delete.delay.ms" => self.file_delete_delay_ms = value.long()?,
             "flush.messages" => self.flush_messages = value.long()?,
             "flush.ms" => self.flush_ms = value.long()?,
+            "follower.replication.throttled.replicas" => {
+                self.follower_replication_throttled_replicas = ThrottledReplicas::read(value.list()?)?;
+            }
             "index.interval.bytes" => self.index_interval_bytes = value.int()?,
+            "leader.replication.throttled.replicas" => {
+                self.leader_replication_throttled_replicas = ThrottledReplicas::read(value.list()?)?;
+            }
             "local.retention.bytes" => self.local_retention_bytes = value.long()?,
             "local.retention.ms" => self.local_retention_ms = value.long()?,
             "max.compaction.lag.ms" => self.max_compaction_lag_ms = value.long()?,
@@ -208,8 +219,6 @@ impl TopicConfig {
             "segment.jitter.ms" => self.segment_jitter_ms = value.long()?,
             "segment.ms" => self.segment_ms = value.long()?,
             "unclean.leader.election.enable" => self.unclean_leader_election_enable = value.boolean()?,
-            // They take their default alone, which says nothing.
-            "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas" => {}
             _ => return None,
         }
         Some(())

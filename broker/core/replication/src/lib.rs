@@ -1,4 +1,6 @@
-//! Replication's rules: what a leader makes of its followers' fetches, and a follower of its leader's answers.
+//! Replication's rules: what a leader makes of its followers' fetches, and a follower of its leader's answers; and how fast
+//! throttled replicas are copied.
 
 pub mod follower;
 pub mod leader;
+pub mod throttle;

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
 use crate::partition::{Partition, PartitionKey, ReplicaFetch, ReplicaRead};
-use crate::replication::sessions::{Followed, FollowedPartition, InUse, News};
+use crate::replication::sessions::{Followed, FollowedPartition, InUse, News, Queue};
 
 /// What one partition gave: its part of the reply, and what goes behind it.
 type Given = (FetchedPartition, Option<Found>);
@@ -42,7 +42,7 @@ pub(super) async fn fetch(
         Ok(session) => session,
         Err(error) => return session_refused(error, header),
     };
-    let mut reading = Reading { given: BTreeMap::new(), bytes: 0, is_urgent: false };
+    let mut reading = Reading::default();
     let named = named(context, &mut session, &fetch, &mut reading);
     reading.answer(&mut session, named, bounds, milliseconds(fetch.max_wait_ms)).await;
     context.metrics.replication.bytes_out.inc_by(reading.bytes as u64);
@@ -114,12 +114,16 @@ impl Followed {
 }
 
 /// What has been read for one reply.
+#[derive(Default)]
 struct Reading {
     given: BTreeMap<PartitionKey, Given>,
     /// Of records.
     bytes: usize,
     /// There is an answer that does not wait for records.
     is_urgent: bool,
+    /// There is more of these than the throttle allows for now, and until when (KIP-73).
+    held_back: Queue,
+    held_until: Option<Instant>,
 }
 
 impl Reading {
@@ -136,18 +140,24 @@ impl Reading {
         let mut due: VecDeque<PartitionKey> = std::mem::take(&mut session.followed.left_over);
         due.extend(named);
         loop {
-            let is_over = Instant::now() >= deadline;
+            let now = Instant::now();
+            let is_over = now >= deadline;
+            if self.held_until.take_if(|until| *until <= now).is_some() {
+                due.extend(self.held_back.take());
+            }
             let (news, answer_now) = session.news.take();
             due.extend(news);
             self.read(&mut session.followed, std::mem::take(&mut due), bounds.max_bytes).await;
             let is_enough = self.bytes >= bounds.min_bytes;
             let is_full = self.bytes > 0 && !session.followed.left_over.is_empty();
             if is_enough || is_full || self.is_urgent || answer_now || is_over {
-                return;
+                break;
             }
             // What is over is looked at in the next round.
-            tokio::time::timeout_at(deadline, session.news.until_due()).await.ok();
+            let wakes = self.held_until.map_or(deadline, |until| until.min(deadline));
+            tokio::time::timeout_at(wakes, session.news.until_due()).await.ok();
         }
+        session.followed.left_over.extend(self.held_back.take());
     }
 
     async fn read(&mut self, followed: &mut Followed, due: VecDeque<PartitionKey>, bytes_max: usize) {
@@ -165,6 +175,7 @@ impl Reading {
                         continue;
                     }
                 };
+            let is_held_back = matches!(read, ReplicaRead::HeldBack(..));
             let (code, offsets, found) = match read {
                 ReplicaRead::Records(offsets, slice) => {
                     match one.partition.checked(slice, one.fetch.from).await {
@@ -182,6 +193,11 @@ impl Reading {
                 ReplicaRead::InTier(offsets) => {
                     (ResponseError::OffsetMovedToTieredStorage.code(), offsets, None)
                 }
+                ReplicaRead::HeldBack(offsets, until) => {
+                    self.held_back.push(key);
+                    self.held_until = Some(self.held_until.map_or(until, |known| known.min(until)));
+                    (0, offsets, None)
+                }
             };
             let mut part = part(key.1, code, Some(offsets), found.as_ref());
             if offsets.tiered_end > 0 {
@@ -189,7 +205,7 @@ impl Reading {
             }
             let is_urgent = code != 0 || part.diverging_epoch.is_some();
             if !is_urgent && part.records_length == 0 {
-                if one.fetch.from < offsets.log_end {
+                if one.fetch.from < offsets.log_end && !is_held_back {
                     followed.left_over.push_back(key);
                 }
                 if one.told == Some(offsets) {

@@ -56,7 +56,8 @@ struct Place<'a> {
 #[derive(Debug)]
 struct Ring<'a> {
     places: Vec<Place<'a>>,
-    /// Partitions placed so far: followers' turns shift with each round, so that a broker's followers are not all one.
+    /// Partitions placed so far: followers' turns shift with each round, so that a broker's followers are not all one, and what it
+    /// leads goes to all the others alike when it is lost.
     placed: usize,
 }
 
@@ -98,7 +99,8 @@ impl<'a> Ring<'a> {
         let mut replicas = vec![broker_id];
         let mut racks = vec![self.places.get(leader).map(|place| place.rack)];
         let size = self.places.len();
-        let turn = leader + 1 + self.placed / size;
+        // From one of the others on: a turn that began at the leader would be its neighbour's once more.
+        let turn = leader + 1 + (self.placed / size) % size.saturating_sub(1).max(1);
         while replicas.len() < replication_factor {
             let free =
                 self.places.iter().enumerate().filter(|(_, place)| !replicas.contains(&place.broker_id));

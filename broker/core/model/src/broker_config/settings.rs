@@ -28,6 +28,10 @@ pub struct ReplicaSettings {
     /// Of one partition.
     pub fetch_max_bytes: i32,
     pub fetch_response_max_bytes: i32,
+    /// The most bytes a second of throttled replicas that followers get here, and that are fetched here; the greatest number is
+    /// no limit (KIP-73).
+    pub leader_throttled_rate: i64,
+    pub follower_throttled_rate: i64,
     /// Consumers are sent to a replica of their own rack.
     pub reads_within_racks: bool,
 }
@@ -148,6 +152,8 @@ pub(super) fn replica(layers: &ConfigLayers) -> Result<ReplicaSettings, ConfigEr
         fetch_min_bytes: layers.int("replica.fetch.min.bytes")?,
         fetch_max_bytes: layers.int("replica.fetch.max.bytes")?,
         fetch_response_max_bytes: layers.int("replica.fetch.response.max.bytes")?,
+        leader_throttled_rate: layers.long("leader.replication.throttled.rate")?,
+        follower_throttled_rate: layers.long("follower.replication.throttled.rate")?,
         reads_within_racks: layers.text("replica.selector.class")?.is_some(),
     })
 }

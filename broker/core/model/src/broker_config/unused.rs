@@ -123,7 +123,7 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, leaders move upon request alone, and copies are not throttled yet",
+        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, and leaders move upon request alone",
         &[
             "auto.leader.rebalance.enable",
             "leader.imbalance.check.interval.seconds",
@@ -136,17 +136,19 @@ static GROUPS: &[Group] = &[
             "controller.socket.timeout.ms",
             "unclean.leader.election.interval.ms",
             "follower.fetch.last.tiered.offset.enable",
-            "alter.log.dirs.replication.quota.window.num",
-            "alter.log.dirs.replication.quota.window.size.seconds",
-            "replication.quota.window.num",
-            "replication.quota.window.size.seconds",
             "early.start.listeners",
-            "follower.replication.throttled.rate",
-            "leader.replication.throttled.rate",
-            "replica.alter.log.dirs.io.max.bytes.per.second",
             "request.timeout.ms",
             "socket.connection.setup.timeout.ms",
             "socket.connection.setup.timeout.max.ms",
+        ],
+        &[],
+    ),
+    ignored(
+        "replicas do not move between the directories of a broker yet",
+        &[
+            "alter.log.dirs.replication.quota.window.num",
+            "alter.log.dirs.replication.quota.window.size.seconds",
+            "replica.alter.log.dirs.io.max.bytes.per.second",
         ],
         &[],
     ),
@@ -179,7 +181,7 @@ static GROUPS: &[Group] = &[
     ),
     ignored(
         "copies and cold reads are spread evenly over time, and not measured in windows",
-        &[],
+        &["replication.quota.window.num", "replication.quota.window.size.seconds"],
         &["remote.log.manager.copy.quota.", "remote.log.manager.fetch.quota."],
     ),
     ignored(

@@ -39,7 +39,6 @@ pub(crate) const ONE_LZ4_LEVEL: &str = "this broker's LZ4 encoder has a single l
 /// Why unclean elections are refused, for topics and brokers alike.
 pub(crate) const NO_UNCLEAN_ELECTIONS: &str =
     "electing a replica that is out of sync loses acknowledged records, and is not served yet";
-const NO_THROTTLED_REPLICAS: &str = "copying between brokers is not throttled yet";
 
 const fn from(name: &'static str) -> BrokerSynonym {
     BrokerSynonym { name, factor: 1 }
@@ -77,9 +76,9 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("file.delete.delay.ms", Long, "60000", AtLeast(0), &[from("log.segment.delete.delay.ms")], "How long a removed segment's files stay on the disk, in milliseconds."),
     define("flush.messages", Long, "1", AtLeast(1), &[from("log.flush.interval.messages")], "After how many records the log is forced to stable storage. 1, the default here, means before each acknowledgement, once for all requests that wait; Kafka's default is 9223372036854775807, which leaves it to the operating system."),
     define("flush.ms", Long, FOREVER, AtLeast(0), &[from("log.flush.interval.ms"), from("log.flush.scheduler.interval.ms")], "After how many milliseconds the log is forced to stable storage, whatever flush.messages says."),
-    define("follower.replication.throttled.replicas", List, "", ThrottledReplicas, &[], "Replicas whose copying is throttled on the follower: partition:broker pairs, or * for all.").refused(NO_THROTTLED_REPLICAS),
+    define("follower.replication.throttled.replicas", List, "", ThrottledReplicas, &[], "Replicas that their brokers fetch no faster than follower.replication.throttled.rate says while they are out of sync: partition:broker pairs, or * for all (KIP-73)."),
     define("index.interval.bytes", Int, "4096", AtLeast(0), &[from("log.index.interval.bytes")], "How many bytes of records lie between two entries of the offset index."),
-    define("leader.replication.throttled.replicas", List, "", ThrottledReplicas, &[], "Replicas whose copying is throttled on the leader: partition:broker pairs, or * for all.").refused(NO_THROTTLED_REPLICAS),
+    define("leader.replication.throttled.replicas", List, "", ThrottledReplicas, &[], "Replicas that their brokers, where they lead, give to followers out of sync no faster than leader.replication.throttled.rate says: partition:broker pairs, or * for all (KIP-73)."),
     define("local.retention.bytes", Long, "-2", AtLeast(-2), &[from("log.local.retention.bytes")], "How many bytes of a tiered partition stay on the local disk once they are in the object store; -2 is retention.bytes."),
     define("local.retention.ms", Long, "-2", AtLeast(-2), &[from("log.local.retention.ms")], "How long the segments of a tiered partition stay on the local disk once they are in the object store, in milliseconds; -2 is retention.ms."),
     define("max.compaction.lag.ms", Long, FOREVER, AtLeast(1), &[from("log.cleaner.max.compaction.lag.ms")], "The longest that a record may go uncompacted, in milliseconds."),

@@ -39,6 +39,18 @@ fn followers_of_one_leader_take_turns() {
 }
 
 #[test]
+fn what_one_of_three_led_goes_to_the_two_others_alike() {
+    let seats = seats_in(&[None, None, None]);
+    for (partitions, led) in [(12, [0, 6, 6]), (13, [0, 6, 7]), (30, [0, 15, 15])] {
+        for (shift, lost) in (0..7).flat_map(|shift| [(shift, 0), (shift, 1), (shift, 2)]) {
+            let placed = place(&seats, &[], partitions, 3, shift).unwrap();
+            let next = placed.iter().filter_map(|replicas| replicas.iter().copied().find(|id| *id != lost));
+            assert_eq!(spread(3, next), led, "shift {shift}, without {lost}: {placed:?}");
+        }
+    }
+}
+
+#[test]
 fn replicas_stand_on_different_racks() {
     let racks = [Some("a"), Some("a"), Some("b"), Some("b"), Some("c"), Some("c")];
     let placed = place(&seats_in(&racks), &[], 18, 3, 4).unwrap();
