@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod background;
+pub mod balancing;
 pub mod cleaner_pace;
 pub mod closing;
 pub mod cold;

@@ -13,6 +13,7 @@ pub mod isr;
 pub mod lifecycle;
 pub mod partitions;
 pub mod placement;
+pub mod preferred_leaders;
 pub mod producer_ids;
 pub mod reassignments;
 

@@ -18,8 +18,8 @@ use layers::ConfigLayers;
 use listeners::Listener;
 use quorum::QuorumSettings;
 use settings::{
-    GroupSettings, HttpSettings, LogFormat, LogSettings, NetworkSettings, OffsetsSettings, ReplicaSettings,
-    TierSettings, TopicSettings, invalid,
+    BalanceSettings, GroupSettings, HttpSettings, LogFormat, LogSettings, NetworkSettings, OffsetsSettings,
+    ReplicaSettings, TierSettings, TopicSettings, invalid,
 };
 use unused::Unused;
 
@@ -36,6 +36,7 @@ pub struct BrokerConfig {
     pub controller_listeners: Vec<Listener>,
     pub quorum: QuorumSettings,
     pub replica: ReplicaSettings,
+    pub balance: BalanceSettings,
     /// What to tell clients, by the name of the listener they came in at.
     pub advertised_listeners: Vec<Listener>,
     pub log_dirs: Vec<PathBuf>,
@@ -140,6 +141,7 @@ impl BrokerConfig {
             },
             quorum,
             replica: settings::replica(&layers)?,
+            balance: settings::balance(&layers)?,
             listeners: listeners.bound,
             advertised_listeners: listeners.advertised,
             log_dirs: settings::log_dirs(&layers)?,

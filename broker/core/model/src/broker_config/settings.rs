@@ -32,6 +32,14 @@ pub struct ReplicaSettings {
     pub reads_within_racks: bool,
 }
 
+/// How leaders are kept even over the brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalanceSettings {
+    /// Partitions are given back to their preferred leaders.
+    pub leaders: bool,
+    pub leader_check_interval_seconds: i64,
+}
+
 /// What clients may take of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSettings {
@@ -147,6 +155,13 @@ pub(super) fn replica(layers: &ConfigLayers) -> Result<ReplicaSettings, ConfigEr
         fetch_max_bytes: layers.int("replica.fetch.max.bytes")?,
         fetch_response_max_bytes: layers.int("replica.fetch.response.max.bytes")?,
         reads_within_racks: layers.text("replica.selector.class")?.is_some(),
+    })
+}
+
+pub(super) fn balance(layers: &ConfigLayers) -> Result<BalanceSettings, ConfigError> {
+    Ok(BalanceSettings {
+        leaders: layers.boolean("auto.leader.rebalance.enable")?,
+        leader_check_interval_seconds: layers.long("leader.imbalance.check.interval.seconds")?,
     })
 }
 

@@ -123,11 +123,8 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, leaders move upon request alone, and copies are not throttled yet",
+        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, and copies are not throttled yet",
         &[
-            "auto.leader.rebalance.enable",
-            "leader.imbalance.check.interval.seconds",
-            "leader.imbalance.per.broker.percentage",
             "inter.broker.listener.name",
             "inter.broker.protocol.version",
             "controlled.shutdown.enable",
@@ -148,6 +145,11 @@ static GROUPS: &[Group] = &[
             "socket.connection.setup.timeout.ms",
             "socket.connection.setup.timeout.max.ms",
         ],
+        &[],
+    ),
+    ignored(
+        "Kafka 4 has it no more: every partition whose preferred leader is in sync is given back to it",
+        &["leader.imbalance.per.broker.percentage"],
         &[],
     ),
     ignored(
