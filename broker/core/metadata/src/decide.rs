@@ -2,6 +2,7 @@
 //!
 //! Nothing changes until the records are applied. A decision that is refused, or only validated, has no records.
 
+pub mod balance;
 pub mod brokers;
 pub mod configs;
 pub mod create_partitions;

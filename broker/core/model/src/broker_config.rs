@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use crate::config_definition::{BrokerSynonym, ConfigError, ConfigValue, Update};
 use crate::topic_config::{self, TopicConfig};
-use definitions::{definition, unknown};
+use definitions::{CORDONED, DRAIN, definition, unknown};
 use layers::ConfigLayers;
 use listeners::Listener;
 use quorum::QuorumSettings;
@@ -125,6 +125,7 @@ impl BrokerConfig {
         let listeners = listeners::read(&layers)?;
         let node_id = node_id(&layers)?;
         check_roles(&layers)?;
+        refuse_in_file(&layers)?;
         let quorum = quorum::quorum(&layers, node_id)?;
         let tier = settings::tier(&layers)?;
         let topic_defaults = topic_defaults(&layers)?;
@@ -260,6 +261,21 @@ fn check_roles(layers: &ConfigLayers) -> Result<(), ConfigError> {
         return Err(invalid("controller.quorum.bootstrap.servers", servers.join(","), reason));
     }
     Ok(())
+}
+
+/// What the controller decides by is kept with the metadata, where it outlives brokers and controllers. Of files it knows nothing.
+fn refuse_in_file(layers: &ConfigLayers) -> Result<(), ConfigError> {
+    let found = [CORDONED, DRAIN].into_iter().find_map(|name| Some((name, layers.from_file.get(name)?)));
+    let Some((name, value)) = found else { return Ok(()) };
+    match definition(name)?.parse(value)? {
+        ConfigValue::Boolean(false) => Ok(()),
+        ConfigValue::List(items) if items.is_empty() => Ok(()),
+        _ => Err(invalid(
+            name,
+            value,
+            "it is kept with the cluster's metadata: set it by kafka-configs, or by firn broker drain, with the broker's id",
+        )),
+    }
 }
 
 /// What a topic that sets nothing obeys: each config from the first of its broker synonyms that is set.

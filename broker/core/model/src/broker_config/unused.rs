@@ -238,7 +238,7 @@ static GROUPS: &[Group] = &[
     ),
     ignored(
         "a log directory is out of service, with its partitions, from its failure until the next start, and for no other reason",
-        &["log.dir.failure.timeout.ms", "cordoned.log.dirs", "log.initial.task.delay.ms"],
+        &["log.dir.failure.timeout.ms", "log.initial.task.delay.ms"],
         &[],
     ),
     ignored(
