@@ -14,7 +14,9 @@ pub fn give_back(image: &Image, rules: Rules<'_>, partitions_max: usize) -> Deci
     let all = image.topics().flat_map(|topic| topic.partitions.iter().enumerate().map(move |at| (topic, at)));
     let changes = all.filter_map(|(topic, (index, now))| {
         let preferred = *now.replicas.first()?;
-        if preferred == now.leader || !now.isr.contains(&preferred) || !is_active(image, preferred) {
+        let may_lead = now.isr.contains(&preferred) && is_active(image, preferred);
+        // Who is to be emptied is not given more to do.
+        if preferred == now.leader || !may_lead || image.is_draining(preferred) {
             return None;
         }
         let turn = Turn { election: Election::Preferred, ..Turn::of(now, rules.min_isr(image, topic)) };
@@ -33,6 +35,7 @@ mod tests {
     use crate::decide::isr::{IsrReport, alter_partitions};
     use crate::decide::lifecycle::{fence, heartbeat};
     use crate::decide::testing::{apply, create, image_of};
+    use crate::record::{ConfigRecord, ConfigResource, MetadataRecord};
 
     fn decide<R>(image: &mut Image, decide: impl FnOnce(&Image, Rules<'_>) -> Decision<R>) -> R {
         let config = BrokerConfig::default();
@@ -107,5 +110,23 @@ mod tests {
         let given: Vec<usize> =
             (0..4).map(|_| decide(&mut image, |image, rules| give_back(image, rules, 2))).collect();
         assert_eq!((given, leaders(&image)), (vec![2, 2, 1, 0], vec![0; 5]));
+    }
+
+    #[test]
+    fn who_is_to_be_emptied_is_given_nothing_back() {
+        let mut image = image(&[&[0, 1], &[1, 0]]);
+        decide(&mut image, |image, rules| fence(image, rules, 0));
+        decide(&mut image, |image, rules| heartbeat(image, rules, 0, 0).unwrap());
+        catches_up(&mut image, 0, &[0, 1]);
+        let mark = |value: Option<&str>| {
+            let (resource, name) = (ConfigResource::broker(0), "firn.broker.drain".to_owned());
+            let record = ConfigRecord { resource, name, value: value.map(str::to_owned) };
+            Decision { records: vec![MetadataRecord::Config(record)], reply: () }
+        };
+        decide(&mut image, |_, _| mark(Some("true")));
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 0);
+        decide(&mut image, |_, _| mark(None));
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 1);
+        assert_eq!(leaders(&image), [0, 1]);
     }
 }

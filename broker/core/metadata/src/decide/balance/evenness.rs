@@ -169,10 +169,10 @@ pub(super) fn leaders(shape: &mut Shape<'_>) {
         if others.is_empty() {
             return;
         }
-        let led: Vec<_> = shape
-            .settled_on(from.broker_id)
-            .filter(|(_, placed)| placed.replicas.first() == Some(&from.broker_id))
-            .collect();
+        let leads = |placed: &Placed<'_>| placed.replicas.first() == Some(&from.broker_id);
+        let led =
+            shape.placed.iter().enumerate().filter(|(at, placed)| leads(placed) && shape.is_settled(*at));
+        let led: Vec<_> = led.collect();
         let best = others.iter().find_map(|to| {
             let (at, _) = led.iter().find(|(_, placed)| placed.replicas.contains(&to.broker_id))?;
             Some((*at, to.broker_id))
