@@ -3,6 +3,7 @@
 pub mod anew;
 pub mod api;
 pub mod background;
+pub mod balancing;
 pub mod cleaner_pace;
 pub mod closing;
 pub mod cold;

@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use crate::anew;
 use crate::background::Background;
+use crate::balancing;
 use crate::closing::{self, OpenDir};
 use crate::cold::remote_deletes;
 use crate::context::Context;
@@ -225,6 +226,7 @@ impl Node {
             let beat = registration::beat(context.clone(), broker_epoch, node.leaving.clone());
             node.beating.spawn(async move { end.send_replace(beat.await) });
             node.start_replicating(broker_epoch);
+            node.tasks.spawn(balancing::run(context.clone(), node.shutdown.clone()));
         }
         housekeeping::start(&context, &node.tasks, &node.shutdown);
         node.tasks.spawn(deleted_topics::run(context.clone(), node.shutdown.clone()));

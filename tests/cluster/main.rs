@@ -2,5 +2,6 @@
 
 mod admin;
 mod dev;
+mod drain;
 mod lab;
 mod throttle;

@@ -8,13 +8,14 @@ use crate::{files, text};
 const SETTINGS: &str = "broker/core/model/src/broker_config/settings.rs";
 
 /// Structs of settings and how the rest of the broker gets at them: `config.network`, or handed over by name.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("TopicSettings", ".topics"),
     ("NetworkSettings", ".network"),
     ("LogSettings", ".log"),
     ("OffsetsSettings", ".offsets"),
     ("GroupSettings", ".groups"),
     ("ReplicaSettings", ".replica"),
+    ("BalanceSettings", ".balance"),
     ("TierSettings", ".tier"),
     ("HttpSettings", ".http"),
 ];

@@ -9,7 +9,7 @@ use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
 
 use crate::output::{self, Output};
-use crate::{cluster, config, consume, group, kafka, produce, topic};
+use crate::{broker, cluster, config, consume, group, kafka, produce, topic};
 
 /// Why a command failed, in words for the one who typed it.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -65,6 +65,8 @@ pub enum Command {
     Config(config::Arguments),
     /// Show brokers and what lies on their disks.
     Cluster(cluster::Arguments),
+    /// Empty brokers, and put out those that have gone for good.
+    Broker(broker::Arguments),
     /// Kafka's own tool for topics, with its flags and its output.
     #[command(name = "kafka-topics")]
     KafkaTopics(kafka::topics::Arguments),
@@ -130,6 +132,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Group(arguments) => group::run(arguments).await,
         Command::Config(arguments) => config::run(arguments).await,
         Command::Cluster(arguments) => cluster::run(arguments).await,
+        Command::Broker(arguments) => broker::run(arguments).await,
         Command::KafkaConsoleProducer(arguments) => Box::pin(produce::run_console(*arguments)).await,
         Command::KafkaConsoleConsumer(arguments) => Box::pin(consume::run_console(*arguments)).await,
     };

@@ -1,5 +1,6 @@
 //! The faces people type: topics, records, groups, configs and clusters in our words, and Kafka's own tools for them.
 
+pub mod broker;
 pub mod cluster;
 pub mod command;
 pub mod config;

@@ -1,5 +1,6 @@
 //! A Kafka client: connections, routing, producing, consuming, and the administration of topics, groups and configs.
 
+pub mod brokers;
 pub mod cluster;
 pub mod configs;
 pub mod connection;

@@ -11,6 +11,7 @@ use firn_storage::local_start::LocalStart;
 
 use super::{Answer, ApiError, dispatch};
 use crate::api::elections::log_ends;
+use crate::balancing::log_sizes;
 use crate::connection::Peer;
 use crate::context::Context;
 use crate::lobby::Lobby;
@@ -36,6 +37,10 @@ pub async fn handle(lobby: &Lobby, peer: &Peer, bytes: Bytes) -> Result<Answer, 
         }
         Ask::Logs(queries) => match lobby.opened() {
             Some(context) => (Told::Logs(log_ends(&context, &queries)), Bytes::new()),
+            None => (Told::Failed("the broker is starting".to_owned()), Bytes::new()),
+        },
+        Ask::LogSizes => match lobby.opened() {
+            Some(context) => (Told::LogSizes(log_sizes(&context).await), Bytes::new()),
             None => (Told::Failed("the broker is starting".to_owned()), Bytes::new()),
         },
         Ask::LocalStart { topic_id, partition, leader_epoch } => match lobby.opened() {

@@ -129,7 +129,9 @@ async fn ensure_offsets_topic(context: &Context) -> Result<(), Failure> {
     }
     let config = context.config();
     let others = context.membership.peers().others().count();
-    let brokers = i16::try_from(1 + others).unwrap_or(i16::MAX);
+    // Who is cordoned gets none.
+    let cordoned = image.brokers().filter(|broker| image.is_cordoned(broker.id)).count();
+    let brokers = i16::try_from((1 + others).saturating_sub(cordoned).max(1)).unwrap_or(i16::MAX);
     let topic = NewTopic {
         name: OFFSETS_TOPIC.to_owned(),
         num_partitions: config.offsets.topic_num_partitions,

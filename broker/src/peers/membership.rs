@@ -192,9 +192,11 @@ impl Membership {
                 Err(ProposeError::NotController) => Told::NotController,
                 Err(error) => Told::Failed(error.to_string()),
             },
-            Ask::Client { .. } | Ask::Logs(_) | Ask::LocalStart { .. } | Ask::MoreToFetch { .. } => {
-                Told::Failed("the broker is starting".to_owned())
-            }
+            Ask::Client { .. }
+            | Ask::Logs(_)
+            | Ask::LogSizes
+            | Ask::LocalStart { .. }
+            | Ask::MoreToFetch { .. } => Told::Failed("the broker is starting".to_owned()),
         };
         (told, Bytes::new())
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use firn_metadata::decide::DecisionError;
+use firn_metadata::decide::balance::LogSize;
 use firn_metadata::decide::brokers::Registration;
 use firn_metadata::decide::create_topics::NewTopic;
 use firn_metadata::decide::elections::{LogEnd, LogQuery};
@@ -35,6 +36,8 @@ pub enum Ask {
     Client { listener: String },
     /// How far do your logs go?
     Logs(Vec<LogQuery>),
+    /// How many bytes do your logs have?
+    LogSizes,
     /// Where does your disk begin of what you lead in this epoch, and what is to be known of all before?
     LocalStart { topic_id: Uuid, partition: i32, leader_epoch: i32 },
 }
@@ -95,6 +98,8 @@ pub enum Told {
     Noted,
     /// What of the logs is known, in the order of the question.
     Logs(Vec<Option<LogEnd>>),
+    /// How many bytes the logs have, of each partition that lies there.
+    LogSizes(Vec<LogSize>),
     /// Where the disk begins. The producers' state there is behind it.
     LocalStart {
         log_start_offset: i64,
@@ -172,6 +177,7 @@ impl fmt::Display for Told {
             | Told::Client { .. }
             | Told::Noted
             | Told::Logs(_)
+            | Told::LogSizes(_)
             | Told::LocalStart { .. } => f.write_str("the answer is to another question"),
         }
     }
@@ -217,6 +223,13 @@ mod tests {
         assert_eq!(
             said(&Ask::Logs(vec![query])),
             r#"{"v":1,"message":{"logs":[{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":2}]}}rest"#
+        );
+        assert_eq!(said(&Ask::LogSizes), r#"{"v":1,"message":"log_sizes"}rest"#);
+        let size = LogSize { topic_id: TopicId(Uuid::from_u128(1)), partition: 2, bytes: 3 };
+        let bytes = message(Told::LogSizes(vec![size]), &[]).unwrap();
+        assert_eq!(
+            &bytes[4..],
+            br#"{"v":1,"message":{"log_sizes":[{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":2,"bytes":3}]}}"#
         );
         let told =
             Told::Controller(ControllerTold::Refused(DecisionError::StaleBrokerEpoch("old".to_owned())));

@@ -2,6 +2,7 @@
 //!
 //! Nothing changes until the records are applied. A decision that is refused, or only validated, has no records.
 
+pub mod balance;
 pub mod brokers;
 pub mod configs;
 pub mod create_partitions;
@@ -13,6 +14,7 @@ pub mod isr;
 pub mod lifecycle;
 pub mod partitions;
 pub mod placement;
+pub mod preferred_leaders;
 pub mod producer_ids;
 pub mod reassignments;
 

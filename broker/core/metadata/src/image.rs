@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use firn_model::broker_config::BrokerConfig;
+use firn_model::broker_config::definitions::{CORDONED, DRAIN};
 use firn_model::config_definition::ConfigError;
 use firn_model::ids::{TopicId, TopicName, TopicPartition};
 use rpds::RedBlackTreeMapSync;
@@ -186,6 +187,18 @@ impl Image {
     pub fn broker_config(&self, from_file: &BrokerConfig) -> Result<BrokerConfig, ConfigError> {
         let own = ConfigResource::broker(from_file.node_id);
         from_file.with_dynamic(self.overrides(&ConfigResource::cluster_default()), self.overrides(&own))
+    }
+
+    /// Whether a broker is to be emptied.
+    pub fn is_draining(&self, broker_id: i32) -> bool {
+        let set = self.overrides(&ConfigResource::broker(broker_id)).get(DRAIN);
+        set.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether a broker gets no new replicas: its directories are cordoned (KIP-1066), or it is to be emptied.
+    pub fn is_cordoned(&self, broker_id: i32) -> bool {
+        let set = self.overrides(&ConfigResource::broker(broker_id)).get(CORDONED);
+        set.is_some_and(|value| value.trim() == "*") || self.is_draining(broker_id)
     }
 
     /// Deleted topics whose objects may still be in the store.

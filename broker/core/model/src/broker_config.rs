@@ -13,13 +13,13 @@ use std::path::PathBuf;
 
 use crate::config_definition::{BrokerSynonym, ConfigError, ConfigValue, Update};
 use crate::topic_config::{self, TopicConfig};
-use definitions::{definition, unknown};
+use definitions::{CORDONED, DRAIN, definition, unknown};
 use layers::ConfigLayers;
 use listeners::Listener;
 use quorum::QuorumSettings;
 use settings::{
-    GroupSettings, HttpSettings, LogFormat, LogSettings, NetworkSettings, OffsetsSettings, ReplicaSettings,
-    TierSettings, TopicSettings, invalid,
+    BalanceSettings, GroupSettings, HttpSettings, LogFormat, LogSettings, NetworkSettings, OffsetsSettings,
+    ReplicaSettings, TierSettings, TopicSettings, invalid,
 };
 use unused::Unused;
 
@@ -36,6 +36,7 @@ pub struct BrokerConfig {
     pub controller_listeners: Vec<Listener>,
     pub quorum: QuorumSettings,
     pub replica: ReplicaSettings,
+    pub balance: BalanceSettings,
     /// What to tell clients, by the name of the listener they came in at.
     pub advertised_listeners: Vec<Listener>,
     pub log_dirs: Vec<PathBuf>,
@@ -124,6 +125,7 @@ impl BrokerConfig {
         let listeners = listeners::read(&layers)?;
         let node_id = node_id(&layers)?;
         check_roles(&layers)?;
+        refuse_in_file(&layers)?;
         let quorum = quorum::quorum(&layers, node_id)?;
         let tier = settings::tier(&layers)?;
         let topic_defaults = topic_defaults(&layers)?;
@@ -140,6 +142,7 @@ impl BrokerConfig {
             },
             quorum,
             replica: settings::replica(&layers)?,
+            balance: settings::balance(&layers)?,
             listeners: listeners.bound,
             advertised_listeners: listeners.advertised,
             log_dirs: settings::log_dirs(&layers)?,
@@ -258,6 +261,21 @@ fn check_roles(layers: &ConfigLayers) -> Result<(), ConfigError> {
         return Err(invalid("controller.quorum.bootstrap.servers", servers.join(","), reason));
     }
     Ok(())
+}
+
+/// What the controller decides by is kept with the metadata, where it outlives brokers and controllers. Of files it knows nothing.
+fn refuse_in_file(layers: &ConfigLayers) -> Result<(), ConfigError> {
+    let found = [CORDONED, DRAIN].into_iter().find_map(|name| Some((name, layers.from_file.get(name)?)));
+    let Some((name, value)) = found else { return Ok(()) };
+    match definition(name)?.parse(value)? {
+        ConfigValue::Boolean(false) => Ok(()),
+        ConfigValue::List(items) if items.is_empty() => Ok(()),
+        _ => Err(invalid(
+            name,
+            value,
+            "it is kept with the cluster's metadata: set it by kafka-configs, or by firn broker drain, with the broker's id",
+        )),
+    }
 }
 
 /// What a topic that sets nothing obeys: each config from the first of its broker synonyms that is set.

@@ -147,6 +147,11 @@ impl ConfigDefinition {
         self
     }
 
+    pub(crate) const fn per_broker(mut self) -> Self {
+        self.update = Update::PerBroker;
+        self
+    }
+
     /// True when the value must not be shown to anyone.
     pub fn sensitive(&self) -> bool {
         self.config_type == ConfigType::Password

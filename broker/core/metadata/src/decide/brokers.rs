@@ -1,5 +1,6 @@
 //! Brokers join and leave.
 
+use firn_model::broker_config::definitions::DRAIN;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -118,7 +119,8 @@ fn has_lost_some(previous: &Broker, registration: &Registration) -> bool {
 }
 
 /// Takes a broker out that has gone for good. As in Kafka it stays in the lists of replicas until these are moved, but vouches
-/// for nothing any more. What it alone vouches for would be lost by that, so then it stays; and so does one that is there.
+/// for nothing any more. What it alone vouches for would be lost by that, so then it stays; and so does one that is there. That it
+/// was to be emptied is forgotten: the next one of its id is there to be used.
 pub fn unregister_broker(
     image: &Image,
     rules: Rules<'_>,
@@ -138,6 +140,10 @@ pub fn unregister_broker(
         )));
     }
     let mut records = give_up(image, rules, broker_id);
+    let resource = ConfigResource::broker(broker_id);
+    if image.overrides(&resource).contains_key(DRAIN) {
+        records.push(MetadataRecord::Config(ConfigRecord { resource, name: DRAIN.to_owned(), value: None }));
+    }
     records.push(MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id }));
     Ok(Decision { records, reply: () })
 }

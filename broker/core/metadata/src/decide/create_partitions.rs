@@ -90,7 +90,8 @@ fn add(
             }
             budget.take(added)?;
             let mut indexes = assignments.iter().zip(existing..);
-            indexes.try_for_each(|(replicas, index)| check_assignment(image, index, replicas, factor))?;
+            indexes
+                .try_for_each(|(replicas, index)| check_assignment(image, index, replicas, factor, &[]))?;
             assignments.clone()
         }
         None => {

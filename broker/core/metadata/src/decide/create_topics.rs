@@ -171,11 +171,11 @@ impl Creation<'_> {
         // Refused before anything of that size is made.
         let seats = seats(self.image, factor);
         if factor > seats.len() {
-            return Err(too_few_brokers(factor, seats.len()));
+            return Err(too_few_brokers(self.image, factor, seats.len()));
         }
         self.budget.take(partitions)?;
         place(&seats, &[], partitions, factor, shift_of(topic_id))
-            .ok_or_else(|| too_few_brokers(factor, seats.len()))
+            .ok_or_else(|| too_few_brokers(self.image, factor, seats.len()))
     }
 
     /// Partitions where the client chooses.
@@ -212,7 +212,7 @@ impl Creation<'_> {
         partitions
             .iter()
             .zip(0..)
-            .try_for_each(|(replicas, index)| check_assignment(self.image, index, replicas, factor))?;
+            .try_for_each(|(replicas, index)| check_assignment(self.image, index, replicas, factor, &[]))?;
         Ok(partitions)
     }
 }
@@ -227,10 +227,15 @@ fn overrides(topic: &NewTopic) -> Result<Overrides, DecisionError> {
     topic.configs.iter().map(value).collect()
 }
 
-fn too_few_brokers(factor: usize, brokers: usize) -> DecisionError {
+fn too_few_brokers(image: &Image, factor: usize, brokers: usize) -> DecisionError {
+    let cordoned = image.brokers().filter(|broker| image.is_cordoned(broker.id)).count();
+    let but = match cordoned {
+        0 => String::new(),
+        _ => format!(" and take new replicas: {cordoned} are cordoned, or to be emptied"),
+    };
     DecisionError::InvalidReplicationFactor(format!(
         "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached \
-         because only {brokers} broker(s) are registered."
+         because only {brokers} broker(s) are registered{but}."
     ))
 }
 
@@ -243,12 +248,13 @@ pub(crate) fn count_of(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }
 
-/// Whether a client's choice of replicas for one partition can be.
+/// Whether a client's choice of replicas for one partition can be, which has these now.
 pub(crate) fn check_assignment(
     image: &Image,
     partition: i32,
     replicas: &[i32],
     replication_factor: usize,
+    now: &[i32],
 ) -> Result<(), DecisionError> {
     let refuse = |reason: String| {
         Err(DecisionError::InvalidReplicaAssignment(format!(
@@ -264,6 +270,11 @@ pub(crate) fn check_assignment(
         }
         if image.broker(*broker_id).is_none() {
             return refuse(format!("include broker {broker_id}, but no such broker is registered"));
+        }
+        if !now.contains(broker_id) && image.is_cordoned(*broker_id) {
+            return refuse(format!(
+                "include broker {broker_id}, which gets no new replicas: it is cordoned, or to be emptied"
+            ));
         }
     }
     if replicas.len() != replication_factor {

@@ -17,11 +17,12 @@ pub struct Seat {
 }
 
 /// The brokers of the image that may take replicas, by id: those that are not fenced, or all, if there are too few of those for
-/// so many replicas. Who is fenced comes back one day, and catches up.
+/// so many replicas. Who is fenced comes back one day, and catches up. Who is cordoned takes none in any case.
 pub fn seats(image: &Image, replication_factor: usize) -> Vec<Seat> {
-    let unfenced = image.brokers().filter(|broker| !broker.fenced).count();
+    let open: Vec<_> = image.brokers().filter(|broker| !image.is_cordoned(broker.id)).collect();
+    let unfenced = open.iter().filter(|broker| !broker.fenced).count();
     let may_take = |fenced: bool| !fenced || unfenced < replication_factor;
-    let brokers = image.brokers().filter(|broker| may_take(broker.fenced));
+    let brokers = open.into_iter().filter(|broker| may_take(broker.fenced));
     brokers.map(|broker| Seat { broker_id: broker.id, rack: broker.rack.clone() }).collect()
 }
 

@@ -54,7 +54,7 @@ fn alter(
     let assignment = match &asked.replicas {
         None => cancelled(topic, asked.partition, now)?,
         Some(target) => {
-            check_assignment(image, asked.partition, target, target.len())?;
+            check_assignment(image, asked.partition, target, target.len(), &now.replicas)?;
             if !may_change_factor {
                 check_factor(topic, asked.partition, now, target)?;
             }

@@ -19,6 +19,11 @@ use ConfigType::{Boolean, Double, Int, List, Long, Short, String as Text};
 /// so that what opens them later, the cleaner above all, can open every one.
 pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 
+/// Which of a broker's log directories get no new replicas (KIP-1066).
+pub const CORDONED: &str = "cordoned.log.dirs";
+/// Whether a broker is to be emptied.
+pub const DRAIN: &str = "firn.broker.drain";
+
 /// All broker configs that are obeyed, ordered by name.
 pub fn definitions() -> &'static [ConfigDefinition] {
     DEFINITIONS
@@ -76,6 +81,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     unset("advertised.listeners", List, Any, "The addresses that clients are told, as NAME://host:port; listeners, if not set."),
     unset("advertised.port", Int, Between(0, 65_535), "The port that clients are told; advertised.listeners replaces it."),
     define("auto.create.topics.enable", Boolean, "true", Any, "Whether a client's wish for a topic's metadata creates the topic."),
+    define("auto.leader.rebalance.enable", Boolean, "true", Any, "Whether partitions are given back, again and again, to the first of their replicas (the preferred leader) once it is in sync."),
     define("broker.heartbeat.interval.ms", Int, "500", AtLeast(1), "How often a broker tells the controller that it is there, in milliseconds. Kafka's default is 2000."),
     define("broker.id", Int, "-1", AtLeast(-1), "This broker's number in the cluster; node.id replaces it."),
     unset("broker.rack", Text, Any, "The rack or zone that this broker stands in; replicas are spread over racks."),
@@ -89,10 +95,12 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("controller.quorum.bootstrap.servers", List, "", Any, "Where the controllers are found; controller.quorum.voters says it, and one host:port is accepted beside it."),
     define("controller.quorum.election.timeout.ms", Int, "250", AtLeast(50), "How long the controller may be silent until the others may elect another one, in milliseconds; they do within as long again. Kafka's default is 1000."),
     define("controller.quorum.voters", List, "", Any, "The brokers of the cluster, each as id@host:port, where the others find it; every one keeps the metadata. Not set: this node alone."),
+    define(CORDONED, List, "", ListOf(&["*"]), "*: all log directories of the broker are cordoned, so it gets no new replicas and keeps those that it has (KIP-1066). One of several directories cannot be cordoned. Kept with the cluster's metadata: set it by the broker's id, not in its file.").per_broker(),
     define("default.replication.factor", Int, "1", AtLeast(1), "The replication factor of a topic whose creator did not choose one."),
     define("delete.topic.enable", Boolean, "true", Any, "Whether topics can be deleted."),
     define("fetch.max.bytes", Int, "57671680", AtLeast(1024), "The most that one fetch response carries, in bytes, whatever the client asks for."),
     define("firn.batch.decompressed.max.bytes", Long, "268435456", Between(1 << 20, BATCH_DECOMPRESSED_BYTES_MAX as i64), "The most that one batch may hold once decompressed, in bytes, where the broker has to decompress it."),
+    define(DRAIN, Boolean, "false", Any, "Whether the broker is to be emptied: it gets no new replicas, and those that it has move to others, be it there or not, until it can be taken out. Kept with the cluster's metadata: set it by the broker's id, not in its file.").per_broker(),
     define("firn.disk.reserve.bytes", Long, "268435456", AtLeast(0), "How many bytes of a log directory's disk stay free: writes are refused, with an error that clients retry, before it is fuller."),
     define("firn.fetch.records.bytes", Long, "134217728", Between(1 << 20, u32::MAX as i64), "How much memory holds records of fetch replies that do not go from the page cache to the client: those read from the object store, and those converted for a client before 0.11; over all clients, in bytes."),
     define("firn.fetch.session.bytes", Long, "67108864", AtLeast(0), "How much memory remembers the partitions of fetch sessions, over all clients, in bytes; a client for whose session there is no room goes on without one."),
@@ -104,6 +112,11 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("firn.log.scrub.max.bytes.per.second", Double, "33554432", Positive, "The most bytes a second that are read to look at logs.").cluster_wide(),
     define("firn.partitions.per.request.max", Int, "10000", AtLeast(1), "The most partitions that one request may create."),
     define("firn.remote.storage.enable", Boolean, "false", Any, "Default of the topic config remote.storage.enable.").cluster_wide(),
+    define("firn.replica.imbalance.percentage", Int, "10", Between(0, 1000), "By how many percent of the average, and one, two brokers may differ in replicas, in bytes and in partitions that they are to lead, before replicas are moved from one to the other.").cluster_wide(),
+    define("firn.replica.moves.max", Int, "50", AtLeast(1), "How many partitions are copied to other brokers at a time, where the cluster itself has decided so.").cluster_wide(),
+    define("firn.replica.moves.per.broker.max", Int, "5", AtLeast(1), "In how many such copies a broker takes part at a time, by sending or by getting.").cluster_wide(),
+    define("firn.replica.rebalance.check.interval.seconds", Long, "300", AtLeast(1), "How often the controller looks whether replicas are spread evenly over the brokers, in seconds.").cluster_wide(),
+    define("firn.replica.rebalance.enable", Boolean, "true", Any, "Whether replicas are moved, a few at a time, until each rack has its share of every partition, and each broker its share of replicas, of bytes and of partitions that it is to lead. Brokers are emptied and lost ones replaced whatever this says.").cluster_wide(),
     define("firn.store.cache.bytes", Long, "134217728", AtLeast(1 << 20), "How much memory holds chunks read from the object store, in bytes."),
     define("firn.store.garbage.grace.ms", Long, "3600000", AtLeast(0), "How old an object that nothing needs must be before it is deleted, in milliseconds."),
     define("firn.store.request.timeout.ms", Long, "30000", AtLeast(1), "The deadline of one operation of the object store, retries included, in milliseconds."),
@@ -114,6 +127,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("group.max.size", Int, MOST, AtLeast(1), "The most members that a group may have."),
     define("group.min.session.timeout.ms", Int, "6000", AtLeast(1), "The shortest session timeout that a member may ask for, in milliseconds."),
     unset("host.name", Text, Any, "The address to listen on; listeners replaces it."),
+    define("leader.imbalance.check.interval.seconds", Long, "300", AtLeast(1), "How often the controller looks for partitions that another than their preferred leader leads, in seconds."),
     define("leader.replication.throttled.rate", Long, FOREVER, AtLeast(0), "The most bytes a second that this broker gives of replicas in leader.replication.throttled.replicas to followers out of sync; what goes to those in sync counts, and is not held back, so the rate has to be above that of what is written (KIP-73).").cluster_wide(),
     define("listener.security.protocol.map", Text, "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", Any, "Which protocol each listener speaks, as NAME:PROTOCOL."),
     define("listeners", List, "PLAINTEXT://:9092", Any, "The addresses to listen on, as NAME://host:port; an empty host is all of the machine's."),

@@ -25,9 +25,13 @@ const SPECIAL: &[(&str, Properties, &str)] = &[
     ("socket.request.max.bytes", &[], "1000"),
 ];
 
-/// Keys that say what is so anyway; any other value is refused.
-const REFUSED: &[(&str, &str)] =
-    &[("controller.quorum.bootstrap.servers", "a:1,b:1"), ("process.roles", "controller")];
+/// Keys that say what is so anyway, or are not for the file; any other value is refused.
+const REFUSED: &[(&str, &str)] = &[
+    ("controller.quorum.bootstrap.servers", "a:1,b:1"),
+    ("cordoned.log.dirs", "*"),
+    ("firn.broker.drain", "true"),
+    ("process.roles", "controller"),
+];
 
 fn read(properties: &[(&str, &str)]) -> Result<BrokerConfig, ConfigError> {
     let map = properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();

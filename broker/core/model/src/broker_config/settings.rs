@@ -36,6 +36,22 @@ pub struct ReplicaSettings {
     pub reads_within_racks: bool,
 }
 
+/// How leaders and replicas are kept even over the brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalanceSettings {
+    /// Partitions are given back to their preferred leaders.
+    pub leaders: bool,
+    pub leader_check_interval_seconds: i64,
+    /// Replicas are moved for the sake of evenness.
+    pub replicas: bool,
+    pub replica_check_interval_seconds: i64,
+    /// By how much of the average two brokers may differ.
+    pub imbalance_percentage: i32,
+    /// Partitions that are copied at a time, over all, and those of them that a broker takes part in.
+    pub moves_max: i32,
+    pub moves_per_broker_max: i32,
+}
+
 /// What clients may take of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSettings {
@@ -155,6 +171,18 @@ pub(super) fn replica(layers: &ConfigLayers) -> Result<ReplicaSettings, ConfigEr
         leader_throttled_rate: layers.long("leader.replication.throttled.rate")?,
         follower_throttled_rate: layers.long("follower.replication.throttled.rate")?,
         reads_within_racks: layers.text("replica.selector.class")?.is_some(),
+    })
+}
+
+pub(super) fn balance(layers: &ConfigLayers) -> Result<BalanceSettings, ConfigError> {
+    Ok(BalanceSettings {
+        leaders: layers.boolean("auto.leader.rebalance.enable")?,
+        leader_check_interval_seconds: layers.long("leader.imbalance.check.interval.seconds")?,
+        replicas: layers.boolean("firn.replica.rebalance.enable")?,
+        replica_check_interval_seconds: layers.long("firn.replica.rebalance.check.interval.seconds")?,
+        imbalance_percentage: layers.int("firn.replica.imbalance.percentage")?,
+        moves_max: layers.int("firn.replica.moves.max")?,
+        moves_per_broker_max: layers.int("firn.replica.moves.per.broker.max")?,
     })
 }
 

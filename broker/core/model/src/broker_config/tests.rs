@@ -304,7 +304,7 @@ fn a_bad_value_of_a_config_that_has_no_effect_is_refused_as_kafka_does() {
         ("num.network.threads", "lots", "not a number of type int (32 bits); allowed is at least 1"),
         ("num.io.threads", "0", "allowed is at least 1"),
         ("controller.quorum.election.timeout.ms", "3000000000", "not a number of type int"),
-        ("auto.leader.rebalance.enable", "yes", "not a boolean; allowed is true or false"),
+        ("controlled.shutdown.enable", "yes", "not a boolean; allowed is true or false"),
         ("group.share.delivery.count.limit", "11", "allowed is between 2 and 10"),
         ("remote.log.manager.task.retry.jitter", "0.6", "allowed is between 0 and 0.5"),
         ("transaction.state.log.min.isr", "", "not a number"),
@@ -316,7 +316,7 @@ fn a_bad_value_of_a_config_that_has_no_effect_is_refused_as_kafka_does() {
     }
     let good = [
         ("num.network.threads", " 3 "),
-        ("auto.leader.rebalance.enable", "TRUE"),
+        ("controlled.shutdown.enable", "TRUE"),
         ("group.share.delivery.count.limit", "10"),
         ("sasl.enabled.mechanisms", ""),
         ("ssl.keystore.password", "a secret"),

@@ -123,11 +123,8 @@ static GROUPS: &[Group] = &[
         &[],
     ),
     ignored(
-        "a broker that stops always has others lead first, brokers speak by controller.listener.names or the clients' listeners, and leaders move upon request alone",
+        "a broker that stops always has others lead first, and brokers speak by controller.listener.names or the clients' listeners",
         &[
-            "auto.leader.rebalance.enable",
-            "leader.imbalance.check.interval.seconds",
-            "leader.imbalance.per.broker.percentage",
             "inter.broker.listener.name",
             "inter.broker.protocol.version",
             "controlled.shutdown.enable",
@@ -150,6 +147,11 @@ static GROUPS: &[Group] = &[
             "alter.log.dirs.replication.quota.window.size.seconds",
             "replica.alter.log.dirs.io.max.bytes.per.second",
         ],
+        &[],
+    ),
+    ignored(
+        "Kafka 4 has it no more: every partition whose preferred leader is in sync is given back to it",
+        &["leader.imbalance.per.broker.percentage"],
         &[],
     ),
     ignored(
@@ -238,7 +240,7 @@ static GROUPS: &[Group] = &[
     ),
     ignored(
         "a log directory is out of service, with its partitions, from its failure until the next start, and for no other reason",
-        &["log.dir.failure.timeout.ms", "cordoned.log.dirs", "log.initial.task.delay.ms"],
+        &["log.dir.failure.timeout.ms", "log.initial.task.delay.ms"],
         &[],
     ),
     ignored(
