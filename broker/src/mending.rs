@@ -61,9 +61,8 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         let now = Instant::now();
         let new = damaged.take().into_iter();
         wounds.extend(new.map(|(partition, offset)| Wound { partition, offset, due: now, pause: PAUSE }));
-        let (due, later) = wounds.into_iter().partition(|wound| wound.due <= now);
-        wounds = later;
-        for wound in Vec::<Wound>::from(due) {
+        let due: Vec<Wound> = wounds.extract_if(.., |wound| wound.due <= now).collect();
+        for wound in due {
             let mended =
                 shutdown.run_until_cancelled(Box::pin(mend(&context, &wound.partition, wound.offset)));
             match mended.await {

@@ -27,7 +27,25 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 18] = [
+const CHANGES: [KnownBad; 21] = [
+    KnownBad {
+        name: "what comes from the disk is handed out unseen",
+        file: "broker/storage/src/check.rs",
+        place: "[[reach.is_ok_and(|reach| reach >= end) && file.is_in_memory(self.position, self.len as u64)]]",
+        wrong: "reach.is_ok()",
+    },
+    KnownBad {
+        name: "a batch is not held against the leader epochs",
+        file: "broker/storage/src/check.rs",
+        place: ".filter(|written| [[*written != epoch]])",
+        wrong: "*written != epoch && false",
+    },
+    KnownBad {
+        name: "what the disk has not kept goes to the store",
+        file: "broker/src/cold/cooling.rs",
+        place: "if [[!is_sound.await?]] {",
+        wrong: "!is_sound.await? && false",
+    },
     KnownBad {
         name: "what lies before the leader's log goes from the store, though another's begins there",
         file: "broker/tiering/src/collect.rs",

@@ -228,6 +228,12 @@ impl Cold {
             if !tiered.chain().iter().any(is_there) {
                 self.check_room(metadata.bytes)?;
             }
+            // The store is not to have what this disk has not kept: it is mended first.
+            let (looked, now_ms) = (partition.clone(), self.environment.clock.now_ms());
+            let is_sound = firn_blocking::run(move || looked.is_sound(metadata.base_offset, now_ms));
+            if !is_sound.await? {
+                return Ok(());
+            }
             let (segment, cleaned_offset) = {
                 let partition = partition.clone();
                 let open = move || {

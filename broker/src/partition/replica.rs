@@ -451,8 +451,11 @@ impl Partition {
     pub fn begin_at_local_start(&self, leader_epoch: i32, start: &LocalStart) -> Result<(), PartitionError> {
         let mut state = self.state.lock();
         let log = state.followed_in(leader_epoch)?;
-        log.begin_at_local_start(start)?;
+        let begun = log.begin_at_local_start(start);
         let (log_start, offset) = (log.log_start_offset(), log.end_offset());
+        // Also where a full disk has cut it short: what the log had is gone by then.
+        state.high_watermark = state.high_watermark.min(offset);
+        begun?;
         tracing::info!(partition = %self.name, log_start, offset, "goes on where the leader's disk begins: what is before is in the tier");
         state.high_watermark = offset;
         Ok(())
@@ -464,9 +467,11 @@ impl Partition {
         let log = state.followed_in(leader_epoch)?;
         let end = log.end_offset();
         tracing::warn!(partition = %self.name, end, log_start, "the leader has nothing that follows this log: begins anew");
-        log.truncate_fully_and_start_at(log_start)?;
-        state.high_watermark = log_start;
-        Ok(())
+        let begun = log.truncate_fully_and_start_at(log_start);
+        let end = state.followed_in(leader_epoch)?.end_offset();
+        // Also where a full disk has cut it short: what the log had is gone by then.
+        state.high_watermark = if begun.is_ok() { end } else { state.high_watermark.min(end) };
+        Ok(begun?)
     }
 }
 

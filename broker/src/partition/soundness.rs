@@ -68,6 +68,16 @@ impl Partition {
         })?
     }
 
+    /// Looks at a whole segment: false if it is not what it was, of which note is taken.
+    pub fn is_sound(self: &Arc<Self>, segment: i64, now_ms: i64) -> Result<bool, PartitionError> {
+        let Some(task) = self.mending_task(segment, false, now_ms)? else { return Ok(true) };
+        let looked = task.look()?;
+        if let Some(missing) = looked.missing.first() {
+            self.is_damaged(missing.start, &looked.reason);
+        }
+        Ok(looked.missing.is_empty())
+    }
+
     /// Whether compaction may have taken batches away.
     pub fn may_have_gaps(&self) -> Result<bool, PartitionError> {
         self.with_log(|log| log.may_have_gaps())

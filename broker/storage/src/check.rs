@@ -93,22 +93,22 @@ impl LogSlice {
     pub fn check(&mut self, from_offset: i64, rules: &Rules) -> Option<Damage> {
         let (Some(file), Some(origin)) = (self.file.clone(), self.origin.clone()) else { return None };
         let end = self.position + self.len as u64;
-        let reach = || origin.sound.reach(origin.segment, file.as_ref(), self.position).ok();
-        // What is known ends where a batch does, or at the end of what was appended.
-        let known = reach().map(|reach| reach.min(end) - self.position);
-        let known = known.filter(|known| file.is_in_memory(self.position, *known)).unwrap_or(0);
-        let mut position = self.position + known;
+        let mut position = self.position;
         let mut checker = Checker::new(file.as_ref(), end);
         let mut expected = None;
         let reason = loop {
             match checker.batch_at(position) {
                 Ok(Step::Batch(Located { header, .. })) => {
-                    // The first of the slice may begin before what was asked for, and not after it, unless there is a gap.
-                    let is_first = position == self.position;
-                    let due = if is_first { header.base_offset.min(from_offset) } else { header.base_offset };
-                    let due = expected.unwrap_or(due);
+                    // The first may begin before what was asked for, and not after it, unless there is a gap.
+                    let due = expected.unwrap_or(header.base_offset.min(from_offset));
                     if let Some(reason) = rules.wrong(&header, due) {
                         break reason;
+                    }
+                    if header.last_offset() < from_offset && expected.is_none() {
+                        break format!(
+                            "a batch up to offset {} where {from_offset} is due",
+                            header.last_offset()
+                        );
                     }
                     position += header.size_in_bytes() as u64;
                     expected = Some(header.next_offset());

@@ -29,6 +29,9 @@ pub struct LocalStart {
     pub producers: Bytes,
 }
 
+/// For what is written beside the producers: checkpoints of the directory among it.
+const ROOM_BYTES: usize = 64 << 10;
+
 impl PartitionLog {
     /// What another replica has to know that begins where this one's disk does.
     pub fn local_start(&self) -> Result<LocalStart, StorageError> {
@@ -56,6 +59,8 @@ impl PartitionLog {
             true => Default::default(),
             false => producer_snapshot::decode(&start.producers).map_err(damaged)?,
         };
+        // On a full disk the log stays what it is: it is better than one that has begun anew and cannot go on.
+        self.directory.check_room(&self.path, start.producers.len() + ROOM_BYTES)?;
         self.directory.lower_to(&self.topic_partition, log_start)?;
         self.lower_cleaned_offset(0)?;
         self.directory.raise_log_start(&self.topic_partition, log_start)?;

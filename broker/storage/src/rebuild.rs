@@ -103,20 +103,24 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Whether the batches say of each epoch that it begins where it is known to: the file has no checksum. What cannot be read
-    /// says nothing.
+    /// Whether the batches say of each epoch that it begins where it is known to: the file has no checksum. Nor has what a batch
+    /// says of its epoch, so that it takes two of them to say otherwise; and what cannot be read says nothing.
     pub(crate) fn epochs_agree(&self) -> bool {
         let local_start = self.local_start_offset();
         self.epochs.entries().iter().filter(|entry| entry.start_offset < self.end_offset).all(|entry| {
+            let disagrees = |header: &BatchHeader| {
+                let known = self.epochs.epoch_for_offset(header.base_offset);
+                known.is_some_and(|known| known != header.partition_leader_epoch)
+            };
             let first = self.header_at(entry.start_offset.max(local_start));
-            let before = (entry.start_offset > local_start).then(|| self.header_at(entry.start_offset - 1));
-            let next =
-                self.epochs.epoch_for_offset(first.map_or(entry.start_offset, |first| first.base_offset));
-            // Compaction may have taken all that an epoch wrote.
-            first.is_none_or(|first| next == Some(first.partition_leader_epoch))
-                && before.flatten().is_none_or(|before| {
-                    before.base_offset >= entry.start_offset || before.partition_leader_epoch < entry.epoch
-                })
+            let second = first.and_then(|first| self.header_at(first.next_offset()));
+            let before = entry.start_offset.checked_sub(1).filter(|before| *before >= local_start);
+            let before = before.and_then(|before| self.header_at(before));
+            let before_that = before.and_then(|before| self.header_at(before.base_offset - 1));
+            let both = |one: Option<BatchHeader>, other: Option<BatchHeader>| {
+                one.as_ref().is_some_and(disagrees) && other.as_ref().is_some_and(disagrees)
+            };
+            !both(first, second) && !both(before, before_that)
         })
     }
 
@@ -129,6 +133,8 @@ impl PartitionLog {
     /// Reads the leader epochs from every batch's header.
     pub(crate) fn rebuild_epochs(&mut self) -> Result<(), StorageError> {
         self.epochs.clear();
+        // The last one, which has to be believed by the one behind it: its epoch is under no checksum.
+        let mut last: Option<BatchHeader> = None;
         for segment in &self.segments {
             let home = Home { pool: &self.directory.pool, directory: &self.path };
             let path = home.log_path(segment.base_offset);
@@ -137,12 +143,20 @@ impl PartitionLog {
             loop {
                 match walk.next().map_err(failed_to("read", &path))? {
                     Step::Batch(Located { header, .. }) => {
-                        self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                        let before = last.replace(header);
+                        let before = before
+                            .filter(|last| last.partition_leader_epoch <= header.partition_leader_epoch);
+                        if let Some(before) = before {
+                            self.epochs.assign(before.partition_leader_epoch, before.base_offset);
+                        }
                     }
                     Step::End => break,
                     Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
                 }
             }
+        }
+        if let Some(last) = last {
+            self.epochs.assign(last.partition_leader_epoch, last.base_offset);
         }
         Ok(())
     }

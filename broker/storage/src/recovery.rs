@@ -286,9 +286,13 @@ impl PartitionLog {
                         break format!("offset {} where {expected} is due", header.base_offset);
                     }
                     segment.batch_appended(&header, interval);
-                    // What the file says from here on may be of a tail that was cut: the batches know better.
-                    self.epochs.truncate_from_end(header.base_offset);
-                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                    // What the file says from here on may be of a tail that was cut: the batches know better. Below the recovery
+                    // point it was written before them, and a batch's own epoch is under no checksum.
+                    let is_known = self.epochs.epoch_for_offset(header.base_offset).is_some();
+                    if header.base_offset >= recovery_point || !is_known {
+                        self.epochs.truncate_from_end(header.base_offset);
+                        self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                    }
                     expected = header.next_offset();
                 }
                 Step::End => {

@@ -117,7 +117,7 @@ fn read(log: &PartitionLog, mut from: i64) -> (Vec<u8>, Option<i64>) {
         assert!(
             from > before,
             "nothing at {from}, of {slice:?}, {:?}",
-            bytes.get(..61).map(|bytes| firn_records::batch::BatchHeader::parse(bytes))
+            bytes.get(..61).map(firn_records::batch::BatchHeader::parse)
         );
     }
     (sent, None)
@@ -234,7 +234,8 @@ fn a_replica_that_has_something_else_mends_nothing() {
     file.write_all_at(&[0; 4], at + 17).unwrap();
     let task = log.mending_task(0, 0, CleanerLimits::of_memory(0)).unwrap().unwrap();
     let looked = task.look().unwrap();
-    assert_eq!(looked.missing, [second.base_offset..second.next_offset()]);
+    assert_eq!(looked.missing.first(), Some(&(second.base_offset..second.next_offset())));
+    assert_eq!(looked.missing.len(), 1);
     let of =
         |number: usize| Bytes::copy_from_slice(batches(&whole).map(Result::unwrap).nth(number).unwrap().1);
     let mut of_another_epoch = of(1).to_vec();
@@ -283,6 +284,42 @@ fn leader_epochs_that_no_batch_has_are_read_from_the_batches_again() {
         let (dir, log) = scratch.open();
         assert_eq!(log.epoch_entries(), epochs, "{wrong:?}");
         log.close().unwrap();
+        drop(dir);
+    }
+}
+
+/// A batch's checksum does not cover its epoch.
+#[test]
+fn no_batch_is_believed_that_is_alone_with_its_epoch() {
+    let scratch = Scratch::new("lies");
+    let (dir, mut log) = scratch.open();
+    fill(&mut log);
+    let epochs = log.epoch_entries().to_vec();
+    let (whole, _) = read(&log, 0);
+    log.close().unwrap();
+    dir.checkpoint().unwrap();
+    drop(dir);
+    // The first batch of the second epoch, the one before it, and one in the middle.
+    let of_second =
+        batches(&whole).map(|batch| batch.unwrap().0).position(|header| header.partition_leader_epoch == 1);
+    let of_second = of_second.unwrap();
+    for (number, epoch) in [(of_second, 9), (of_second, 0), (of_second - 1, 1), (5, 7)] {
+        let header = batches(&whole).map(|batch| batch.unwrap().0).nth(number).unwrap();
+        let segments = scratch.segments();
+        let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+        let path = segments.iter().rfind(|path| base(path) <= header.base_offset).unwrap();
+        let before = batches(&whole).map(Result::unwrap);
+        let before = before.filter(|(one, _)| (base(path)..header.base_offset).contains(&one.base_offset));
+        let at: usize = before.map(|(_, batch)| batch.len()).sum();
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&i32::to_be_bytes(epoch), at as u64 + 12).unwrap();
+        let (dir, mut log) = scratch.open();
+        assert_eq!(log.epoch_entries(), epochs, "batch {number} says {epoch}");
+        assert_eq!(read(&log, 0).1, Some(header.base_offset), "and is given to nobody");
+        mend(&mut log, header.base_offset, &whole).unwrap();
+        assert!(read(&log, 0) == (whole.clone(), None));
+        log.close().unwrap();
+        dir.checkpoint().unwrap();
         drop(dir);
     }
 }
