@@ -6,6 +6,7 @@
 //! set aside, never deleted, and an empty one follows the leader, from where the leader's disk begins if the rest is in the
 //! tier. A replica that vouches for what nobody else vouches for stays as it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::partition::{Partition, PartitionKey};
 use crate::peers::wire::ControllerAsk;
+use crate::replication::unreliable::{Log, Why};
 
 /// How soon it is looked at again who is in sync.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -33,22 +35,30 @@ enum Step {
     Begin,
     /// Somebody may have to: there is nobody else yet.
     Wait,
+    /// The same, and it serves better with what it has than not at all.
+    Reopen,
 }
 
-/// What comes next, as the metadata are. Whoever is eligible though out of sync (KIP-966) is relied on, too.
-fn step(now: Option<&image::Partition>, broker_id: i32) -> Step {
+/// What comes next, as the metadata are. Whoever is eligible though out of sync (KIP-966) is relied on, too; and as long as the
+/// leader epoch is the one in which this broker asked for something last, its leader may still take it in.
+fn step(now: Option<&image::Partition>, broker_id: i32, log: &Log) -> Step {
     let Some(now) = now.filter(|now| now.replicas.contains(&broker_id)) else { return Step::Forget };
-    if now.isr.contains(&broker_id) {
-        return if now.isr.len() > 1 { Step::HandOver } else { Step::Wait };
+    let others_vouch = now.isr.iter().chain(&now.elr).any(|id| *id != broker_id);
+    let vouches = [&now.isr, &now.elr, &now.last_known_elr].into_iter().any(|all| all.contains(&broker_id));
+    let may_be_taken_in = now.leader_epoch <= log.leader_epoch;
+    match (vouches || may_be_taken_in, others_vouch) {
+        (true, true) => Step::HandOver,
+        (true, false) if log.why == Why::Closed => Step::Reopen,
+        (false, true) if now.leader != NO_LEADER => Step::Begin,
+        _ => Step::Wait,
     }
-    let is_relied_on = now.elr.contains(&broker_id) || now.last_known_elr.contains(&broker_id);
-    if is_relied_on || now.leader == NO_LEADER { Step::Wait } else { Step::Begin }
 }
 
 /// Lets what is not to be relied on begin anew, until `shutdown`.
 pub async fn run(context: Arc<Context>, epoch: i64, shutdown: CancellationToken) {
     let unreliable = &context.replication.unreliable;
     let beginning = async {
+        let mut forgotten = BTreeSet::new();
         loop {
             let all = unreliable.all();
             if all.is_empty() {
@@ -56,18 +66,34 @@ pub async fn run(context: Arc<Context>, epoch: i64, shutdown: CancellationToken)
                 continue;
             }
             let mut handed_over = Vec::new();
-            for (key, name) in all {
+            for (key, log) in all.into_iter().filter(|(_, log)| log.why != Why::Closing) {
                 let image = context.controller.image();
-                match step(partition_of(&image, key), context.node_id) {
-                    Step::Forget => unreliable.remove(&key),
+                let name = log.name.clone();
+                match step(partition_of(&image, key), context.node_id, &log) {
+                    // It may be newer than the image here.
+                    Step::Forget if !forgotten.insert(key) => {
+                        forgotten.remove(&key);
+                        unreliable.remove(&key);
+                    }
+                    Step::Forget => {}
                     Step::HandOver => handed_over.push((key.0.0, key.1)),
                     Step::Begin => begin(&context, key, name).await,
                     Step::Wait => {}
+                    Step::Reopen => {
+                        tracing::warn!(partition = %name, "nobody else is in sync any more: it goes on with what it has");
+                        unreliable.remove(&key);
+                        context.controller.open_anew();
+                    }
                 }
             }
             if !handed_over.is_empty() {
                 let (count, broker_id) = (handed_over.len(), context.node_id);
-                let ask = ControllerAsk::HandOver { broker_id, broker_epoch: epoch, partitions: handed_over };
+                let ask = ControllerAsk::HandOver {
+                    broker_id,
+                    broker_epoch: epoch,
+                    gives_up: true,
+                    partitions: handed_over,
+                };
                 match context.membership.ask_controller(&ask, PATIENCE).await {
                     Ok(_) => {
                         tracing::warn!(partitions = count, "others lead what this broker cannot rely on")
@@ -103,25 +129,31 @@ async fn begin(context: &Arc<Context>, key: PartitionKey, name: TopicPartition) 
     }
 }
 
-/// Closes a log that cannot be mended piece by piece, if others are in sync. Refused, in words, if they are not.
+/// Closes a log that cannot be mended piece by piece, if as many others are in sync as have to be. Refused, in words, if not.
 pub async fn close(context: &Arc<Context>, partition: &Arc<Partition>) -> Result<(), String> {
     let key = partition.key();
-    let may = step(partition_of(&context.controller.image(), key), context.node_id);
-    if may == Step::Wait {
-        return Err("no other replica is in sync".to_owned());
+    let min_isr = usize::try_from(partition.config().min_insync_replicas).unwrap_or(1).max(1);
+    let others_in_sync = |now: &image::Partition| now.isr.iter().filter(|id| **id != context.node_id).count();
+    if partition_of(&context.controller.image(), key).is_none_or(|now| others_in_sync(now) < min_isr) {
+        return Err("too few other replicas are in sync to begin anew".to_owned());
     }
     tracing::warn!(partition = %partition.name, "the log cannot be mended piece by piece: it is closed, and begins anew");
     // First, so that nobody opens it again.
-    context.replication.unreliable.add(key, partition.name.clone());
+    let log = |why| {
+        let now = context.controller.image();
+        let leader_epoch = partition_of(&now, key).map_or(i32::MAX, |now| now.leader_epoch);
+        Log { name: partition.name.clone(), why, leader_epoch }
+    };
+    context.replication.unreliable.add(key, log(Why::Closing));
     context.partitions.remove(key.0, key.1);
-    let Some(log) = partition.close() else { return Ok(()) };
-    let (context, partition) = (context.clone(), partition.clone());
-    let closed = firn_blocking::run(move || {
-        let closed = log.close();
-        context.log_dirs.is_unopened(&partition.name, partition.data_dir().dir.path());
-        closed
-    });
-    closed.await.map_err(|error| error.to_string())
+    let Some(open) = partition.close() else {
+        context.replication.unreliable.remove(&key);
+        return Ok(());
+    };
+    let closed = firn_blocking::run(move || open.close()).await;
+    context.log_dirs.is_unopened(&partition.name, partition.data_dir().dir.path());
+    context.replication.unreliable.add(key, log(Why::Closed));
+    closed.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -129,8 +161,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_begins_anew_who_is_relied_on() {
-        let of = |isr: &[i32], elr: &[i32], leader| image::Partition {
+    fn nobody_begins_anew_who_is_relied_on_or_may_be_taken_in() {
+        let of = |isr: &[i32], elr: &[i32], leader, leader_epoch| image::Partition {
             replicas: vec![1, 2, 3],
             isr: isr.to_vec(),
             elr: elr.to_vec(),
@@ -138,20 +170,25 @@ mod tests {
             adding_replicas: Vec::new(),
             removing_replicas: Vec::new(),
             leader,
-            leader_epoch: 3,
+            leader_epoch,
             partition_epoch: 5,
         };
+        let log = |why| Log { name: TopicPartition::new("t", 0), why, leader_epoch: 3 };
         for (now, next) in [
-            (of(&[1, 2], &[], 1), Step::HandOver),
-            (of(&[1, 2], &[], 2), Step::HandOver),
-            (of(&[1], &[2], 1), Step::Wait),
-            (of(&[2], &[1], 2), Step::Wait),
-            (of(&[2, 3], &[], 2), Step::Begin),
-            (of(&[2, 3], &[], NO_LEADER), Step::Wait),
+            (of(&[1, 2], &[], 1, 3), Step::HandOver),
+            (of(&[1, 2], &[], 2, 4), Step::HandOver),
+            (of(&[1], &[2], 1, 3), Step::HandOver),
+            (of(&[2], &[1], 2, 4), Step::HandOver),
+            (of(&[1], &[], 1, 3), Step::Wait),
+            // As far as is known here: the leader may have reported otherwise.
+            (of(&[2, 3], &[], 2, 3), Step::HandOver),
+            (of(&[2, 3], &[], 2, 4), Step::Begin),
+            (of(&[2, 3], &[], NO_LEADER, 4), Step::Wait),
         ] {
-            assert_eq!(step(Some(&now), 1), next, "{now:?}");
+            assert_eq!(step(Some(&now), 1, &log(Why::Unopened)), next, "{now:?}");
         }
-        assert_eq!(step(Some(&of(&[1, 2], &[], 1)), 4), Step::Forget);
-        assert_eq!(step(None, 1), Step::Forget);
+        assert_eq!(step(Some(&of(&[1], &[], 1, 3)), 1, &log(Why::Closed)), Step::Reopen);
+        assert_eq!(step(Some(&of(&[1, 2], &[], 1, 3)), 4, &log(Why::Closed)), Step::Forget);
+        assert_eq!(step(None, 1, &log(Why::Closed)), Step::Forget);
     }
 }

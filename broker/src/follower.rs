@@ -20,6 +20,7 @@ use crate::log_dirs::LogDirs;
 use crate::partition::Partition;
 use crate::partitions::Partitions;
 use crate::replication::Replication;
+use crate::replication::unreliable::{Log, Why};
 
 /// This broker's side of the metadata.
 #[derive(Debug, Clone)]
@@ -125,12 +126,16 @@ impl Follower {
         for (index, partition) in (0i32..).zip(&topic.partitions) {
             let name = TopicPartition::new(topic.name.clone(), index);
             let is_open = self.partitions.by_id(topic.id, index).is_ok();
-            let is_relied_on = partition.isr.len() > 1 && partition.isr.contains(&self.node_id);
+            let vouch = || partition.isr.iter().chain(&partition.elr);
+            let is_last_known = partition.last_known_elr.contains(&self.node_id);
+            let vouches = vouch().any(|id| *id == self.node_id) || is_last_known;
+            let is_relied_on = vouches && vouch().any(|id| *id != self.node_id);
             // Before the first change the broker may have ended between the creation of the topic and that of the log.
             let had_one = is_relied_on && partition.partition_epoch > 0;
             if had_one && !is_open && !self.log_dirs.has_unopened(&name) {
                 tracing::error!(partition = %name, "there is no log of the partition here, though the broker had one");
-                self.replication.unreliable.add((topic.id, index), name);
+                let (why, leader_epoch) = (Why::Unopened, partition.leader_epoch);
+                self.replication.unreliable.add((topic.id, index), Log { name, why, leader_epoch });
             }
         }
         self.open(image, topic, now_ms)
@@ -167,7 +172,8 @@ impl Follower {
                     tracing::error!(partition = %name, %error, "cannot open the log");
                     self.short.fetch_or(error.is_shortage(), Ordering::Relaxed);
                     if matches!(error, StorageError::Corrupt { .. }) {
-                        unreliable.add(key, name);
+                        let (why, leader_epoch) = (Why::Unopened, partition.leader_epoch);
+                        unreliable.add(key, Log { name, why, leader_epoch });
                     }
                     failed.get_or_insert(error);
                 }

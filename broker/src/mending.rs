@@ -68,7 +68,9 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
             match mended.await {
                 None => return,
                 Some(Ok(())) => damaged.is_over(&wound.partition, wound.offset),
-                Some(Err(_)) if wound.partition.is_closed() => {}
+                Some(Err(_)) if wound.partition.is_closed() => {
+                    damaged.is_over(&wound.partition, wound.offset)
+                }
                 Some(Err(reason)) => {
                     let Wound { partition, offset, pause, .. } = wound;
                     if pause == PAUSE {
@@ -94,6 +96,9 @@ async fn mend(context: &Arc<Context>, partition: &Arc<Partition>, offset: i64) -
     let Some((task, looked)) = found.await?.filter(|(_, looked)| !looked.missing.is_empty()) else {
         return Ok(());
     };
+    if !partition.is_current(&task) {
+        return Err("the log has changed meanwhile".to_owned());
+    }
     // What others have of a compacted log may be compacted less, and hold a value whose tombstone is gone here.
     if partition.may_have_gaps().map_err(text)? || looked.missing_bytes() > MISSING_BYTES_MAX {
         return anew::close(context, partition).await;
@@ -104,14 +109,20 @@ async fn mend(context: &Arc<Context>, partition: &Arc<Partition>, offset: i64) -
     }
     let (missing, reason) = (looked.missing.clone(), looked.reason.clone());
     let (mends, now_ms) = (partition.clone(), context.now_ms());
-    let mended = firn_blocking::run(move || match task.rebuild(&looked, &fetched) {
-        Ok(mended) => mends.mended(mended, now_ms).map_err(text),
-        Err(gap @ MendError::Gap { .. }) => {
-            tracing::info!(partition = %mends.name, %gap, "no replica has these offsets");
-            mends.tolerate_gaps();
-            Ok(true)
+    let mended = firn_blocking::run(move || {
+        // Both write segments anew, by the same names.
+        let Some(_alone) = mends.begin_compaction() else {
+            return Err("the log is compacted just now".to_owned());
+        };
+        match task.rebuild(&looked, &fetched) {
+            Ok(mended) => mends.mended(mended, now_ms).map_err(text),
+            Err(gap @ MendError::Gap { .. }) => {
+                tracing::info!(partition = %mends.name, %gap, "no replica has these offsets");
+                mends.tolerate_gaps();
+                Ok(true)
+            }
+            Err(error) => Err(text(error)),
         }
-        Err(error) => Err(text(error)),
     });
     if !mended.await? {
         return Err("the log has changed meanwhile".to_owned());

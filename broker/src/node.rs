@@ -229,6 +229,9 @@ impl Node {
             node.tasks.spawn(balancing::run(context.clone(), node.shutdown.clone()));
         }
         housekeeping::start(&context, &node.tasks, &node.shutdown);
+        node.tasks.spawn(mending::run(context.clone(), node.shutdown.clone()));
+        let scrubbing = scrub::run(context.clone(), node.shutdown.clone());
+        node.tasks.spawn_on(scrubbing, node.background.handle());
         node.tasks.spawn(deleted_topics::run(context.clone(), node.shutdown.clone()));
         node.start_cooling();
         node.tasks.spawn(context.groups.clone().run_timers(node.shutdown.clone()));
@@ -250,9 +253,7 @@ impl Node {
         let (context, shutdown) = (&self.context, &self.shutdown);
         context.replication.registered(broker_epoch);
         self.tasks.spawn(in_sync::report(context.clone(), shutdown.clone()));
-        self.tasks.spawn(mending::run(context.clone(), shutdown.clone()));
         self.tasks.spawn(anew::run(context.clone(), broker_epoch, shutdown.clone()));
-        self.tasks.spawn_on(scrub::run(context.clone(), shutdown.clone()), self.background.handle());
         for other in context.membership.peers().others() {
             self.tasks.spawn(fetcher::run(context.clone(), other, shutdown.clone()));
         }

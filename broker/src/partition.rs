@@ -276,8 +276,9 @@ impl Partition {
             Isolation::ReadUncommitted => offsets.high_watermark,
             Isolation::ReadCommitted => offsets.last_stable,
         };
-        let slice =
-            log.read(from, limit, max_bytes, at_least_one).map_err(|error| self.noted(from, error))?;
+        let slice = log
+            .read(from, limit, max_bytes, at_least_one)
+            .map_err(|error| self.noted(log.segment_at(from), error))?;
         Ok((offsets, slice))
     }
 

@@ -189,7 +189,7 @@ async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
         return;
     }
     let count = partitions.len();
-    let ask = ControllerAsk::HandOver { broker_id: id, broker_epoch, partitions };
+    let ask = ControllerAsk::HandOver { broker_id: id, broker_epoch, gives_up: false, partitions };
     match context.membership.ask_controller(&ask, patience).await {
         Ok(_) => tracing::error!(partitions = count, "a disk has failed: others lead what lay there"),
         Err(error) => {

@@ -46,8 +46,9 @@ async fn scrub(context: &Context, partition: &Arc<Partition>) {
 /// Looks at one segment, a piece at a time.
 async fn look_at(context: &Context, partition: &Arc<Partition>, segment: i64) -> Result<(), String> {
     let now_ms = context.now_ms();
-    let task = partition.mending_task(segment, false, now_ms).map_err(|error| error.to_string())?;
-    let Some(mut task) = task else { return Ok(()) };
+    let looked_at = partition.clone();
+    let task = firn_blocking::run(move || looked_at.mending_task(segment, false, now_ms)).await;
+    let Some(mut task) = task.map_err(|error| error.to_string())? else { return Ok(()) };
     let mut looked = task.begin();
     loop {
         let piece = firn_blocking::run(move || {
@@ -57,8 +58,10 @@ async fn look_at(context: &Context, partition: &Arc<Partition>, segment: i64) ->
         let goes_on;
         (task, looked, goes_on) = piece.await;
         let goes_on = goes_on.map_err(|error| error.to_string())?;
-        if let Some(missing) = looked.missing.first() {
-            partition.is_damaged(missing.start, &looked.reason);
+        if !looked.missing.is_empty() {
+            if partition.is_current(&task) {
+                partition.is_damaged(segment, &looked.reason);
+            }
             return Ok(());
         }
         if !goes_on {

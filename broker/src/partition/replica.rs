@@ -252,7 +252,7 @@ impl Partition {
                 Ok(ReplicaRead::Records(state.offsets_of(log), slice))
             }
             Err(ReadError::BelowLocalStart { .. }) => Ok(ReplicaRead::InTier(state.offsets_of(log))),
-            Err(error) => Err(self.noted(fetch.from, error)),
+            Err(error) => Err(self.noted(log.segment_at(fetch.from), error)),
         }
     }
 

@@ -28,22 +28,22 @@ impl Partition {
             return Ok(LogSlice::empty(from));
         };
         let Some(damage) = slice.check(from, &rules) else { return Ok(slice) };
-        self.is_damaged(damage.offset, &damage.error);
+        self.is_damaged(damage.segment, &damage);
         if slice.len > 0 { Ok(slice) } else { Err(damage.error.into()) }
     }
 
     /// Takes note that the log is not what it was, if that is what the error says.
-    pub(super) fn noted(self: &Arc<Self>, offset: i64, error: ReadError) -> PartitionError {
+    pub(super) fn noted(self: &Arc<Self>, segment: i64, error: ReadError) -> PartitionError {
         if let ReadError::Storage(error @ StorageError::Corrupt { .. }) = &error {
-            self.is_damaged(offset, error);
+            self.is_damaged(segment, error);
         }
         error.into()
     }
 
-    /// What lies at this offset, or after it, is not what it was.
-    pub fn is_damaged(self: &Arc<Self>, offset: i64, error: &dyn fmt::Display) {
-        if self.replication.damaged.found(self, offset) {
-            tracing::error!(partition = %self.name, offset, %error, "the disk has not kept what was written");
+    /// What lies in the segment that begins at this offset is not what it was.
+    pub fn is_damaged(self: &Arc<Self>, segment: i64, error: &dyn fmt::Display) {
+        if self.replication.damaged.found(self, segment) {
+            tracing::error!(partition = %self.name, segment, %error, "the disk has not kept what was written");
         }
     }
 
@@ -68,14 +68,20 @@ impl Partition {
         })?
     }
 
+    /// Whether what the task has found is of the log as it is.
+    pub fn is_current(&self, task: &MendingTask) -> bool {
+        self.with_log(|log| log.is_current(task)).unwrap_or(false)
+    }
+
     /// Looks at a whole segment: false if it is not what it was, of which note is taken.
     pub fn is_sound(self: &Arc<Self>, segment: i64, now_ms: i64) -> Result<bool, PartitionError> {
         let Some(task) = self.mending_task(segment, false, now_ms)? else { return Ok(true) };
         let looked = task.look()?;
-        if let Some(missing) = looked.missing.first() {
-            self.is_damaged(missing.start, &looked.reason);
+        let is_sound = looked.missing.is_empty();
+        if !is_sound && self.is_current(&task) {
+            self.is_damaged(segment, &looked.reason);
         }
-        Ok(looked.missing.is_empty())
+        Ok(is_sound)
     }
 
     /// Whether compaction may have taken batches away.

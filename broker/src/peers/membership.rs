@@ -361,12 +361,12 @@ impl Membership {
                 tracing::info!(broker = broker_id, "stops: others lead what it led");
                 Ok(ControllerTold::Left)
             }
-            ControllerAsk::HandOver { broker_id, broker_epoch, partitions } => {
+            ControllerAsk::HandOver { broker_id, broker_epoch, gives_up, partitions } => {
                 let partitions: Vec<_> =
                     partitions.iter().map(|(id, index)| (TopicId(*id), *index)).collect();
                 let decide = |image: &Image| {
                     let rules = Rules { config: &self.config_of(image) };
-                    hand_over(image, rules, *broker_id, *broker_epoch, &partitions)
+                    hand_over(image, rules, (*broker_id, *broker_epoch), &partitions, *gives_up)
                 };
                 quorum.propose(decide).await?;
                 let count = partitions.len();

@@ -57,10 +57,13 @@ pub enum ControllerAsk {
         broker_id: i32,
         broker_epoch: i64,
     },
-    /// The disk under these partitions has failed: let others lead them.
+    /// The disk under these partitions has failed, or has not kept them: let others lead them.
     HandOver {
         broker_id: i32,
         broker_epoch: i64,
+        /// It vouches for nothing of them any more, in sync or not.
+        #[serde(default)]
+        gives_up: bool,
         /// Each by its topic's id and its index.
         partitions: Vec<(Uuid, i32)>,
     },

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use firn_records::batch::{BatchHeader, CRC_START, HEADER_LENGTH, extend_crc};
 
@@ -23,6 +24,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub(crate) path: PathBuf,
+    pub(crate) base_offset: i64,
     /// After the segment's last.
     pub(crate) end_offset: i64,
     pub(crate) epochs: EpochCache,
@@ -34,6 +36,8 @@ pub struct Rules {
 #[derive(Debug, thiserror::Error)]
 #[error("from offset {offset} on, {error}")]
 pub struct Damage {
+    /// Base offset of the segment.
+    pub segment: i64,
     pub offset: i64,
     pub error: StorageError,
 }
@@ -55,14 +59,15 @@ impl Rules {
     }
 
     pub(crate) fn damage(&self, offset: i64, reason: impl Into<String>) -> Damage {
-        Damage { offset, error: StorageError::corrupt(&self.path, reason) }
+        Damage { segment: self.base_offset, offset, error: StorageError::corrupt(&self.path, reason) }
     }
 }
 
 impl PartitionLog {
-    /// What the batches of a slice are held against; `None` if the segment has gone meanwhile.
+    /// What the batches of a slice are held against; `None` if segments have been cut or exchanged meanwhile.
     pub fn rules_of(&self, slice: &LogSlice) -> Option<Rules> {
-        let base_offset = slice.origin.as_ref()?.segment;
+        let origin = slice.origin.as_ref().filter(|origin| Arc::ptr_eq(&origin.sound, &self.sound))?;
+        let base_offset = origin.segment;
         let is_it = |segment: &Segment| segment.base_offset == base_offset;
         self.segments.iter().position(is_it).and_then(|index| self.rules_at(index))
     }
@@ -71,6 +76,7 @@ impl PartitionLog {
         let base_offset = self.segments.get(index)?.base_offset;
         Some(Rules {
             path: self.home().log_path(base_offset),
+            base_offset,
             end_offset: self.segment_end(index),
             epochs: self.epochs.clone(),
             may_skip: self.may_have_gaps(),
@@ -121,7 +127,11 @@ impl LogSlice {
                 Err(error) => break format!("it cannot be read: {error}"),
             }
         };
-        origin.sound.looked_at(origin.segment, self.position..position);
+        match reason.is_empty() {
+            true => origin.sound.looked_at(origin.segment, self.position..position),
+            // Its pages are in memory now.
+            false => origin.sound.forget(origin.segment),
+        }
         self.len = usize::try_from(position - self.position).unwrap_or(0);
         if self.len == 0 {
             self.file = None;

@@ -10,7 +10,6 @@ use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// How `Disk::open` treats a file that is, or is not, there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +45,8 @@ pub struct Space {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastChange {
     pub len: u64,
-    pub modified: SystemTime,
+    /// When that was, in seconds and nanoseconds, which nobody can set.
+    pub at: (i64, i64),
 }
 
 /// A held lock; dropping it releases the lock.

@@ -9,6 +9,7 @@
 //! tombstone is gone here.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use firn_records::batch::{BatchError, batches, verify_crc};
@@ -16,13 +17,14 @@ use firn_records::batch::{BatchError, batches, verify_crc};
 use crate::check::{Checker, Rules};
 use crate::cleaner::{CleanedGroup, CompactionTask, Output, Source};
 use crate::cleaner_limits::CleanerLimits;
-use crate::disk::{DiskFile, read_exact_at};
+use crate::disk::DiskFile;
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{INDEX, segment_file};
 use crate::index::{Entry, OffsetEntry};
 use crate::open_files::read_file;
 use crate::partition_log::PartitionLog;
-use crate::scan::{Located, Step};
+use crate::scan::{BatchScan, Located, Step};
+use crate::sound::Sound;
 
 /// A segment that is looked at, and mended if need be. Runs without the log's lock.
 #[derive(Debug)]
@@ -30,12 +32,15 @@ pub struct MendingTask {
     task: CompactionTask,
     rules: Rules,
     source: Source,
+    /// What is known of the segments as they were when this was made.
+    sound: Arc<Sound>,
 }
 
 /// What the look at a segment has brought so far.
 #[derive(Debug)]
 pub struct Looked {
-    sound: Vec<Located>,
+    /// Runs of sound batches: where they lie, and the first one's offset.
+    sound: Vec<(Range<u64>, i64)>,
     /// Offsets whose batches are not what they were, or not there; rising.
     pub missing: Vec<Range<i64>>,
     /// What was wrong first.
@@ -49,7 +54,7 @@ pub struct Looked {
 impl Looked {
     /// Bytes of what is missing, about.
     pub fn missing_bytes(&self) -> u64 {
-        let sound: u64 = self.sound.iter().map(|located| located.header.size_in_bytes() as u64).sum();
+        let sound: u64 = self.sound.iter().map(|(bytes, _)| bytes.end - bytes.start).sum();
         self.position.saturating_sub(sound)
     }
 }
@@ -77,6 +82,12 @@ impl PartitionLog {
     /// Whether the newest segment, which is still written to, would hold this offset: it is mended once it is sealed (`roll`).
     pub fn is_active_at(&self, offset: i64) -> bool {
         self.segments.last().is_some_and(|last| last.size > 0 && last.base_offset <= offset)
+    }
+
+    /// The base offset of the local segment that would hold an offset.
+    pub fn segment_at(&self, offset: i64) -> i64 {
+        let segment = self.segment_for(offset).and_then(|index| self.segments.get(index));
+        segment.map_or(offset, |segment| segment.base_offset)
     }
 
     /// The base offset of the first local segment at or above an offset.
@@ -113,7 +124,13 @@ impl PartitionLog {
             path: rules.path.clone(),
             aborted: self.aborted_transactions(segment.base_offset, rules.end_offset)?,
         };
-        Ok(Some(MendingTask { task: self.rewriting_task(now_ms, limits), rules, source }))
+        let (task, sound) = (self.rewriting_task(now_ms, limits), Arc::clone(&self.sound));
+        Ok(Some(MendingTask { task, rules, source, sound }))
+    }
+
+    /// Whether no segment was cut or exchanged since the task was made: if one was, what it found may be of another file.
+    pub fn is_current(&self, task: &MendingTask) -> bool {
+        task.task.generation == self.generation
     }
 
     /// Puts a mended segment in the place of the old one; false when segments were cut or exchanged since the look.
@@ -170,17 +187,26 @@ impl MendingTask {
         };
         if let Some(located) = next {
             let header = &located.header;
-            if expected < header.base_offset && position != located.position {
+            if expected < header.base_offset && !reason.is_empty() {
                 looked.missing.push(expected..header.base_offset);
             }
             looked.position = located.position + header.size_in_bytes() as u64;
             looked.expected = header.next_offset();
-            looked.sound.push(located);
+            match looked.sound.last_mut() {
+                Some((bytes, _)) if bytes.end == located.position && reason.is_empty() => {
+                    bytes.end = looked.position;
+                }
+                _ => looked.sound.push((located.position..looked.position, header.base_offset)),
+            }
         } else {
             (looked.position, looked.is_over) = (self.source.size, true);
             if expected < self.source.end_offset {
                 looked.missing.push(expected..self.source.end_offset);
             }
+        }
+        if !looked.missing.is_empty() {
+            // What is in memory is what was looked at just now.
+            self.sound.forget(self.source.base_offset);
         }
         if looked.reason.is_empty() && !looked.missing.is_empty() {
             let ended = || format!("it ends before offset {expected}");
@@ -221,7 +247,20 @@ impl MendingTask {
             Ok(Step::Batch(located)) if rules.wrong(&located.header, expected).is_none() => Some(located),
             _ => None,
         };
-        if let Some(end) = checker.claimed_end(position)
+        let claimed_end = checker.claimed_end(position);
+        // Only offsets are missing, and no bytes, if what comes behind it agrees.
+        if let (Some(located), Some(end)) = (next_at(checker, position), claimed_end) {
+            let next = located.header.next_offset();
+            let agrees = match checker.batch_at(end) {
+                Ok(Step::End) => next == self.rules.end_offset,
+                Ok(Step::Batch(behind)) => behind.header.base_offset == next,
+                _ => false,
+            };
+            if agrees {
+                return Ok(Some(located));
+            }
+        }
+        if let Some(end) = claimed_end
             && let Some(located) = next_at(checker, end)
         {
             return Ok(Some(located));
@@ -251,14 +290,11 @@ impl MendingTask {
         let mut output = self.task.create(self.source.base_offset, true)?;
         let written = (|| {
             let mut missing = looked.missing.iter().zip(fetched).peekable();
-            for located in &looked.sound {
-                while let Some((range, bytes)) =
-                    missing.next_if(|(range, _)| range.start < located.header.base_offset)
-                {
+            for (run, from) in &looked.sound {
+                while let Some((range, bytes)) = missing.next_if(|(range, _)| range.start < *from) {
                     self.fill(&mut output, range, bytes)?;
                 }
-                let batch = self.read(file.as_ref(), located)?;
-                output.push(&located.header, &batch)?;
+                self.copy(&mut output, file.as_ref(), run)?;
             }
             missing.try_for_each(|(range, bytes)| self.fill(&mut output, range, bytes))
         })();
@@ -271,11 +307,22 @@ impl MendingTask {
         Ok(Mended { generation: self.task.generation, group })
     }
 
-    fn read(&self, file: &dyn DiskFile, located: &Located) -> Result<Vec<u8>, StorageError> {
-        let mut batch = vec![0; located.header.size_in_bytes()];
-        read_exact_at(file, &mut batch, located.position).map_err(failed_to("read", &self.source.path))?;
-        verify_crc(&batch).map_err(|error| StorageError::corrupt(&self.source.path, error.to_string()))?;
-        Ok(batch)
+    /// Copies a run of sound batches.
+    fn copy(
+        &self,
+        output: &mut Output<'_>,
+        file: &dyn DiskFile,
+        run: &Range<u64>,
+    ) -> Result<(), StorageError> {
+        let path = &self.source.path;
+        let mut scan = BatchScan::new(file, run.start, run.end);
+        loop {
+            match scan.next().map_err(failed_to("read", path))? {
+                Step::Batch((located, batch)) => output.push(&located.header, batch)?,
+                Step::End => return Ok(()),
+                Step::Invalid { reason } => return Err(StorageError::corrupt(path, reason)),
+            }
+        }
     }
 
     /// Writes those of the batches that lie in `range`, which are to be all of it.

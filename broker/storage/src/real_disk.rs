@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -150,7 +150,7 @@ impl DiskFile for RealFile {
 
     fn last_change(&self) -> io::Result<LastChange> {
         let metadata = self.0.metadata()?;
-        Ok(LastChange { len: metadata.len(), modified: metadata.modified()? })
+        Ok(LastChange { len: metadata.len(), at: (metadata.ctime(), metadata.ctime_nsec()) })
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {

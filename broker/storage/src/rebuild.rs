@@ -13,6 +13,9 @@ use crate::recovery::unless_short;
 use crate::scan::{HeaderWalk, Located, Step};
 use crate::segment::{Home, Segment, TimestampOffset};
 
+/// The newest epochs: those that a leader may be asked for next.
+const EPOCHS_COMPARED: usize = 4;
+
 impl Segment {
     /// The largest timestamp of the batches before `position`, whose index entries are all that is left.
     pub(crate) fn largest_below(
@@ -107,7 +110,8 @@ impl PartitionLog {
     /// says of its epoch, so that it takes two of them to say otherwise; and what cannot be read says nothing.
     pub(crate) fn epochs_agree(&self) -> bool {
         let local_start = self.local_start_offset();
-        self.epochs.entries().iter().filter(|entry| entry.start_offset < self.end_offset).all(|entry| {
+        let written = self.epochs.entries().iter().filter(|entry| entry.start_offset < self.end_offset);
+        written.rev().take(EPOCHS_COMPARED).all(|entry| {
             let disagrees = |header: &BatchHeader| {
                 let known = self.epochs.epoch_for_offset(header.base_offset);
                 known.is_some_and(|known| known != header.partition_leader_epoch)
@@ -132,7 +136,9 @@ impl PartitionLog {
 
     /// Reads the leader epochs from every batch's header.
     pub(crate) fn rebuild_epochs(&mut self) -> Result<(), StorageError> {
-        self.epochs.clear();
+        // What lies before is in the tier alone, and no batch here tells of it.
+        let first = self.segments.first().map_or(self.end_offset, |first| first.base_offset);
+        self.epochs.truncate_from_end(first);
         // The last one, which has to be believed by the one behind it: its epoch is under no checksum.
         let mut last: Option<BatchHeader> = None;
         for segment in &self.segments {

@@ -281,8 +281,9 @@ impl PartitionLog {
                     // Where the scan begins, `expected` says only what comes after.
                     let is_exact = start.position == 0 || located.position > start.position;
                     let is_gap = is_exact && header.base_offset > expected && expected >= recovery_point;
-                    let is_behind = header.base_offset < expected;
-                    if is_behind || (is_gap && !may_have_gaps) || header.last_offset() >= next_base {
+                    // A leader's log may have been compacted before this one was told so.
+                    self.has_gaps |= is_gap && !may_have_gaps;
+                    if header.base_offset < expected || header.last_offset() >= next_base {
                         break format!("offset {} where {expected} is due", header.base_offset);
                     }
                     segment.batch_appended(&header, interval);

@@ -98,6 +98,11 @@ impl Sound {
         }))
     }
 
+    /// Something of a segment is not what it was: of nothing in it that is known from here on.
+    pub(crate) fn forget(&self, base_offset: i64) {
+        self.0.lock().retain(|known| known.base_offset != base_offset);
+    }
+
     /// Forgets what is two calls old: called every half minute.
     pub(crate) fn age(&self) {
         self.0.lock().retain_mut(|known| {

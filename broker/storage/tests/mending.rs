@@ -323,3 +323,36 @@ fn no_batch_is_believed_that_is_alone_with_its_epoch() {
         drop(dir);
     }
 }
+
+/// Compaction took something before this log was told so, or made: other replicas have nothing there either.
+#[test]
+fn a_gap_that_others_have_too_is_no_damage() {
+    let scratch = Scratch::new("gap");
+    let (dir, mut log) = scratch.open();
+    fill(&mut log);
+    let (mut whole, _) = read(&log, 0);
+    let gap = log.end_offset();
+    for number in 0..3 {
+        let mut bytes = workload::batch(1, b"after the gap", 2_000, None, false);
+        bytes[0..8].copy_from_slice(&(gap + 5 + number).to_be_bytes());
+        bytes[12..16].copy_from_slice(&2i32.to_be_bytes());
+        log.append_fetched(&bytes, &header_of(&bytes), 2_000).unwrap();
+        whole.extend_from_slice(&bytes);
+    }
+    log.age();
+    log.age();
+    assert_eq!(read(&log, 0).1, Some(gap), "nobody has said that there is a gap");
+    let task = log.mending_task(gap, 0, CleanerLimits::of_memory(0)).unwrap().unwrap();
+    let looked = task.look().unwrap();
+    assert_eq!(looked.missing.first(), Some(&(gap..gap + 5)));
+    let after = of_replica(&whole, &(gap..gap + 6));
+    let found = task.rebuild(&looked, &[after]).unwrap_err();
+    assert!(matches!(found, MendError::Gap { .. }), "{found}");
+    log.tolerate_gaps();
+    assert!(read(&log, 0) == (whole.clone(), None));
+    log.close().unwrap();
+    drop(dir);
+    // After a crash it is not taken for the end of what was written.
+    let (_dir, log) = scratch.open();
+    assert!(read(&log, 0) == (whole, None));
+}

@@ -46,16 +46,17 @@ pub fn fence(image: &Image, rules: Rules<'_>, broker_id: i32) -> Decision<()> {
     Decision { records, reply: () }
 }
 
-/// The broker is there, and the disk under these partitions has failed (KIP-112): others lead them, wherever somebody can.
+/// The broker, of this id and epoch, is there, and the disk under these partitions has failed (KIP-112), or has not kept what it
+/// had, so that it `gives_up` what it vouched for: others lead them, wherever somebody can.
 pub fn hand_over(
     image: &Image,
     rules: Rules<'_>,
-    broker_id: i32,
-    broker_epoch: i64,
+    (broker_id, broker_epoch): (i32, i64),
     partitions: &[(TopicId, i32)],
+    gives_up: bool,
 ) -> Result<Decision<()>, DecisionError> {
     check_epoch(image, broker_id, broker_epoch)?;
-    Ok(Decision { records: leave_these(image, rules, broker_id, partitions), reply: () })
+    Ok(Decision { records: leave_these(image, rules, broker_id, partitions, gives_up), reply: () })
 }
 
 fn fenced(broker_id: i32, broker_epoch: i64, fenced: bool) -> MetadataRecord {

@@ -142,10 +142,10 @@ fn what_lay_on_a_disk_that_has_failed_is_led_by_others() {
         let epoch = image.broker(broker_id).unwrap().epoch;
         let rules = Rules { config: &config };
         assert_eq!(
-            code(&hand_over(&image, rules, broker_id, epoch + 1, &lost).unwrap_err()),
+            code(&hand_over(&image, rules, (broker_id, epoch + 1), &lost, false).unwrap_err()),
             "StaleBrokerEpoch"
         );
-        let decision = hand_over(&image, rules, broker_id, epoch, &lost).unwrap();
+        let decision = hand_over(&image, rules, (broker_id, epoch), &lost, false).unwrap();
         apply(&mut image, &decision);
         for name in ["single", "double"] {
             let all = partitions(&before, name).zip(partitions(&image, name)).enumerate();
@@ -163,8 +163,36 @@ fn what_lay_on_a_disk_that_has_failed_is_led_by_others() {
                 }
             }
         }
-        assert!(hand_over(&image, rules, broker_id, epoch, &lost).unwrap().records.is_empty(), "once");
+        assert!(
+            hand_over(&image, rules, (broker_id, epoch), &lost, false).unwrap().records.is_empty(),
+            "once"
+        );
     }
+}
+
+/// Whoever gives a replica up vouches for nothing of it, and nothing that it has asked for before counts.
+#[test]
+fn a_replica_that_is_given_up_is_relied_on_by_nobody() {
+    let config = BrokerConfig::default();
+    let mut image = cluster();
+    let topic = image.topic("double").unwrap().id;
+    let rules = Rules { config: &config };
+    let was = partitions(&image, "double").next().unwrap().clone();
+    let (gives_up, stays) = (was.leader, *was.isr.iter().find(|id| **id != was.leader).unwrap());
+    let who = (gives_up, image.broker(gives_up).unwrap().epoch);
+    for times in 1..=3 {
+        let decision = hand_over(&image, rules, who, &[(topic, 0)], true).unwrap();
+        apply(&mut image, &decision);
+        let now = partitions(&image, "double").next().unwrap();
+        assert_eq!((now.leader, &now.isr), (stays, &vec![stays]));
+        assert!(now.elr.is_empty() && now.last_known_elr.is_empty());
+        assert_eq!(now.leader_epoch, was.leader_epoch + times, "in another epoch each time");
+    }
+    let who = (stays, image.broker(stays).unwrap().epoch);
+    assert!(
+        hand_over(&image, rules, who, &[(topic, 0)], true).unwrap().records.is_empty(),
+        "nobody else can"
+    );
 }
 
 #[test]

@@ -78,21 +78,33 @@ pub(super) fn min_isr_changes(
 
 /// The broker leads nothing any more, wherever somebody else can; where nobody can, its partitions have no leader.
 pub(super) fn leave(image: &Image, rules: Rules<'_>, broker_id: i32) -> Vec<MetadataRecord> {
-    turn_all(image, |topic, partition| left(image, rules, broker_id, topic, partition))
+    turn_all(image, |topic, partition| left(image, rules, broker_id, topic, partition, false))
 }
 
 /// Of these partitions the broker leads none that somebody else can lead. The others stay as they are. Each is in another leader
-/// epoch from then on: what the broker asked for before, of logs that it may give up now, counts no more.
+/// epoch from then on: what the broker asked for before counts no more. One that gives a replica up vouches for nothing of it, in sync or
+/// not.
 pub(super) fn leave_these(
     image: &Image,
     rules: Rules<'_>,
     broker_id: i32,
     these: &[(TopicId, i32)],
+    gives_up: bool,
 ) -> Vec<MetadataRecord> {
     let changes = these.iter().filter_map(|(id, index)| {
         let topic = image.topic_by_id(*id)?;
         let now = topic.partition(*index)?;
-        let next = left(image, rules, broker_id, topic, now).filter(|next| next.leader != NO_LEADER)?;
+        let next = match now.isr.contains(&broker_id) {
+            true => left(image, rules, broker_id, topic, now, gives_up)?,
+            false if gives_up && now.replicas.contains(&broker_id) => {
+                let mut next = Partition::clone(now);
+                next.elr.retain(|id| *id != broker_id);
+                next.last_known_elr.retain(|id| *id != broker_id);
+                next
+            }
+            false => return None,
+        };
+        let next = Some(next).filter(|next| next.leader != NO_LEADER)?;
         let leader_epoch = next.leader_epoch.max(now.leader_epoch + 1);
         let next = Partition { leader_epoch, ..next };
         change(*id, usize::try_from(*index).ok()?, now, &next)
@@ -107,13 +119,17 @@ fn left(
     broker_id: i32,
     topic: &Topic,
     partition: &Partition,
+    gives_up: bool,
 ) -> Option<Partition> {
     if !partition.isr.contains(&broker_id) {
         return None;
     }
     let isr = partition.isr.iter().copied().filter(|id| *id != broker_id).collect();
-    let turn = Turn { isr, ..Turn::of(partition, rules.min_isr(image, topic)) };
-    Some(turn.settle(|id| id != broker_id && is_active(image, id)))
+    let lost = if gives_up { BTreeSet::from([broker_id]) } else { BTreeSet::new() };
+    let turn = Turn { isr, lost: &lost, ..Turn::of(partition, rules.min_isr(image, topic)) };
+    let mut next = turn.settle(|id| id != broker_id && is_active(image, id));
+    next.last_known_elr.retain(|id| !lost.contains(id));
+    Some(next)
 }
 
 /// The broker is fenced, and never comes back as what it was: it vouches for nothing.
