@@ -98,7 +98,11 @@ impl Watch {
     }
 
     fn look_at(&mut self, partition: &Arc<Partition>) {
-        let Ok(offsets) = partition.offsets() else { return };
+        // A disk that has failed, in the middle of whatever, has nothing to say any more.
+        let Some(offsets) = partition.offsets().ok().filter(|_| !partition.data_dir().dir.has_failed())
+        else {
+            return;
+        };
         let mut promised = self.shared.promised.ledgers.borrow_mut();
         let ledger = promised.entry(partition.key()).or_default();
         let seen = self.seen.entry(partition.key()).or_default();
