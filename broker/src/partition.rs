@@ -276,6 +276,10 @@ impl Partition {
             Isolation::ReadUncommitted => offsets.high_watermark,
             Isolation::ReadCommitted => offsets.last_stable,
         };
+        if from > offsets.log_end && state.leader().is_none() {
+            // A follower that lacks it yet, or has begun anew: the leader knows whether there is such an offset.
+            return Err(PartitionError::NotLeader);
+        }
         let slice = log
             .read(from, limit, max_bytes, at_least_one)
             .map_err(|error| self.noted(log.segment_at(from), error))?;

@@ -497,3 +497,15 @@ async fn a_leader_holds_back_a_throttled_follower_that_is_out_of_sync_and_no_oth
     throttle(&[]);
     assert_eq!(gets(3, 1), Ok(batch), "it is throttled no more");
 }
+
+/// It has begun anew perhaps, or a client asks it that has not heard of its successor.
+#[tokio::test]
+async fn a_follower_that_lacks_an_offset_sends_its_readers_to_the_leader() {
+    let replicas = three();
+    let [one, two, _] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2], &[1, 2]));
+    let read = |of: &Arc<Partition>| of.read(ReadAs::Replica, 5, Isolation::ReadUncommitted, 1 << 20, true);
+    assert!(matches!(read(two), Err(PartitionError::NotLeader)));
+    let known = read(one).unwrap_err();
+    assert!(matches!(known, PartitionError::Read(ReadError::OffsetOutOfRange { .. })), "{known}");
+}
