@@ -45,6 +45,11 @@ pub struct Damage {
 impl Rules {
     /// Why a batch with this header cannot lie where the log goes on at `expected`, if so.
     pub(crate) fn wrong(&self, header: &BatchHeader, expected: i64) -> Option<String> {
+        self.misplaced(header, expected).or_else(|| self.of_another_epoch(header))
+    }
+
+    /// The same, by its offsets alone.
+    pub(crate) fn misplaced(&self, header: &BatchHeader, expected: i64) -> Option<String> {
         let (base, last) = (header.base_offset, header.last_offset());
         if base < expected || (base > expected && !self.may_skip) {
             return Some(format!("offset {base} where {expected} is due"));
@@ -52,6 +57,12 @@ impl Rules {
         if last >= self.end_offset {
             return Some(format!("offset {last} in a segment that ends before {}", self.end_offset));
         }
+        None
+    }
+
+    /// The same, by its leader epoch.
+    pub(crate) fn of_another_epoch(&self, header: &BatchHeader) -> Option<String> {
+        let base = header.base_offset;
         let (epoch, written) = (header.partition_leader_epoch, self.epochs.epoch_for_offset(base));
         written
             .filter(|written| *written != epoch)

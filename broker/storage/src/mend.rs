@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firn_records::batch::{BatchError, batches, verify_crc};
+use firn_records::batch::{BatchError, BatchHeader, batches, verify_crc};
 
 use crate::check::{Checker, Rules};
 use crate::cleaner::{CleanedGroup, CompactionTask, Output, Source};
@@ -76,6 +76,15 @@ pub enum MendError {
 pub struct Mended {
     generation: u64,
     group: CleanedGroup,
+    /// Another replica, whose disk is another one, knows of other leader epochs: what this log knows of them has rotted, too.
+    epochs_differ: bool,
+}
+
+/// The epochs of what was written so far.
+#[derive(Debug)]
+struct Epochs {
+    last: i32,
+    differ: bool,
 }
 
 impl PartitionLog {
@@ -136,13 +145,16 @@ impl PartitionLog {
     /// Puts a mended segment in the place of the old one; false when segments were cut or exchanged since the look.
     pub fn mended(&mut self, mended: Mended, now_ms: i64) -> Result<bool, StorageError> {
         self.directory.check()?;
-        let Mended { generation, group } = mended;
+        let Mended { generation, group, epochs_differ } = mended;
         if generation != self.generation {
             self.discard(std::slice::from_ref(&group))?;
             return Ok(false);
         }
         let names = self.directory.disk.open_dir(&self.path).map_err(failed_to("open", &self.path))?;
         self.exchange(group, names.as_ref(), now_ms)?;
+        if epochs_differ {
+            self.rebuild_epochs()?;
+        }
         Ok(true)
     }
 }
@@ -288,15 +300,16 @@ impl MendingTask {
     pub fn rebuild(&self, looked: &Looked, fetched: &[Bytes]) -> Result<Mended, MendError> {
         let file = self.task.open(&self.source)?;
         let mut output = self.task.create(self.source.base_offset, true)?;
+        let mut epochs = Epochs { last: -1, differ: false };
         let written = (|| {
             let mut missing = looked.missing.iter().zip(fetched).peekable();
             for (run, from) in &looked.sound {
                 while let Some((range, bytes)) = missing.next_if(|(range, _)| range.start < *from) {
-                    self.fill(&mut output, range, bytes)?;
+                    self.fill(&mut output, &mut epochs, range, bytes)?;
                 }
-                self.copy(&mut output, file.as_ref(), run)?;
+                self.copy(&mut output, &mut epochs, file.as_ref(), run)?;
             }
-            missing.try_for_each(|(range, bytes)| self.fill(&mut output, range, bytes))
+            missing.try_for_each(|(range, bytes)| self.fill(&mut output, &mut epochs, range, bytes))
         })();
         let finished = written.and_then(|()| {
             let aborted: Vec<_> = self.source.own_aborted().copied().collect();
@@ -304,29 +317,39 @@ impl MendingTask {
             Ok(CleanedGroup { segment, end_offset: self.source.end_offset, aborted, changed: true })
         });
         let group = finished.inspect_err(|_| self.task.remove_cleaned(self.source.base_offset))?;
-        Ok(Mended { generation: self.task.generation, group })
+        Ok(Mended { generation: self.task.generation, group, epochs_differ: epochs.differ })
     }
 
     /// Copies a run of sound batches.
     fn copy(
         &self,
         output: &mut Output<'_>,
+        epochs: &mut Epochs,
         file: &dyn DiskFile,
         run: &Range<u64>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), MendError> {
         let path = &self.source.path;
         let mut scan = BatchScan::new(file, run.start, run.end);
         loop {
             match scan.next().map_err(failed_to("read", path))? {
-                Step::Batch((located, batch)) => output.push(&located.header, batch)?,
+                Step::Batch((located, batch)) => {
+                    epochs.go_on(&located.header)?;
+                    output.push(&located.header, batch)?;
+                }
                 Step::End => return Ok(()),
-                Step::Invalid { reason } => return Err(StorageError::corrupt(path, reason)),
+                Step::Invalid { reason } => return Err(StorageError::corrupt(path, reason).into()),
             }
         }
     }
 
     /// Writes those of the batches that lie in `range`, which are to be all of it.
-    fn fill(&self, output: &mut Output<'_>, range: &Range<i64>, bytes: &[u8]) -> Result<(), MendError> {
+    fn fill(
+        &self,
+        output: &mut Output<'_>,
+        epochs: &mut Epochs,
+        range: &Range<i64>,
+        bytes: &[u8],
+    ) -> Result<(), MendError> {
         let unfit = |error: BatchError| MendError::Unfit(error.to_string());
         let mut expected = range.start;
         for batch in batches(bytes) {
@@ -342,10 +365,12 @@ impl MendingTask {
             let fits = header.last_offset() < range.end;
             let too_long =
                 || format!("a batch up to offset {} where {} is due", header.last_offset(), range.end);
-            let wrong = self.rules.wrong(&header, expected).or((!fits).then(too_long));
+            let wrong = self.rules.misplaced(&header, expected).or((!fits).then(too_long));
             if let Some(reason) = wrong {
                 return Err(MendError::Unfit(reason));
             }
+            epochs.go_on(&header)?;
+            epochs.differ |= self.rules.of_another_epoch(&header).is_some();
             output.push(&header, batch)?;
             expected = header.next_offset();
         }
@@ -355,6 +380,21 @@ impl MendingTask {
                 range.end
             )));
         }
+        Ok(())
+    }
+}
+
+impl Epochs {
+    /// Leaders follow one another.
+    fn go_on(&mut self, header: &BatchHeader) -> Result<(), MendError> {
+        let (epoch, offset) = (header.partition_leader_epoch, header.base_offset);
+        if epoch < self.last {
+            return Err(MendError::Unfit(format!(
+                "leader epoch {epoch} at offset {offset}, behind {}",
+                self.last
+            )));
+        }
+        self.last = epoch;
         Ok(())
     }
 }

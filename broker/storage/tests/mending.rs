@@ -356,3 +356,38 @@ fn a_gap_that_others_have_too_is_no_damage() {
     let (_dir, log) = scratch.open();
     assert!(read(&log, 0) == (whole, None));
 }
+
+/// The epochs have rotted where their batch has, so that nothing here tells that they are wrong: another replica does.
+#[test]
+fn epochs_that_have_rotted_come_back_with_the_batches() {
+    let scratch = Scratch::new("both");
+    let (dir, mut log) = scratch.open();
+    fill(&mut log);
+    let epochs = log.epoch_entries().to_vec();
+    let (whole, _) = read(&log, 0);
+    log.close().unwrap();
+    dir.checkpoint().unwrap();
+    drop(dir);
+    let (first, second) = (epochs[1].start_offset, epochs[2].start_offset);
+    let file = scratch.0.join(partition().to_string()).join("leader-epoch-checkpoint");
+    std::fs::write(&file, format!("0\n3\n0 0\n1 {first}\n4 {second}\n")).unwrap();
+    let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+    let segments = scratch.segments();
+    let path = segments.iter().rfind(|path| base(path) <= second).unwrap();
+    let before = batches(&whole).map(Result::unwrap);
+    let before = before.filter(|(one, _)| (base(path)..second).contains(&one.base_offset));
+    let at: usize = before.map(|(_, batch)| batch.len()).sum();
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(&[0; 61], at as u64).unwrap();
+    let (dir, mut log) = scratch.open();
+    let (mut sent, mut stopped) = read(&log, 0);
+    for _ in 0..10 {
+        let Some(offset) = stopped else { break };
+        assert!(whole.starts_with(&sent));
+        mend(&mut log, offset, &whole).unwrap();
+        (sent, stopped) = read(&log, 0);
+    }
+    assert!((sent, stopped) == (whole, None));
+    assert_eq!(log.epoch_entries(), epochs);
+    log.close().unwrap();
+    drop(dir);
+}
