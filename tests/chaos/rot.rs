@@ -15,6 +15,7 @@ use firn_tests::ledger;
 use firn_tests::librdkafka::{Dumped, dump};
 use firn_tests::process::wait_for;
 use firn_tests::questions::Questions;
+use firn_tests::wire;
 
 use crate::clients::Producers;
 use crate::machine::{self, Equipment, Machine};
@@ -154,7 +155,9 @@ impl Run {
 
     fn metric(&self, place: usize, name: &str) -> f64 {
         let address = self.machines[place].http_address();
-        firn_tests::wire::metric(&address, name).unwrap_or_default()
+        // It opens a moment after the port for clients.
+        wait_for("the side port", MENDED_WITHIN, || wire::http_get(&address, "/metrics").ok());
+        wire::metric(&address, name).unwrap_or_default()
     }
 
     /// Reads everything, which has to be what it was, and more.
