@@ -44,7 +44,7 @@ fn a_cluster_whose_power_is_cut_on_xfs_loses_nothing() {
 
 #[test]
 fn a_cluster_whose_disks_rot_gives_nobody_anything_wrong() {
-    passes("rot --wounds 120");
+    passes("rot --wounds 90");
 }
 
 /// The proof that a cut cuts, and that a loss is found.
