@@ -10,9 +10,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_metadata::image::{self, Image, NO_LEADER};
+use firn_metadata::image::{self, NO_LEADER};
 use firn_model::ids::{TopicId, TopicPartition};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::context::Context;
 use crate::partition::{Partition, PartitionKey};
@@ -43,10 +44,8 @@ enum Step {
 /// leader epoch is the one in which this broker asked for something last, its leader may still take it in.
 fn step(now: Option<&image::Partition>, broker_id: i32, log: &Log) -> Step {
     let Some(now) = now.filter(|now| now.replicas.contains(&broker_id)) else { return Step::Forget };
-    let others_vouch = now.isr.iter().chain(&now.elr).any(|id| *id != broker_id);
-    let vouches = [&now.isr, &now.elr, &now.last_known_elr].into_iter().any(|all| all.contains(&broker_id));
     let may_be_taken_in = now.leader_epoch <= log.leader_epoch;
-    match (vouches || may_be_taken_in, others_vouch) {
+    match (now.relies_on(broker_id) || may_be_taken_in, now.others_vouch(broker_id)) {
         (true, true) => Step::HandOver,
         (true, false) if log.why == Why::Closed => Step::Reopen,
         (false, true) if now.leader != NO_LEADER => Step::Begin,
@@ -69,7 +68,8 @@ pub async fn run(context: Arc<Context>, epoch: i64, shutdown: CancellationToken)
             for (key, log) in all.into_iter().filter(|(_, log)| log.why != Why::Closing) {
                 let image = context.controller.image();
                 let name = log.name.clone();
-                match step(partition_of(&image, key), context.node_id, &log) {
+                let now = image.partition_by_id(key.0, key.1);
+                match step(now.map(AsRef::as_ref), context.node_id, &log) {
                     // It may be newer than the image here.
                     Step::Forget if !forgotten.insert(key) => {
                         forgotten.remove(&key);
@@ -87,21 +87,7 @@ pub async fn run(context: Arc<Context>, epoch: i64, shutdown: CancellationToken)
                 }
             }
             if !handed_over.is_empty() {
-                let (count, broker_id) = (handed_over.len(), context.node_id);
-                let ask = ControllerAsk::HandOver {
-                    broker_id,
-                    broker_epoch: epoch,
-                    gives_up: true,
-                    partitions: handed_over,
-                };
-                match context.membership.ask_controller(&ask, PATIENCE).await {
-                    Ok(_) => {
-                        tracing::warn!(partitions = count, "others lead what this broker cannot rely on")
-                    }
-                    Err(error) => {
-                        tracing::warn!(partitions = count, %error, "the controller does not know yet what this broker cannot rely on")
-                    }
-                }
+                hand_over(&context, epoch, handed_over).await;
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -109,8 +95,15 @@ pub async fn run(context: Arc<Context>, epoch: i64, shutdown: CancellationToken)
     shutdown.run_until_cancelled(beginning).await;
 }
 
-fn partition_of(image: &Image, (topic, index): PartitionKey) -> Option<&image::Partition> {
-    image.topic_by_id(topic)?.partition(index).map(AsRef::as_ref)
+async fn hand_over(context: &Context, broker_epoch: i64, partitions: Vec<(Uuid, i32)>) {
+    let (count, broker_id) = (partitions.len(), context.node_id);
+    let ask = ControllerAsk::HandOver { broker_id, broker_epoch, gives_up: true, partitions };
+    match context.membership.ask_controller(&ask, PATIENCE).await {
+        Ok(_) => tracing::warn!(partitions = count, "others lead what this broker cannot rely on"),
+        Err(error) => {
+            tracing::warn!(partitions = count, %error, "the controller does not know yet what this broker cannot rely on")
+        }
+    }
 }
 
 async fn begin(context: &Arc<Context>, key: PartitionKey, name: TopicPartition) {
@@ -133,15 +126,17 @@ async fn begin(context: &Arc<Context>, key: PartitionKey, name: TopicPartition) 
 pub async fn close(context: &Arc<Context>, partition: &Arc<Partition>) -> Result<(), String> {
     let key = partition.key();
     let min_isr = usize::try_from(partition.config().min_insync_replicas).unwrap_or(1).max(1);
-    let others_in_sync = |now: &image::Partition| now.isr.iter().filter(|id| **id != context.node_id).count();
-    if partition_of(&context.controller.image(), key).is_none_or(|now| others_in_sync(now) < min_isr) {
+    let others_in_sync =
+        |now: &Arc<image::Partition>| now.isr.iter().filter(|id| **id != context.node_id).count();
+    let image = context.controller.image();
+    if image.partition_by_id(key.0, key.1).is_none_or(|now| others_in_sync(now) < min_isr) {
         return Err("too few other replicas are in sync to begin anew".to_owned());
     }
     tracing::warn!(partition = %partition.name, "the log cannot be mended piece by piece: it is closed, and begins anew");
     // First, so that nobody opens it again.
     let log = |why| {
         let now = context.controller.image();
-        let leader_epoch = partition_of(&now, key).map_or(i32::MAX, |now| now.leader_epoch);
+        let leader_epoch = now.partition_by_id(key.0, key.1).map_or(i32::MAX, |now| now.leader_epoch);
         Log { name: partition.name.clone(), why, leader_epoch }
     };
     context.replication.unreliable.add(key, log(Why::Closing));

@@ -82,7 +82,7 @@ impl Follower {
     /// Another leads a partition now, or none, or others are in sync, or are replicas. Whether its log was open here.
     fn turn(&self, image: &Image, topic: TopicId, index: i32) -> bool {
         let Ok(open) = self.partitions.by_id(topic, index) else { return false };
-        if let Some(now) = image.topic_by_id(topic).and_then(|topic| topic.partition(index)) {
+        if let Some(now) = image.partition_by_id(topic, index) {
             self.take_turn(&open, now);
         }
         true
@@ -126,10 +126,7 @@ impl Follower {
         for (index, partition) in (0i32..).zip(&topic.partitions) {
             let name = TopicPartition::new(topic.name.clone(), index);
             let is_open = self.partitions.by_id(topic.id, index).is_ok();
-            let vouch = || partition.isr.iter().chain(&partition.elr);
-            let is_last_known = partition.last_known_elr.contains(&self.node_id);
-            let vouches = vouch().any(|id| *id == self.node_id) || is_last_known;
-            let is_relied_on = vouches && vouch().any(|id| *id != self.node_id);
+            let is_relied_on = partition.relies_on(self.node_id) && partition.others_vouch(self.node_id);
             // Before the first change the broker may have ended between the creation of the topic and that of the log.
             let had_one = is_relied_on && partition.partition_epoch > 0;
             if had_one && !is_open && !self.log_dirs.has_unopened(&name) {

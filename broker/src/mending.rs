@@ -33,10 +33,10 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes of a segment that are mended in memory, at most.
 const MISSING_BYTES_MAX: u64 = 256 << 20;
 
-/// A place that is to be mended.
+/// A segment that is to be mended, by its base offset.
 struct Wound {
     partition: Arc<Partition>,
-    offset: i64,
+    segment: i64,
     due: Instant,
     pause: Duration,
 }
@@ -60,36 +60,36 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         }
         let now = Instant::now();
         let new = damaged.take().into_iter();
-        wounds.extend(new.map(|(partition, offset)| Wound { partition, offset, due: now, pause: PAUSE }));
+        wounds.extend(new.map(|(partition, segment)| Wound { partition, segment, due: now, pause: PAUSE }));
         let due: Vec<Wound> = wounds.extract_if(.., |wound| wound.due <= now).collect();
         for wound in due {
             let mended =
-                shutdown.run_until_cancelled(Box::pin(mend(&context, &wound.partition, wound.offset)));
+                shutdown.run_until_cancelled(Box::pin(mend(&context, &wound.partition, wound.segment)));
             match mended.await {
                 None => return,
-                Some(Ok(())) => damaged.is_over(&wound.partition, wound.offset),
+                Some(Ok(())) => damaged.is_over(&wound.partition, wound.segment),
                 Some(Err(_)) if wound.partition.is_closed() => {
-                    damaged.is_over(&wound.partition, wound.offset)
+                    damaged.is_over(&wound.partition, wound.segment)
                 }
                 Some(Err(reason)) => {
-                    let Wound { partition, offset, pause, .. } = wound;
+                    let Wound { partition, segment, pause, .. } = wound;
                     if pause == PAUSE {
-                        tracing::error!(partition = %partition.name, offset, reason, "cannot be mended yet: readers get an error there");
+                        tracing::error!(partition = %partition.name, segment, reason, "cannot be mended yet: readers get an error there");
                     }
                     let pause = (pause * 2).min(PAUSE_MAX);
-                    wounds.push(Wound { partition, offset, due: Instant::now() + pause, pause });
+                    wounds.push(Wound { partition, segment, due: Instant::now() + pause, pause });
                 }
             }
         }
     }
 }
 
-/// Mends the segment that holds this offset. The error says why that is not possible.
-async fn mend(context: &Arc<Context>, partition: &Arc<Partition>, offset: i64) -> Result<(), String> {
+/// Mends the segment that begins at this offset. The error says why that is not possible.
+async fn mend(context: &Arc<Context>, partition: &Arc<Partition>, segment: i64) -> Result<(), String> {
     let began = Instant::now();
     let (looks, now_ms) = (partition.clone(), context.now_ms());
     let found = firn_blocking::run(move || {
-        let Some(task) = looks.mending_task(offset, true, now_ms).map_err(text)? else { return Ok(None) };
+        let Some(task) = looks.mending_task(segment, true, now_ms).map_err(text)? else { return Ok(None) };
         let looked = task.look().map_err(text)?;
         Ok::<_, String>(Some((task, looked)))
     });
@@ -167,8 +167,7 @@ async fn ask_others(
 /// The other brokers that have a replica, those in sync first.
 fn others(context: &Context, partition: &Partition) -> Vec<i32> {
     let image = context.controller.image();
-    let topic = image.topic_by_id(partition.topic_id);
-    let Some(now) = topic.and_then(|topic| topic.partition(partition.name.partition)) else {
+    let Some(now) = image.partition_by_id(partition.topic_id, partition.name.partition) else {
         return Vec::new();
     };
     let mut others: Vec<i32> = now.replicas.iter().copied().filter(|id| *id != context.node_id).collect();

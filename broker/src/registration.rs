@@ -175,8 +175,7 @@ async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
     let (id, image) = (context.node_id, context.controller.image());
     let all = context.partitions.all();
     let counts_here = |partition: &&Arc<Partition>| {
-        let topic = image.topic_by_id(partition.topic_id);
-        let now = topic.and_then(|topic| topic.partition(partition.name.partition));
+        let now = image.partition_by_id(partition.topic_id, partition.name.partition);
         // What nobody else can lead stays as it is.
         now.is_some_and(|now| now.isr.contains(&id) && now.isr.len() + now.elr.len() > 1)
     };

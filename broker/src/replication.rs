@@ -2,7 +2,9 @@
 //!
 //! Leaders report who is in sync with them (`in_sync.rs`); followers fetch from their leaders, one connection and one fetch
 //! session for each broker that leads anything of theirs (`fetcher.rs`), and are told by the metadata whom to follow
-//! (`followed.rs`). Throttled replicas are copied no faster than they may be (`throttles.rs`). The rules are `firn_replication`'s, and what a replica does with them is in `partition/replica.rs`.
+//! (`followed.rs`). Throttled replicas are copied no faster than they may be (`throttles.rs`). What is to be mended is in
+//! `damaged.rs`, what is to begin anew in `unreliable.rs`. The rules are `firn_replication`'s, and what a replica does with them is
+//! in `partition/replica.rs`.
 
 pub mod damaged;
 pub mod fetcher;

@@ -58,10 +58,7 @@ async fn look_at(context: &Context, partition: &Arc<Partition>, segment: i64) ->
         let goes_on;
         (task, looked, goes_on) = piece.await;
         let goes_on = goes_on.map_err(|error| error.to_string())?;
-        if !looked.missing.is_empty() {
-            if partition.is_current(&task) {
-                partition.is_damaged(segment, &looked.reason);
-            }
+        if !partition.judge(segment, &task, &looked) {
             return Ok(());
         }
         if !goes_on {

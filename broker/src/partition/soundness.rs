@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use firn_storage::cleaner_limits::CleanerLimits;
 use firn_storage::error::{ReadError, StorageError};
-use firn_storage::mend::{Mended, MendingTask};
+use firn_storage::mend::{Looked, Mended, MendingTask};
 use firn_storage::partition_log::PartitionLog;
 use firn_storage::read::LogSlice;
 
@@ -41,7 +41,7 @@ impl Partition {
     }
 
     /// What lies in the segment that begins at this offset is not what it was.
-    pub fn is_damaged(self: &Arc<Self>, segment: i64, error: &dyn fmt::Display) {
+    fn is_damaged(self: &Arc<Self>, segment: i64, error: &dyn fmt::Display) {
         if self.replication.damaged.found(self, segment) {
             tracing::error!(partition = %self.name, segment, %error, "the disk has not kept what was written");
         }
@@ -68,6 +68,15 @@ impl Partition {
         })?
     }
 
+    /// Whether a segment is what it was, as far as was looked; if it is not, note is taken of that.
+    pub fn judge(self: &Arc<Self>, segment: i64, task: &MendingTask, looked: &Looked) -> bool {
+        let is_sound = looked.missing.is_empty();
+        if !is_sound && self.is_current(task) {
+            self.is_damaged(segment, &looked.reason);
+        }
+        is_sound
+    }
+
     /// Whether what the task has found is of the log as it is.
     pub fn is_current(&self, task: &MendingTask) -> bool {
         self.with_log(|log| log.is_current(task)).unwrap_or(false)
@@ -77,11 +86,7 @@ impl Partition {
     pub fn is_sound(self: &Arc<Self>, segment: i64, now_ms: i64) -> Result<bool, PartitionError> {
         let Some(task) = self.mending_task(segment, false, now_ms)? else { return Ok(true) };
         let looked = task.look()?;
-        let is_sound = looked.missing.is_empty();
-        if !is_sound && self.is_current(&task) {
-            self.is_damaged(segment, &looked.reason);
-        }
-        Ok(is_sound)
+        Ok(self.judge(segment, &task, &looked))
     }
 
     /// Whether compaction may have taken batches away.

@@ -373,7 +373,7 @@ impl Membership {
                 tracing::warn!(
                     broker = broker_id,
                     partitions = count,
-                    "a disk of a broker has failed: others lead what lay there"
+                    "the disk of a broker has failed, or has not kept what lay there: others lead it"
                 );
                 Ok(ControllerTold::HandedOver)
             }

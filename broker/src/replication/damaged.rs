@@ -23,27 +23,27 @@ pub struct Damaged {
 #[derive(Debug, Default)]
 struct State {
     new: Vec<(Arc<Partition>, i64)>,
-    /// By partition, an offset of each place that is known, and not mended yet.
+    /// By partition, the base offset of each segment that is known, and not mended yet.
     known: BTreeMap<PartitionKey, BTreeSet<i64>>,
 }
 
 impl Damaged {
-    /// What a log has at this offset, or after it, is not what it was. False if that was known.
-    pub fn found(&self, partition: &Arc<Partition>, offset: i64) -> bool {
+    /// The segment that begins at this offset is not what it was. False if that was known.
+    pub fn found(&self, partition: &Arc<Partition>, segment: i64) -> bool {
         let mut state = self.state.lock();
-        let is_new = state.known.entry(partition.key()).or_default().insert(offset);
+        let is_new = state.known.entry(partition.key()).or_default().insert(segment);
         if is_new {
-            state.new.push((partition.clone(), offset));
+            state.new.push((partition.clone(), segment));
             self.arrived.notify_one();
         }
         is_new
     }
 
     /// It is what it was, or nobody's any more.
-    pub fn is_over(&self, partition: &Partition, offset: i64) {
+    pub fn is_over(&self, partition: &Partition, segment: i64) {
         let mut state = self.state.lock();
         if let Some(known) = state.known.get_mut(&partition.key()) {
-            known.remove(&offset);
+            known.remove(&segment);
             if known.is_empty() {
                 state.known.remove(&partition.key());
             }
@@ -66,7 +66,7 @@ impl Damaged {
         std::mem::take(&mut self.state.lock().new)
     }
 
-    /// Places that are known and not mended yet.
+    /// Segments that are known and not mended yet.
     pub fn left(&self) -> usize {
         self.state.lock().known.values().map(BTreeSet::len).sum()
     }

@@ -280,7 +280,7 @@ impl Fetcher {
 
     fn is_in_sync(&self, (id, index): &PartitionKey) -> bool {
         let image = self.context.controller.image();
-        let partition = image.topic_by_id(*id).and_then(|topic| topic.partition(*index));
+        let partition = image.partition_by_id(*id, *index);
         partition.is_some_and(|partition| partition.isr.contains(&self.context.node_id))
     }
 

@@ -140,8 +140,7 @@ async fn tell(context: &Context, partitions: &[Arc<Partition>]) -> Vec<Arc<Parti
 
 /// Counts what the report came to, beside what the image had of the partition.
 fn count(traffic: &ReplicationTraffic, image: &Image, report: &IsrReport, is_taken: bool) {
-    let topic = image.topic_by_id(report.topic_id);
-    let before = topic.and_then(|topic| topic.partition(report.partition)).map_or(0, |now| now.isr.len());
+    let before = image.partition_by_id(report.topic_id, report.partition).map_or(0, |now| now.isr.len());
     match report.isr.len().cmp(&before) {
         _ if !is_taken => traffic.failed_isr_updates.inc(),
         Ordering::Less => traffic.isr_shrinks.inc(),

@@ -15,7 +15,6 @@ use crate::error::StorageError;
 use crate::partition_log::PartitionLog;
 use crate::read::LogSlice;
 use crate::scan::{Located, Step, insane};
-use crate::segment::Segment;
 
 /// Bytes read at a time: a batch need not fit.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -78,9 +77,8 @@ impl PartitionLog {
     /// What the batches of a slice are held against; `None` if segments have been cut or exchanged meanwhile.
     pub fn rules_of(&self, slice: &LogSlice) -> Option<Rules> {
         let origin = slice.origin.as_ref().filter(|origin| Arc::ptr_eq(&origin.sound, &self.sound))?;
-        let base_offset = origin.segment;
-        let is_it = |segment: &Segment| segment.base_offset == base_offset;
-        self.segments.iter().position(is_it).and_then(|index| self.rules_at(index))
+        let is_it = |rules: &Rules| rules.base_offset == origin.segment;
+        self.segment_for(origin.segment).and_then(|index| self.rules_at(index)).filter(is_it)
     }
 
     pub(crate) fn rules_at(&self, index: usize) -> Option<Rules> {

@@ -19,12 +19,13 @@ use crate::cleaner::{CleanedGroup, CompactionTask, Output, Source};
 use crate::cleaner_limits::CleanerLimits;
 use crate::disk::DiskFile;
 use crate::error::{StorageError, failed_to};
-use crate::file_names::{INDEX, segment_file};
+use crate::file_names::{INDEX, TXN_INDEX, segment_file};
 use crate::index::{Entry, OffsetEntry};
 use crate::open_files::read_file;
 use crate::partition_log::PartitionLog;
 use crate::scan::{BatchScan, Located, Step};
 use crate::sound::Sound;
+use crate::txn_index::{AbortedTxn, aborted_in};
 
 /// A segment that is looked at, and mended if need be. Runs without the log's lock.
 #[derive(Debug)]
@@ -101,7 +102,8 @@ impl PartitionLog {
 
     /// The base offset of the first local segment at or above an offset.
     pub fn segment_from(&self, offset: i64) -> Option<i64> {
-        self.segments.iter().map(|segment| segment.base_offset).find(|base| *base >= offset)
+        let index = self.segments.partition_point(|segment| segment.base_offset < offset);
+        self.segments.get(index).map(|segment| segment.base_offset)
     }
 
     /// Gaps between batches are taken for right from now on: other replicas have them, too.
@@ -131,7 +133,8 @@ impl PartitionLog {
             end_offset: rules.end_offset,
             size: segment.size,
             path: rules.path.clone(),
-            aborted: self.aborted_transactions(segment.base_offset, rules.end_offset)?,
+            // Read when they are written anew.
+            aborted: Vec::new(),
         };
         let (task, sound) = (self.rewriting_task(now_ms, limits), Arc::clone(&self.sound));
         Ok(Some(MendingTask { task, rules, source, sound }))
@@ -312,12 +315,21 @@ impl MendingTask {
             missing.try_for_each(|(range, bytes)| self.fill(&mut output, &mut epochs, range, bytes))
         })();
         let finished = written.and_then(|()| {
-            let aborted: Vec<_> = self.source.own_aborted().copied().collect();
+            let aborted = self.own_aborted()?;
             let segment = output.finish(&aborted)?;
             Ok(CleanedGroup { segment, end_offset: self.source.end_offset, aborted, changed: true })
         });
         let group = finished.inspect_err(|_| self.task.remove_cleaned(self.source.base_offset))?;
         Ok(Mended { generation: self.task.generation, group, epochs_differ: epochs.differ })
+    }
+
+    /// Aborted transactions whose markers lie in this segment.
+    fn own_aborted(&self) -> Result<Vec<AbortedTxn>, StorageError> {
+        let _in_place = self.task.gate.pass(&self.task.partition_path)?;
+        let path = self.task.partition_path.join(segment_file(self.source.base_offset, TXN_INDEX));
+        let aborted = aborted_in(self.task.directory.disk.as_ref(), &path)?;
+        let source = Source { aborted, ..self.source.clone() };
+        Ok(source.own_aborted().copied().collect())
     }
 
     /// Copies a run of sound batches.

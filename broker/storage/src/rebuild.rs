@@ -116,15 +116,15 @@ impl PartitionLog {
                 let known = self.epochs.epoch_for_offset(header.base_offset);
                 known.is_some_and(|known| known != header.partition_leader_epoch)
             };
-            let first = self.header_at(entry.start_offset.max(local_start));
-            let second = first.and_then(|first| self.header_at(first.next_offset()));
-            let before = entry.start_offset.checked_sub(1).filter(|before| *before >= local_start);
-            let before = before.and_then(|before| self.header_at(before));
-            let before_that = before.and_then(|before| self.header_at(before.base_offset - 1));
-            let both = |one: Option<BatchHeader>, other: Option<BatchHeader>| {
-                one.as_ref().is_some_and(disagrees) && other.as_ref().is_some_and(disagrees)
+            // The other one is read only if the first disagrees.
+            let both = |at: i64, other: fn(&BatchHeader) -> i64| {
+                let one = self.header_at(at).filter(disagrees);
+                one.and_then(|one| self.header_at(other(&one))).as_ref().is_some_and(disagrees)
             };
-            !both(first, second) && !both(before, before_that)
+            let first_disagree = both(entry.start_offset.max(local_start), BatchHeader::next_offset);
+            let has_before = entry.start_offset > local_start;
+            let last_disagree = has_before && both(entry.start_offset - 1, |one| one.base_offset - 1);
+            !first_disagree && !last_disagree
         })
     }
 

@@ -1,6 +1,7 @@
 //! Opening a log: from what a clean shutdown left, or from what a crash did.
 //!
-//! After a clean shutdown the last segment's tail is compared with the recovery point and no batch is read. After
+//! After a clean shutdown the last segment's tail is compared with the recovery point, and the newest leader epochs with a few
+//! headers; no records are read. After
 //! a crash everything from the recovery point on is read and its checksums verified; the log ends where the first batch
 //! is not whole, and what follows is cut off. Below the recovery point everything was synced, so damage there is no torn
 //! write: the log refuses to open rather than lose acknowledged records without a word.

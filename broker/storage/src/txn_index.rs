@@ -1,6 +1,8 @@
 //! `.txnindex`: the aborted transactions whose markers lie in a segment (Kafka's `TransactionIndex`, KIP-98).
 
-use crate::disk::{OpenMode, write_all_at};
+use std::path::Path;
+
+use crate::disk::{Disk, OpenMode, write_all_at};
 use crate::error::{StorageError, failed_to};
 use crate::file_names::{TXN_INDEX, segment_file};
 use crate::open_files::read_file;
@@ -55,6 +57,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Vec<AbortedTxn> {
     entries
 }
 
+/// What a file has of aborted transactions; nothing if it is not there.
+pub(crate) fn aborted_in(disk: &dyn Disk, path: &Path) -> Result<Vec<AbortedTxn>, StorageError> {
+    Ok(read_file(disk, path)?.map(|bytes| decode(&bytes)).unwrap_or_default())
+}
+
 impl PartitionLog {
     /// Adds an aborted transaction to the index of the segment that holds its marker.
     pub(crate) fn append_aborted(
@@ -92,8 +99,7 @@ impl PartitionLog {
     }
 
     pub(crate) fn aborted_of_segment(&self, segment_base: i64) -> Result<Vec<AbortedTxn>, StorageError> {
-        let path = self.path.join(segment_file(segment_base, TXN_INDEX));
-        Ok(read_file(self.directory.disk.as_ref(), &path)?.map(|bytes| decode(&bytes)).unwrap_or_default())
+        aborted_in(self.directory.disk.as_ref(), &self.path.join(segment_file(segment_base, TXN_INDEX)))
     }
 
     /// Aborted transactions that a reader of `[from_offset, upper_offset)` must know of.

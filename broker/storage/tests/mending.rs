@@ -15,6 +15,7 @@ mod model;
 #[allow(dead_code, reason = "shared with the crash points")]
 mod workload;
 
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use firn_model::topic_config::TopicConfig;
 use firn_records::batch::batches;
 use firn_storage::cleaner_limits::CleanerLimits;
 use firn_storage::directory::LogDirOptions;
+use firn_storage::epochs::EpochEntry;
 use firn_storage::error::{ReadError, StorageError};
 use firn_storage::identity::Identity;
 use firn_storage::log_dir::LogDir;
@@ -70,6 +72,27 @@ impl Scratch {
             entries.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
         logs.sort();
         logs
+    }
+
+    /// Fills the log, and closes it as a broker does that has noted how far it is: its epochs, and all that it has.
+    fn filled(&self) -> (Vec<EpochEntry>, Vec<u8>) {
+        let (dir, mut log) = self.open();
+        fill(&mut log);
+        let epochs = log.epoch_entries().to_vec();
+        let (whole, _) = read(&log, 0);
+        log.close().unwrap();
+        dir.checkpoint().unwrap();
+        (epochs, whole)
+    }
+
+    /// The file that the batch at an offset lies in, and where, if the log has all of `whole`.
+    fn place_of(&self, offset: i64, whole: &[u8]) -> (File, u64) {
+        let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+        let path = self.segments().into_iter().rfind(|path| base(path) <= offset).unwrap();
+        let before = batches(whole).map(Result::unwrap);
+        let before = before.filter(|(one, _)| (base(&path)..offset).contains(&one.base_offset));
+        let at: usize = before.map(|(_, batch)| batch.len()).sum();
+        (File::options().write(true).open(path).unwrap(), at as u64)
     }
 }
 
@@ -292,27 +315,15 @@ fn leader_epochs_that_no_batch_has_are_read_from_the_batches_again() {
 #[test]
 fn no_batch_is_believed_that_is_alone_with_its_epoch() {
     let scratch = Scratch::new("lies");
-    let (dir, mut log) = scratch.open();
-    fill(&mut log);
-    let epochs = log.epoch_entries().to_vec();
-    let (whole, _) = read(&log, 0);
-    log.close().unwrap();
-    dir.checkpoint().unwrap();
-    drop(dir);
+    let (epochs, whole) = scratch.filled();
     // The first batch of the second epoch, the one before it, and one in the middle.
     let of_second =
         batches(&whole).map(|batch| batch.unwrap().0).position(|header| header.partition_leader_epoch == 1);
     let of_second = of_second.unwrap();
     for (number, epoch) in [(of_second, 9), (of_second, 0), (of_second - 1, 1), (5, 7)] {
         let header = batches(&whole).map(|batch| batch.unwrap().0).nth(number).unwrap();
-        let segments = scratch.segments();
-        let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
-        let path = segments.iter().rfind(|path| base(path) <= header.base_offset).unwrap();
-        let before = batches(&whole).map(Result::unwrap);
-        let before = before.filter(|(one, _)| (base(path)..header.base_offset).contains(&one.base_offset));
-        let at: usize = before.map(|(_, batch)| batch.len()).sum();
-        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-        file.write_all_at(&i32::to_be_bytes(epoch), at as u64 + 12).unwrap();
+        let (file, at) = scratch.place_of(header.base_offset, &whole);
+        file.write_all_at(&i32::to_be_bytes(epoch), at + 12).unwrap();
         let (dir, mut log) = scratch.open();
         assert_eq!(log.epoch_entries(), epochs, "batch {number} says {epoch}");
         assert_eq!(read(&log, 0).1, Some(header.base_offset), "and is given to nobody");
@@ -361,23 +372,12 @@ fn a_gap_that_others_have_too_is_no_damage() {
 #[test]
 fn epochs_that_have_rotted_come_back_with_the_batches() {
     let scratch = Scratch::new("both");
-    let (dir, mut log) = scratch.open();
-    fill(&mut log);
-    let epochs = log.epoch_entries().to_vec();
-    let (whole, _) = read(&log, 0);
-    log.close().unwrap();
-    dir.checkpoint().unwrap();
-    drop(dir);
+    let (epochs, whole) = scratch.filled();
     let (first, second) = (epochs[1].start_offset, epochs[2].start_offset);
     let file = scratch.0.join(partition().to_string()).join("leader-epoch-checkpoint");
     std::fs::write(&file, format!("0\n3\n0 0\n1 {first}\n4 {second}\n")).unwrap();
-    let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
-    let segments = scratch.segments();
-    let path = segments.iter().rfind(|path| base(path) <= second).unwrap();
-    let before = batches(&whole).map(Result::unwrap);
-    let before = before.filter(|(one, _)| (base(path)..second).contains(&one.base_offset));
-    let at: usize = before.map(|(_, batch)| batch.len()).sum();
-    std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(&[0; 61], at as u64).unwrap();
+    let (of_second, at) = scratch.place_of(second, &whole);
+    of_second.write_all_at(&[0; 61], at).unwrap();
     let (dir, mut log) = scratch.open();
     let (mut sent, mut stopped) = read(&log, 0);
     for _ in 0..10 {

@@ -50,7 +50,7 @@ pub fn state(node: &Node, topic: Uuid) -> Option<image::Partition> {
 
 pub fn state_of(node: &Node, topic: Uuid, partition: i32) -> Option<image::Partition> {
     let image = node.context.controller.image();
-    Some(image::Partition::clone(image.topic_by_id(TopicId(topic))?.partition(partition)?))
+    Some(image::Partition::clone(image.partition_by_id(TopicId(topic), partition)?))
 }
 
 /// The broker that leads, once one of these does and knows it.

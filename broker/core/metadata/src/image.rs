@@ -159,6 +159,11 @@ impl Image {
         self.topic(&topic_partition.topic)?.partition(topic_partition.partition)
     }
 
+    /// The same, by its topic's id.
+    pub fn partition_by_id(&self, topic: TopicId, index: i32) -> Option<&Arc<Partition>> {
+        self.topic_by_id(topic)?.partition(index)
+    }
+
     pub fn topic_count(&self) -> usize {
         self.topics.size()
     }
@@ -279,6 +284,19 @@ impl Broker {
             directory_ids: self.directory_ids.clone(),
             noted: self.noted,
         }
+    }
+}
+
+impl Partition {
+    /// Whether this broker may be the one whose records count: it is in sync, or eligible, or the last that is known to have been
+    /// (KIP-966).
+    pub fn relies_on(&self, broker: i32) -> bool {
+        [&self.isr, &self.elr, &self.last_known_elr].into_iter().any(|all| all.contains(&broker))
+    }
+
+    /// Whether another one than this vouches for all that is acknowledged.
+    pub fn others_vouch(&self, broker: i32) -> bool {
+        self.isr.iter().chain(&self.elr).any(|id| *id != broker)
     }
 }
 
