@@ -57,7 +57,7 @@ async fn what_was_acknowledged_survives_a_power_cut_that_drops_all_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_check_notices_a_disk_that_lies() {
     let world = World::start().await;
-    world.disk.set_faults(Faults { sync_lies: true, ..Faults::default() });
+    world.disk.set_faults(Faults { sync_lies: Some(""), ..Faults::default() });
     assert_eq!(world.produce(batch_of(Producer::NONE, &["lost"])).await.error_code, 0);
     let world = world.after(PowerCut::DropUnsynced).await;
     assert_eq!(world.values().await, []);

@@ -229,6 +229,6 @@ async fn a_reader_of_another_rack_is_sent_to_the_replica_there_and_does_not_wait
     assert_eq!(produced.base_offset, 1);
     assert_eq!(part(next).high_watermark, 2);
     let beyond = part(fetch(&reader, topic, Asked { offset: 7, ..asked }).await);
-    assert_eq!(beyond.error_code, 1, "OFFSET_OUT_OF_RANGE: the client asks the leader");
+    assert_eq!(beyond.error_code, 6, "NOT_LEADER_OR_FOLLOWER: the client asks the leader");
     stop_all(nodes).await;
 }

@@ -68,8 +68,9 @@ pub struct Faults {
     pub capacity_bytes: Option<u64>,
     /// Nothing can be opened, directories to sync them included: the process has as many files open as it may.
     pub out_of_files: bool,
-    /// Syncs succeed and do nothing: what a disk that lies does. For proving that a checker notices.
-    pub sync_lies: bool,
+    /// Syncs of files that have this in their path succeed and do nothing: what a disk that lies does. For proving that
+    /// a checker notices.
+    pub sync_lies: Option<&'static str>,
     /// Directory syncs succeed and do nothing.
     pub dir_sync_lies: bool,
     /// Directory syncs fail with ENOSPC.
@@ -482,7 +483,8 @@ impl DiskFile for SimulatedFile {
     fn sync_data(&self) -> io::Result<()> {
         let number = self.disk.begin(Operation::SyncData, &self.path)?;
         let mut state = self.disk.state.lock();
-        let (fails, lies) = (state.faults.io_error_at == Some(number), state.faults.sync_lies);
+        let fails = state.faults.io_error_at == Some(number);
+        let lies = state.faults.sync_lies.is_some_and(|of| self.path.to_string_lossy().contains(of));
         let file = state.file_of(self.inode)?;
         if fails {
             file.lose_pending();
