@@ -122,14 +122,34 @@ async fn begin(context: &Arc<Context>, key: PartitionKey, name: TopicPartition) 
     }
 }
 
-/// Closes a log that cannot be mended piece by piece, if as many others are in sync as have to be. Refused, in words, if not.
-pub async fn close(context: &Arc<Context>, partition: &Arc<Partition>) -> Result<(), String> {
+/// What a log that cannot be mended piece by piece costs as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Readers of what is damaged get an error; the rest goes on.
+    CanWait,
+    /// The replica neither leads nor follows any further.
+    Stuck,
+}
+
+/// Whether this replica may leave those in sync: others vouch for what it has, and, if that can wait, enough of them for writes
+/// to go on.
+fn may_leave(now: &image::Partition, broker_id: i32, min_isr: usize, urgency: Urgency) -> bool {
+    let others_in_sync = now.isr.iter().filter(|id| **id != broker_id).count();
+    let is_missed = now.relies_on(broker_id) && others_in_sync < min_isr;
+    now.others_vouch(broker_id) && (urgency == Urgency::Stuck || !is_missed)
+}
+
+/// Closes a log that cannot be mended piece by piece, if others can do without. Refused, in words, if not.
+pub async fn close(
+    context: &Arc<Context>,
+    partition: &Arc<Partition>,
+    urgency: Urgency,
+) -> Result<(), String> {
     let key = partition.key();
     let min_isr = usize::try_from(partition.config().min_insync_replicas).unwrap_or(1).max(1);
-    let others_in_sync =
-        |now: &Arc<image::Partition>| now.isr.iter().filter(|id| **id != context.node_id).count();
     let image = context.controller.image();
-    if image.partition_by_id(key.0, key.1).is_none_or(|now| others_in_sync(now) < min_isr) {
+    let now = image.partition_by_id(key.0, key.1);
+    if now.is_none_or(|now| !may_leave(now, context.node_id, min_isr, urgency)) {
         return Err("too few other replicas are in sync to begin anew".to_owned());
     }
     tracing::warn!(partition = %partition.name, "the log cannot be mended piece by piece: it is closed, and begins anew");
@@ -155,9 +175,8 @@ pub async fn close(context: &Arc<Context>, partition: &Arc<Partition>) -> Result
 mod tests {
     use super::*;
 
-    #[test]
-    fn nobody_begins_anew_who_is_relied_on_or_may_be_taken_in() {
-        let of = |isr: &[i32], elr: &[i32], leader, leader_epoch| image::Partition {
+    fn of(isr: &[i32], elr: &[i32], leader: i32, leader_epoch: i32) -> image::Partition {
+        image::Partition {
             replicas: vec![1, 2, 3],
             isr: isr.to_vec(),
             elr: elr.to_vec(),
@@ -167,7 +186,30 @@ mod tests {
             leader,
             leader_epoch,
             partition_epoch: 5,
-        };
+        }
+    }
+
+    #[test]
+    fn a_damaged_log_is_closed_where_others_can_do_without() {
+        for (isr, elr, can_wait, stuck) in [
+            (&[1, 2, 3][..], &[][..], true, true),
+            // Writes would stop; where it is stuck, they will, or have.
+            (&[1, 2], &[], false, true),
+            (&[1], &[2], false, true),
+            // Nobody waits for it.
+            (&[2], &[3], true, true),
+            // Nobody else has what it has.
+            (&[1], &[], false, false),
+            (&[], &[1], false, false),
+        ] {
+            let now = of(isr, elr, 2, 3);
+            let may = |urgency| may_leave(&now, 1, 2, urgency);
+            assert_eq!((may(Urgency::CanWait), may(Urgency::Stuck)), (can_wait, stuck), "{now:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_begins_anew_who_is_relied_on_or_may_be_taken_in() {
         let log = |why| Log { name: TopicPartition::new("t", 0), why, leader_epoch: 3 };
         for (now, next) in [
             (of(&[1, 2], &[], 1, 3), Step::HandOver),

@@ -19,7 +19,7 @@ use firn_storage::mend::MendError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::anew;
+use crate::anew::{self, Urgency};
 use crate::context::Context;
 use crate::partition::Partition;
 
@@ -99,13 +99,22 @@ async fn mend(context: &Arc<Context>, partition: &Arc<Partition>, segment: i64) 
     if !partition.is_current(&task) {
         return Err("the log has changed meanwhile".to_owned());
     }
+    let wanted = task.wanted(&looked);
+    let committed = partition.offsets().map_err(text)?.high_watermark;
+    if wanted.last().is_some_and(|last| !last.is_empty() && last.end > committed) {
+        // Nobody vouches for it, and replication stops there: a leader cannot send it, nor a follower cut it off.
+        return anew::close(context, partition, Urgency::Stuck).await;
+    }
     // What others have of a compacted log may be compacted less, and hold a value whose tombstone is gone here.
     if partition.may_have_gaps().map_err(text)? || looked.missing_bytes() > MISSING_BYTES_MAX {
-        return anew::close(context, partition).await;
+        return anew::close(context, partition, Urgency::CanWait).await;
     }
     let mut fetched = Vec::new();
-    for range in &looked.missing {
-        fetched.push(ask_others(context, partition, range).await?);
+    for range in &wanted {
+        fetched.push(match range.is_empty() {
+            true => Bytes::new(),
+            false => ask_others(context, partition, range).await?,
+        });
     }
     let (missing, reason) = (looked.missing.clone(), looked.reason.clone());
     let (mends, now_ms) = (partition.clone(), context.now_ms());

@@ -366,7 +366,12 @@ impl Partition {
     }
 
     /// Lets the log end where the leader's next batch begins, if it reaches beyond.
-    fn make_way(&self, state: &mut State, leader_epoch: i32, base: i64) -> Result<(), PartitionError> {
+    fn make_way(
+        self: &Arc<Self>,
+        state: &mut State,
+        leader_epoch: i32,
+        base: i64,
+    ) -> Result<(), PartitionError> {
         let log = state.followed_in(leader_epoch)?;
         let (start, end) = (log.log_start_offset(), log.end_offset());
         if base >= end {
@@ -417,7 +422,7 @@ impl Partition {
     }
 
     /// Cuts what the leader of this epoch, whose history parts from this one there, does not have.
-    pub fn cut(&self, leader_epoch: i32, parts_at: EpochEnd) -> Result<(), PartitionError> {
+    pub fn cut(self: &Arc<Self>, leader_epoch: i32, parts_at: EpochEnd) -> Result<(), PartitionError> {
         let mut state = self.state.lock();
         let log = state.followed_in(leader_epoch)?;
         let own = |epoch| {
@@ -430,10 +435,20 @@ impl Partition {
         self.truncate(&mut state, leader_epoch, to)
     }
 
-    fn truncate(&self, state: &mut State, leader_epoch: i32, to: i64) -> Result<(), PartitionError> {
+    fn truncate(
+        self: &Arc<Self>,
+        state: &mut State,
+        leader_epoch: i32,
+        to: i64,
+    ) -> Result<(), PartitionError> {
         let log = state.followed_in(leader_epoch)?;
         let from = log.end_offset();
-        log.truncate_to(to)?;
+        if let Err(error) = log.truncate_to(to) {
+            if let Some(damage) = log.damage_before_cut(to)? {
+                self.is_damaged(damage.segment, &damage);
+            }
+            return Err(error.into());
+        }
         let end = log.end_offset();
         if end < state.high_watermark {
             tracing::warn!(

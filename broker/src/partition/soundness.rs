@@ -41,7 +41,7 @@ impl Partition {
     }
 
     /// What lies in the segment that begins at this offset is not what it was.
-    fn is_damaged(self: &Arc<Self>, segment: i64, error: &dyn fmt::Display) {
+    pub(super) fn is_damaged(self: &Arc<Self>, segment: i64, error: &dyn fmt::Display) {
         if self.replication.damaged.found(self, segment) {
             tracing::error!(partition = %self.name, segment, %error, "the disk has not kept what was written");
         }

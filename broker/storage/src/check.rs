@@ -4,6 +4,7 @@
 //! held against what the log knows: offsets follow each other, and the epoch is the one that led at that offset.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct Rules {
     pub(crate) base_offset: i64,
     /// After the segment's last.
     pub(crate) end_offset: i64,
+    /// What lies below is deleted, and may be missing: other replicas, and the store, need not have it either.
+    pub(crate) log_start: i64,
     pub(crate) epochs: EpochCache,
     /// Compaction may have taken batches away: between two there may be a gap.
     pub(crate) may_skip: bool,
@@ -50,7 +53,7 @@ impl Rules {
     /// The same, by its offsets alone.
     pub(crate) fn misplaced(&self, header: &BatchHeader, expected: i64) -> Option<String> {
         let (base, last) = (header.base_offset, header.last_offset());
-        if base < expected || (base > expected && !self.may_skip) {
+        if base < expected || (base > expected.max(self.log_start) && !self.may_skip) {
             return Some(format!("offset {base} where {expected} is due"));
         }
         if last >= self.end_offset {
@@ -66,6 +69,11 @@ impl Rules {
         written
             .filter(|written| *written != epoch)
             .map(|written| format!("leader epoch {epoch} at offset {base}, of epoch {written}"))
+    }
+
+    /// What others are to have of a range of offsets; empty, at its end, if none of it is the log's any more.
+    pub(crate) fn wanted(&self, range: &Range<i64>) -> Range<i64> {
+        range.start.max(self.log_start).min(range.end)..range.end
     }
 
     pub(crate) fn damage(&self, offset: i64, reason: impl Into<String>) -> Damage {
@@ -87,6 +95,7 @@ impl PartitionLog {
             path: self.home().log_path(base_offset),
             base_offset,
             end_offset: self.segment_end(index),
+            log_start: self.log_start_offset,
             epochs: self.epochs.clone(),
             may_skip: self.may_have_gaps(),
         })

@@ -42,7 +42,8 @@ pub struct MendingTask {
 pub struct Looked {
     /// Runs of sound batches: where they lie, and the first one's offset.
     sound: Vec<(Range<u64>, i64)>,
-    /// Offsets whose batches are not what they were, or not there; rising.
+    /// Offsets whose batches are not what they were, or not there; rising. Those below the log's start count: whoever looks for
+    /// what lies behind them comes by.
     pub missing: Vec<Range<i64>>,
     /// What was wrong first.
     pub reason: String,
@@ -187,6 +188,11 @@ impl MendingTask {
         Ok(!looked.is_over)
     }
 
+    /// What others are to have of what is missing, range by range; of some perhaps nothing.
+    pub fn wanted(&self, looked: &Looked) -> Vec<Range<i64>> {
+        looked.missing.iter().map(|range| self.rules.wanted(range)).collect()
+    }
+
     /// Looks at all that is left.
     pub fn look(&self) -> Result<Looked, StorageError> {
         let mut looked = self.begin();
@@ -298,8 +304,8 @@ impl MendingTask {
         Ok(bytes.chunks_exact(OffsetEntry::WIDTH).filter_map(OffsetEntry::read).collect())
     }
 
-    /// Writes the segment anew, of what was found sound and, for each range of what was missing, of `fetched`, which holds
-    /// batches back to back, perhaps more than those of the range.
+    /// Writes the segment anew, of what was found sound and, for each range of what is wanted ([`Self::wanted`]), of `fetched`,
+    /// which holds batches back to back, perhaps more than those of the range.
     pub fn rebuild(&self, looked: &Looked, fetched: &[Bytes]) -> Result<Mended, MendError> {
         let file = self.task.open(&self.source)?;
         let mut output = self.task.create(self.source.base_offset, true)?;
@@ -354,7 +360,7 @@ impl MendingTask {
         }
     }
 
-    /// Writes those of the batches that lie in `range`, which are to be all of it.
+    /// Writes those of the batches that lie in `range`, which are to be all that is wanted of it.
     fn fill(
         &self,
         output: &mut Output<'_>,
@@ -363,10 +369,14 @@ impl MendingTask {
         bytes: &[u8],
     ) -> Result<(), MendError> {
         let unfit = |error: BatchError| MendError::Unfit(error.to_string());
+        let wanted = self.rules.wanted(range);
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let mut expected = range.start;
         for batch in batches(bytes) {
             let (header, batch) = batch.map_err(unfit)?;
-            if header.base_offset < range.start {
+            if header.last_offset() < wanted.start {
                 continue;
             }
             verify_crc(batch).map_err(unfit)?;

@@ -5,15 +5,17 @@
 //! crash leaves a shorter log and never one with a hole; then the last segment is cut and synced, so that no cut record
 //! can come back behind a new one. At the head, the new log start is on disk before anybody is told of it.
 
+use crate::check::Damage;
 use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{SEGMENT_SUFFIXES, SNAPSHOT, segment_file};
 use crate::open_files::Part;
 use crate::partition_log::PartitionLog;
+use crate::scan::{HeaderWalk, Located, Step};
 use crate::segment::{Home, Segment};
 
 impl PartitionLog {
     /// Removes every batch that reaches `offset` or above; batches go whole, so the log may then end below it. Nothing
-    /// happens when it ends there already.
+    /// happens when it ends there already, nor when what has to be read for the cut is damaged ([`StorageError::Corrupt`]).
     pub fn truncate_to(&mut self, offset: i64) -> Result<(), StorageError> {
         self.directory.check()?;
         if offset >= self.end_offset {
@@ -25,6 +27,9 @@ impl PartitionLog {
                 true => self.truncate_to_log_start(),
                 false => self.truncate_fully_and_start_at(offset),
             };
+        }
+        if let Some(damage) = self.damage_before_cut(offset)? {
+            return Err(damage.error);
         }
         let cut_at = self.batch_edge_below(offset)?;
         self.directory.lower_to(&self.topic_partition, cut_at)?;
@@ -47,6 +52,38 @@ impl PartitionLog {
             self.directory.note_cleaned(&self.topic_partition, offset)?;
         }
         Ok(())
+    }
+
+    /// What keeps the log from being cut there: batches that do not say where they lie, or which producers wrote what is kept.
+    /// A cut that took their places on trust might drop what is acknowledged. Records are not read.
+    pub fn damage_before_cut(&self, offset: i64) -> Result<Option<Damage>, StorageError> {
+        // Where the producers are read from again.
+        let from = self.snapshots.range(..=offset).next_back();
+        let first = from.and_then(|from| self.segment_for(*from)).unwrap_or(0);
+        for (index, segment) in self.segments.iter().enumerate().skip(first) {
+            let Some(rules) = self.rules_at(index) else { break };
+            let file = segment.file(self.home(), Part::Log)?;
+            let mut walk = HeaderWalk::new(file.as_ref(), 0, segment.size);
+            let mut expected = segment.base_offset;
+            while expected <= offset {
+                let due = expected;
+                let wrong = match walk.next().map_err(failed_to("read", &rules.path))? {
+                    Step::Batch(Located { header, .. }) => {
+                        expected = header.next_offset();
+                        rules.wrong(&header, due)
+                    }
+                    Step::End => break,
+                    Step::Invalid { reason } => Some(reason),
+                };
+                if let Some(reason) = wrong {
+                    return Ok(Some(rules.damage(due, reason)));
+                }
+            }
+            if expected > offset {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// Where the log will end when it is cut at `offset`: behind the last batch that lies wholly below. Compaction may have left

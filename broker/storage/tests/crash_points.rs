@@ -121,9 +121,10 @@ fn no_crash_point_of_a_tiered_log_forgets_what_has_left_the_disk() {
 
 #[test]
 fn the_checker_notices_a_disk_whose_syncs_do_nothing() {
-    for faults in
-        [Faults { sync_lies: Some(""), ..Faults::default() }, Faults { dir_sync_lies: true, ..Faults::default() }]
-    {
+    for faults in [
+        Faults { sync_lies: Some(""), ..Faults::default() },
+        Faults { dir_sync_lies: true, ..Faults::default() },
+    ] {
         let caught = (1..5).any(|seed| run(seed, Shape::Deleted, &faults).1.is_some());
         assert!(caught, "{faults:?}");
     }

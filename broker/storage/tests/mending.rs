@@ -177,10 +177,11 @@ fn wound(path: &Path, rng: &mut u64) -> String {
     }
 }
 
-/// What another replica has of a range of offsets.
+/// What another replica has of a range of offsets, and the rest of the batch that it begins in.
 fn of_replica(whole: &[u8], range: &Range<i64>) -> Bytes {
     let wanted = batches(whole).map(Result::unwrap);
-    let wanted = wanted.filter(|(header, _)| range.contains(&header.base_offset));
+    let wanted =
+        wanted.filter(|(header, _)| header.next_offset() > range.start && header.base_offset < range.end);
     wanted.flat_map(|(_, batch)| batch.to_vec()).collect()
 }
 
@@ -191,7 +192,7 @@ fn mend(log: &mut PartitionLog, offset: i64, whole: &[u8]) -> Result<(), MendErr
     let task = log.mending_task(offset, 2_000, CleanerLimits::of_memory(0))?.expect("a segment");
     let looked = task.look()?;
     assert!(!looked.missing.is_empty() && !looked.reason.is_empty(), "nothing is found at {offset}");
-    let fetched: Vec<Bytes> = looked.missing.iter().map(|range| of_replica(whole, range)).collect();
+    let fetched: Vec<Bytes> = task.wanted(&looked).iter().map(|range| of_replica(whole, range)).collect();
     let mended = task.rebuild(&looked, &fetched)?;
     assert!(log.mended(mended, 2_000)?, "nothing else has changed the log");
     Ok(())
@@ -280,6 +281,76 @@ fn a_replica_that_has_something_else_mends_nothing() {
     let cleaned =
         leftovers.filter(|entry| entry.as_ref().unwrap().path().to_string_lossy().contains("cleaned"));
     assert_eq!(cleaned.count(), 0);
+}
+
+/// Other replicas, and the store, need not have what is deleted; whoever looks for what lies behind it comes by.
+#[test]
+fn what_is_deleted_needs_nobody_to_be_mended() {
+    let scratch = Scratch::new("deleted");
+    let (_, whole) = scratch.filled();
+    let (_dir, mut log) = scratch.open();
+    let bases: Vec<i64> = batches(&whole).map(|batch| batch.unwrap().0.base_offset).collect();
+    // In the middle of a batch of three, in the middle of a segment.
+    let start = bases[26] + 1;
+    assert!(log.segment_at(start) < bases[24]);
+    log.set_log_start_offset(start).unwrap();
+    let left = of_replica(&whole, &(start..i64::MAX)).to_vec();
+    assert!(read(&log, start) == (left.clone(), None));
+    for (first, behind) in [(24, 25), (25, 27), (26, 27), (25, 28)] {
+        log.age();
+        log.age();
+        for number in first..behind {
+            let (file, at) = scratch.place_of(bases[number], &whole);
+            file.write_all_at(&[0; 61], at).unwrap();
+        }
+        let mut mended = 0;
+        while let (_, Some(at)) = read(&log, start) {
+            mend(&mut log, at, &left).unwrap();
+            mended += 1;
+            assert!(mended < 3, "{first}");
+        }
+        let segment = log.segment_at(start);
+        let task = log.mending_task(segment, 0, CleanerLimits::of_memory(0)).unwrap().unwrap();
+        if !task.look().unwrap().missing.is_empty() {
+            mend(&mut log, segment, &left).unwrap();
+        }
+        assert!(read(&log, start) == (left.clone(), None), "{first}");
+        // What is deleted is not on the disk any more, so that what follows lies elsewhere.
+        let task = log.mending_task(segment, 0, CleanerLimits::of_memory(0)).unwrap().unwrap();
+        assert!(task.look().unwrap().missing.is_empty(), "a gap among what is deleted is none");
+    }
+}
+
+/// A cut goes by what the batches say of themselves. Where that is wrong it might drop what is acknowledged.
+#[test]
+fn a_damaged_log_is_not_cut_and_goes_on() {
+    let scratch = Scratch::new("cut");
+    let (_, whole) = scratch.filled();
+    let (dir, mut log) = scratch.open();
+    let segment = log.segment_at(log.end_offset() / 2);
+    let in_it: Vec<i64> = batches(&whole)
+        .map(|batch| batch.unwrap().0.base_offset)
+        .filter(|base| log.segment_at(*base) == segment)
+        .collect();
+    let cut_at = in_it[5];
+    // No batch at all, one that lies elsewhere, one of another epoch; the first, the last that is kept, the first that is cut.
+    for (number, at_byte, wrong) in
+        [(0, 0, &[0; 61][..]), (4, 0, &[0, 0, 0, 0, 0, 0, 9]), (5, 12, &[0, 0, 0, 7])]
+    {
+        let (file, at) = scratch.place_of(in_it[number], &whole);
+        file.write_all_at(wrong, at + at_byte).unwrap();
+        let end = log.end_offset();
+        let refused = log.truncate_to(cut_at).unwrap_err();
+        assert!(matches!(refused, StorageError::Corrupt { .. }), "{refused}");
+        assert_eq!((dir.failed(), log.end_offset()), (None, end), "nothing has happened");
+        let damage = log.damage_before_cut(cut_at).unwrap().unwrap();
+        assert_eq!((damage.segment, damage.offset), (segment, in_it[number]), "{damage}");
+        mend(&mut log, segment, &whole).unwrap();
+        assert!(log.damage_before_cut(cut_at).unwrap().is_none());
+    }
+    log.truncate_to(cut_at).unwrap();
+    assert_eq!(log.end_offset(), cut_at);
+    assert!(read(&log, 0) == (of_replica(&whole, &(0..cut_at)).to_vec(), None));
 }
 
 /// `leader-epoch-checkpoint` has no checksum: what it says is held against the batches.
