@@ -133,6 +133,8 @@ async fn forwarded(context: &Context, peer: &Peer, api: ApiKey, bytes: &Bytes) -
             | ApiKey::ElectLeaders
             | ApiKey::UnregisterBroker
             | ApiKey::UpdateFeatures
+            | ApiKey::AddRaftVoter
+            | ApiKey::RemoveRaftVoter
     );
     match is_for_controller {
         true => context.membership.forward(&peer.listener, bytes, CONTROLLER_PATIENCE).await,
@@ -181,6 +183,8 @@ async fn dispatch(
         ApiKey::ElectLeaders => elections::elect(context, request).await,
         ApiKey::UnregisterBroker => unregister::handle(context, request).await,
         ApiKey::UpdateFeatures => features::update(request),
+        ApiKey::AddRaftVoter => quorum::add_voter(context, request).await,
+        ApiKey::RemoveRaftVoter => quorum::remove_voter(context, request).await,
         other => {
             Err(FrameError::Unsupported { key: other as i16, version: request.header.api_version }.into())
         }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::log_dirs::LogDirs;
 use crate::partition::Partition;
 use crate::partitions::Partitions;
+use crate::peers::Peers;
 use crate::replication::Replication;
 use crate::replication::unreliable::{Log, Why};
 
@@ -26,6 +27,7 @@ use crate::replication::unreliable::{Log, Why};
 #[derive(Debug, Clone)]
 pub struct Follower {
     pub node_id: i32,
+    pub peers: Peers,
     pub replication: Arc<Replication>,
     pub log_dirs: Arc<LogDirs>,
     pub partitions: Arc<Partitions>,
@@ -54,9 +56,11 @@ impl Follower {
                     }
                 }
                 MetadataRecord::RemoveTopic(removed) => self.delete(removed.topic_id),
-                MetadataRecord::Broker(_) | MetadataRecord::BrokerChange(_) => {
+                MetadataRecord::Broker(broker) => {
+                    self.peers.learn_endpoint(broker.broker_id, &broker.endpoints);
                     self.replication.in_sync.look_at_all();
                 }
+                MetadataRecord::BrokerChange(_) => self.replication.in_sync.look_at_all(),
                 MetadataRecord::Config(config) => match config.resource.kind {
                     ResourceKind::Topic => {
                         configured.insert(config.resource.name.clone());
@@ -111,6 +115,7 @@ impl Follower {
         for gone in self.partitions.topics().iter().filter(|topic| image.topic_by_id(topic.id).is_none()) {
             self.delete(gone.id);
         }
+        image.brokers().for_each(|broker| self.peers.learn_endpoint(broker.id, &broker.endpoints));
         self.reconfigure_broker(image);
         self.replication.in_sync.look_at_all();
         for topic in image.topics() {

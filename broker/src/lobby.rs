@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::peers::Peers;
 use crate::peers::membership::Membership;
 use crate::record_memory::RecordMemory;
+use crate::registration::own_endpoints;
 use crate::request_memory::RequestMemory;
 
 /// How long a client waits here.
@@ -31,10 +32,16 @@ pub struct Lobby {
 }
 
 impl Lobby {
-    pub fn new(config: &BrokerConfig, environment: &Environment) -> Result<Self, MetricsError> {
+    /// `ports` are those that the listeners were bound to, those for brokers alone last.
+    pub fn new(
+        config: &BrokerConfig,
+        environment: &Environment,
+        ports: &[u16],
+    ) -> Result<Self, MetricsError> {
         let from_file = Arc::new(config.clone());
-        let peers = Peers::new(config.node_id, &config.quorum.voters, environment.network.clone());
-        let membership = Membership::new(from_file.clone(), environment.random.clone(), peers);
+        let endpoints = own_endpoints(config, ports);
+        let peers = Peers::new(config, &endpoints, environment.network.clone());
+        let membership = Membership::new(from_file.clone(), environment.random.clone(), peers, endpoints);
         Ok(Self {
             metrics: Arc::new(Metrics::new()?),
             request_memory: RequestMemory::new(config.network.queued_max_request_bytes),

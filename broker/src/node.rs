@@ -125,11 +125,10 @@ async fn open(
     tier: Option<Tier>,
     background: Handle,
     lobby: &Lobby,
-    ports: &[u16],
 ) -> Result<(Arc<Context>, i64), StartError> {
     let context = Arc::new(opening::open(config, environment, tier, background, lobby).await?);
     let registered = async {
-        let registration = registration::registration(&context, ports).await?;
+        let registration = registration::registration(&context).await?;
         Ok(registration::register(&context, &registration).await?)
     };
     let registered = tokio::select! {
@@ -180,13 +179,12 @@ impl Node {
     ) -> Result<Node, StartError> {
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
         let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
-        let lobby = Arc::new(Lobby::new(&config, &environment)?);
+        let ports =
+            listeners.iter().map(|listener| listener.local_address().map_or(0, |address| address.port()));
+        let lobby = Arc::new(Lobby::new(&config, &environment, &ports.collect::<Vec<_>>())?);
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Whoever gives this start up ends what it has begun.
         let unfinished = shutdown.clone().drop_guard();
-        let ports =
-            listeners.iter().map(|listener| listener.local_address().map_or(0, |address| address.port()));
-        let ports: Vec<u16> = ports.collect();
         let names = config.listeners.iter().chain(&config.controller_listeners);
         let names: Vec<Arc<str>> = names.map(|listener| Arc::from(listener.name.as_str())).collect();
         let limits = Arc::new(server::Limits::default());
@@ -199,7 +197,7 @@ impl Node {
             let observed = Arc::new(ObservedBroker::new(lobby.clone()));
             tasks.spawn(http::serve(listener, observed, shutdown.clone().cancelled_owned()));
         }
-        let opened = open(config, environment, tier, background.handle().clone(), &lobby, &ports).await;
+        let opened = open(config, environment, tier, background.handle().clone(), &lobby).await;
         let (context, broker_epoch) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -254,9 +252,7 @@ impl Node {
         context.replication.registered(broker_epoch);
         self.tasks.spawn(in_sync::report(context.clone(), shutdown.clone()));
         self.tasks.spawn(anew::run(context.clone(), broker_epoch, shutdown.clone()));
-        for other in context.membership.peers().others() {
-            self.tasks.spawn(fetcher::run(context.clone(), other, shutdown.clone()));
-        }
+        self.tasks.spawn(fetcher::run_all(context.clone(), self.tasks.clone(), shutdown.clone()));
     }
 
     fn start_cooling(&self) {

@@ -262,8 +262,11 @@ impl Opening {
         let (config, broker_config) = watch::channel(Arc::new(config));
         let partitions = Arc::new(Partitions::default());
         let metrics = self.metrics.clone();
+        let peers = self.membership.peers().clone();
+        image.brokers().for_each(|broker| peers.learn_endpoint(broker.id, &broker.endpoints));
         let follower = Follower {
             node_id,
+            peers,
             replication: replication.clone(),
             metrics: metrics.clone(),
             log_dirs: log_dirs.clone(),

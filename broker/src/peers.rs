@@ -8,6 +8,7 @@ pub mod formation;
 pub mod membership;
 pub mod own_place;
 pub mod unregistration;
+pub mod votes;
 pub mod wire;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
-use firn_model::broker_config::quorum::Voter;
+use firn_metadata::record::Endpoint;
+use firn_model::broker_config::BrokerConfig;
 use firn_quorum::network::{Answer, Lane, Transport};
 use firn_quorum::types::Member;
 use firn_quorum::wire::{message, read};
@@ -66,7 +68,7 @@ impl Line {
 /// Why another broker gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    #[error("broker {0} is not in controller.quorum.voters")]
+    #[error("broker {0} is not in controller.quorum.voters, nor has it registered")]
     Unknown(i32),
     #[error("broker {broker_id} at {address}: {reason}")]
     Unreachable { broker_id: i32, address: String, reason: String },
@@ -82,8 +84,12 @@ pub struct Peers(Arc<Shared>);
 struct Shared {
     node_id: i32,
     network: Arc<dyn Network>,
-    /// Of all that are listed, this broker included.
-    addresses: BTreeMap<i32, String>,
+    /// Of all that are listed (`controller.quorum.voters`).
+    listed: BTreeMap<i32, String>,
+    /// Of those that are not, as they have said themselves.
+    learned: Mutex<BTreeMap<i32, String>>,
+    /// By these listeners brokers come in; by any, if there are none (`controller.listener.names`).
+    listeners: Vec<String>,
     open: Mutex<HashMap<(i32, Line), Open>>,
     /// Those that took no connection when they were last asked for one, and when that was: nobody listens there.
     refusing: Mutex<BTreeMap<i32, Instant>>,
@@ -99,16 +105,21 @@ struct Open {
 }
 
 impl Peers {
-    pub fn new(node_id: i32, voters: &[Voter], network: Arc<dyn Network>) -> Self {
-        let addresses = voters.iter().map(|voter| (voter.broker_id, voter.address.clone())).collect();
-        Self(Arc::new(Shared {
-            node_id,
+    /// `endpoints` are this broker's.
+    pub fn new(config: &BrokerConfig, endpoints: &[Endpoint], network: Arc<dyn Network>) -> Self {
+        let voters = config.quorum.voters.iter();
+        let peers = Self(Arc::new(Shared {
+            node_id: config.node_id,
             network,
-            addresses,
+            listed: voters.map(|voter| (voter.broker_id, voter.address.clone())).collect(),
+            learned: Mutex::default(),
+            listeners: config.controller_listeners.iter().map(|listener| listener.name.clone()).collect(),
             open: Mutex::default(),
             refusing: Mutex::default(),
             refused: Notify::new(),
-        }))
+        }));
+        peers.learn_endpoint(config.node_id, endpoints);
+        peers
     }
 
     /// Of this broker.
@@ -116,17 +127,47 @@ impl Peers {
         self.0.node_id
     }
 
-    /// Ids of the other brokers.
+    /// Ids of the brokers that are listed.
+    pub fn listed(&self) -> impl Iterator<Item = i32> {
+        self.0.listed.keys().copied()
+    }
+
+    /// Whether a broker is listed: it has a vote from when it joins.
+    pub fn is_listed(&self, broker_id: i32) -> bool {
+        self.0.listed.contains_key(&broker_id)
+    }
+
+    /// Ids of the others that are listed: by them the cluster is found.
     pub fn others(&self) -> impl Iterator<Item = i32> {
-        self.0.addresses.keys().copied().filter(|id| *id != self.0.node_id)
+        self.listed().filter(|id| *id != self.0.node_id)
     }
 
-    /// Where a broker is.
-    pub fn address(&self, broker_id: i32) -> Option<&str> {
-        self.0.addresses.get(&broker_id).map(String::as_str)
+    /// Where a broker is: as it is listed, or has said.
+    pub fn address(&self, broker_id: i32) -> Option<String> {
+        let listed = self.0.listed.get(&broker_id).cloned();
+        listed.or_else(|| self.0.learned.lock().get(&broker_id).cloned())
     }
 
-    /// Whether there is no other broker.
+    /// Takes note of where a broker is that has registered so.
+    pub fn learn_endpoint(&self, broker_id: i32, endpoints: &[Endpoint]) {
+        let is_for_brokers = |endpoint: &&Endpoint| self.0.listeners.contains(&endpoint.listener);
+        if let Some(endpoint) = endpoints.iter().find(is_for_brokers).or(endpoints.first()) {
+            self.learn(broker_id, endpoint.address());
+        }
+    }
+
+    /// Takes note of where a broker is, which is not listed.
+    pub fn learn(&self, broker_id: i32, address: String) {
+        let mut learned = self.0.learned.lock();
+        if self.is_listed(broker_id) || learned.get(&broker_id) == Some(&address) {
+            return;
+        }
+        learned.insert(broker_id, address);
+        // Whatever is open leads to where it was.
+        self.0.open.lock().retain(|(id, _), _| *id != broker_id);
+    }
+
+    /// Whether there is no other broker, and never will be.
     pub fn is_alone(&self) -> bool {
         self.others().next().is_none()
     }
@@ -140,7 +181,7 @@ impl Peers {
         rest: &[u8],
         patience: Duration,
     ) -> Result<(Told, Bytes), PeerError> {
-        let address = self.0.addresses.get(&broker_id).ok_or(PeerError::Unknown(broker_id))?;
+        let address = &self.address(broker_id).ok_or(PeerError::Unknown(broker_id))?;
         let failed = |reason: String| PeerError::Unreachable { broker_id, address: address.clone(), reason };
         let message = message(ask, rest).map_err(|error| failed(error.to_string()))?;
         let place = (broker_id, line);
@@ -203,7 +244,7 @@ impl Peers {
 
     /// Another connection to a broker, for requests of Kafka's protocol.
     pub async fn connect(&self, broker_id: i32, options: ConnectionOptions) -> Result<Connection, Error> {
-        let address = self.address(broker_id).unwrap_or_default().to_owned();
+        let address = self.address(broker_id).unwrap_or_default();
         let failed = |reason: String| Error::Connect { address: address.clone(), reason };
         let stream = self.reach(broker_id, &address, CONNECT_MAX).await.map_err(failed)?;
         Connection::over(stream, address.clone(), options).await

@@ -9,6 +9,8 @@ use firn_metadata::decide::DecisionError;
 use firn_metadata::decide::brokers::Registration;
 use firn_metadata::incarnations::{Noted, Registered};
 use firn_metadata::record::Endpoint;
+use firn_model::broker_config::BrokerConfig;
+use firn_model::broker_config::listeners::Listener;
 use firn_quorum::machine::Published;
 use firn_quorum::quorum::ProposeError;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -28,25 +30,40 @@ const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// How long an attempt to register may take.
 const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What this broker says of itself; `ports` are those that its listeners were bound to.
-fn said_of(context: &Context, ports: &[u16], incarnation_id: Uuid, noted: Noted) -> Registration {
-    let config = context.config();
+/// Where this broker is found by clients, and by other brokers that do not have it in their list: they take what they find for
+/// brokers alone (`controller.listener.names`). `ports` are those that its listeners were bound to, those for brokers alone last.
+pub fn own_endpoints(config: &BrokerConfig, ports: &[u16]) -> Vec<Endpoint> {
+    let for_brokers = &config.controller_listeners;
     let bound_port = |name: &str| {
-        let bound = config.listeners.iter().zip(ports).find(|(listener, _)| listener.name == name);
-        bound.map_or(0, |(_, port)| *port)
+        let bound = config.listeners.iter().chain(for_brokers).zip(ports);
+        bound.into_iter().find(|(listener, _)| listener.name == name).map_or(0, |(_, port)| *port)
     };
-    let endpoints = config.advertised_listeners.iter().map(|advertised| Endpoint {
+    let endpoint = |advertised: &Listener| Endpoint {
         listener: advertised.name.clone(),
         // An empty host stands for all addresses, of which clients need one.
         host: if advertised.host.is_empty() { own_host_name() } else { advertised.host.clone() },
         // Port 0 asks for any free one; clients are told which it became.
         port: if advertised.port == 0 { bound_port(&advertised.name) } else { advertised.port },
-    });
+    };
+    let mut endpoints: Vec<Endpoint> = config.advertised_listeners.iter().map(endpoint).collect();
+    let is_listed = config.quorum.is_listed(config.node_id);
+    let is_any = |host: &str| matches!(host, "" | "0.0.0.0" | "::");
+    if let Some(own) = for_brokers.first().filter(|_| !is_listed) {
+        // Others come to the same machine as clients do, unless it is one address of several.
+        let host = endpoints.first().filter(|_| is_any(&own.host)).map(|first| first.host.clone());
+        endpoints.push(endpoint(&Listener { host: host.unwrap_or(own.host.clone()), ..own.clone() }));
+    }
+    endpoints
+}
+
+/// What this broker says of itself.
+fn said_of(context: &Context, incarnation_id: Uuid, noted: Noted) -> Registration {
+    let config = context.config();
     let directories = context.log_dirs.all().iter();
     Registration {
         broker_id: context.node_id,
         incarnation_id,
-        endpoints: endpoints.collect(),
+        endpoints: context.membership.endpoints().to_vec(),
         rack: config.rack.clone(),
         directory_ids: directories.map(|dir| dir.dir.identity().directory_id.clone()).collect(),
         was_stopped_cleanly: context.log_dirs.all().iter().all(|dir| dir.dir.was_clean()),
@@ -57,7 +74,7 @@ fn said_of(context: &Context, ports: &[u16], incarnation_id: Uuid, noted: Noted)
 
 /// Begins another incarnation of this broker, and gives what it says of itself. Order: the directories are told of it before
 /// the controller is, so that a directory which does not know the incarnation that registered last is a copy from before.
-pub async fn registration(context: &Context, ports: &[u16]) -> Result<Registration, StartError> {
+pub async fn registration(context: &Context) -> Result<Registration, StartError> {
     let incarnation_id = context.environment.random.uuid();
     let log_dirs = &context.log_dirs;
     let mut noted = own_place::noted(log_dirs).await?;
@@ -67,7 +84,7 @@ pub async fn registration(context: &Context, ports: &[u16]) -> Result<Registrati
     let dirs = log_dirs.clone();
     firn_blocking::run(move || dirs.note_incarnation(incarnation_id)).await?;
     noted.values_mut().for_each(|known| known.push(incarnation_id));
-    Ok(said_of(context, ports, incarnation_id, noted))
+    Ok(said_of(context, incarnation_id, noted))
 }
 
 /// Registers this broker, however long there is no controller; returns its epoch, and the metadata know of it.

@@ -10,7 +10,7 @@ use firn_protocol::library::messages::alter_partition_reassignments_request::{
 };
 use firn_protocol::library::messages::{AlterPartitionReassignmentsRequest, BrokerId, TopicName};
 use firn_protocol::library::protocol::StrBytes;
-use firn_tests::cluster::{BrokerOptions, System};
+use firn_tests::cluster::{Broker, BrokerOptions, System};
 use firn_tests::process::wait_for;
 use firn_tests::trio::Trio;
 use firn_tests::{apache, java};
@@ -173,4 +173,57 @@ fn features_are_told_as_they_are() {
     assert!(refused.status != 0 && format!("{refused:?}").contains("metadata.version"), "{refused:?}");
     let downgraded = apache::features(&address, &["disable", "--feature", "group.version"]);
     assert!(format!("{downgraded:?}").contains("group.version"), "{downgraded:?}");
+}
+
+/// KIP-853. The tool reads from a broker's own file and directory which one is meant.
+#[test]
+fn votes_are_given_to_a_broker_that_observes_and_taken_again() {
+    if System::under_test() == System::Kafka {
+        // There a controller has to be formatted for it.
+        return;
+    }
+    let trio = start();
+    let voters: Vec<String> =
+        (1..).zip(&trio.brokers).map(|(id, broker)| format!("{id}@{}", broker.address())).collect();
+    let options =
+        BrokerOptions::default().with("broker.id", "4").with("controller.quorum.voters", &voters.join(","));
+    let mut fourth = Broker::start(options);
+    let address = fourth.address();
+    let members = || {
+        let described = apache::metadata_quorum(&address, &["describe", "--replication"], None).ok();
+        let role = |line: &str| {
+            let mut words = line.split_whitespace();
+            let id = words.next()?.parse::<i32>().ok()?;
+            let directory = words.next()?.to_owned();
+            Some((id, directory, words.next_back()?.to_owned()))
+        };
+        described.lines().filter_map(role).collect::<Vec<_>>()
+    };
+    let with_role = |role: &str| {
+        let mut ids: Vec<i32> =
+            members().into_iter().filter(|(.., is)| is == role).map(|(id, ..)| id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(with_role("Observer"), [4]);
+    let status = apache::metadata_quorum(&address, &["describe", "--status"], None).ok();
+    assert!(status.contains("CurrentObservers:") && status.contains("\"id\": 4"), "{status}");
+
+    let properties = format!(
+        "node.id=4\nprocess.roles=broker,controller\nlog.dirs={}\nlisteners=CONTROLLER://{address}\n\
+         controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT\n",
+        fourth.data().display()
+    );
+    let added = apache::metadata_quorum(&address, &["add-controller"], Some(&properties)).ok();
+    assert!(added.contains("Added controller 4"), "{added}");
+    assert_eq!((with_role("Observer"), with_role("Leader").len() + with_role("Follower").len()), (vec![], 4));
+    let (_, directory, _) = members().into_iter().find(|(id, ..)| *id == 4).expect("broker 4");
+    let who = ["--controller-id", "4", "--controller-directory-id", &directory];
+    let remove = [&["remove-controller"][..], &who[..]].concat();
+    let removed = apache::metadata_quorum(&trio.addresses(), &remove, None).ok();
+    assert!(removed.contains("KRaft controller 4 with directory id"), "{removed}");
+    assert_eq!(with_role("Observer"), [4]);
+    let again = apache::metadata_quorum(&trio.addresses(), &remove, None);
+    assert!(again.status != 0 && format!("{again:?}").contains("has no vote"), "{again:?}");
+    fourth.stop();
 }

@@ -75,8 +75,8 @@ impl Death {
 
 pub struct Broker {
     number: usize,
-    /// How many brokers there are.
-    brokers: usize,
+    /// How many of the brokers are listed as voters, the first ones.
+    voters: usize,
     host: String,
     pub clock: VirtualClock,
     shared: Rc<Shared>,
@@ -93,7 +93,7 @@ pub struct Broker {
 impl Broker {
     pub fn new(
         number: usize,
-        brokers: usize,
+        voters: usize,
         seed: u64,
         lying_disk: bool,
         shared: Rc<Shared>,
@@ -101,7 +101,7 @@ impl Broker {
     ) -> Rc<Self> {
         let broker = Self {
             number,
-            brokers,
+            voters,
             host: host(number),
             clock: VirtualClock::default(),
             shared,
@@ -136,7 +136,7 @@ impl Broker {
         self.stop.replace(stop.clone());
         let start = self.starts.replace(self.starts.get() + 1);
         let address = |number| format!("{}:{PORT}", turmoil::lookup(host(number)));
-        let voters = (0..self.brokers).map(|number| format!("{number}@{}", address(number)));
+        let voters = (0..self.voters).map(|number| format!("{number}@{}", address(number)));
         let factor = self.shared.replication_factor;
         let text = format!(
             "{PROPERTIES}node.id={}\nadvertised.listeners=PLAINTEXT://{}\ncontroller.quorum.voters={}\n\

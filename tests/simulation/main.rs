@@ -46,6 +46,9 @@ enum Action {
         /// How many brokers; if none is said, one, three or five, as the seed has it.
         #[arg(long)]
         brokers: Option<usize>,
+        /// How many of them have a vote on the metadata; if it is not said, all, or three of five, as the seed has it.
+        #[arg(long)]
+        voters: Option<usize>,
         /// How many of them have each partition; if it is not said, one, two or three, as the seed has it.
         #[arg(long)]
         replication_factor: Option<usize>,
@@ -81,17 +84,37 @@ enum Action {
 
 fn main() -> ExitCode {
     match Arguments::parse().action {
-        Action::Run { seed, brokers, replication_factor, tiered, rots, seconds, print, lying_disk } => {
+        Action::Run {
+            seed,
+            brokers,
+            voters,
+            replication_factor,
+            tiered,
+            rots,
+            seconds,
+            print,
+            lying_disk,
+        } => {
             let lasts = Duration::from_secs(seconds);
             let brokers = brokers.unwrap_or([3, 1, 3, 3, 1, 3, 5, 3][seed as usize % 8]);
+            let voters = voters.unwrap_or(if seed / 8 % 2 == 0 { 3 } else { 5 }).min(brokers);
             // Most of the cases are in what most clusters do.
             let by_seed = [3, 3, 2, 3, 1][seed as usize / 8 % 5];
             let replication_factor = replication_factor.unwrap_or(by_seed).min(brokers);
             let tiered = tiered.unwrap_or(seed % 5 < 2);
             // Others have what it loses.
             let rots = rots.unwrap_or(seed % 3 == 1) && replication_factor > 2;
-            let settings =
-                Settings { seed, brokers, replication_factor, tiered, rots, lasts, lying_disk, print };
+            let settings = Settings {
+                seed,
+                brokers,
+                voters,
+                replication_factor,
+                tiered,
+                rots,
+                lasts,
+                lying_disk,
+                print,
+            };
             let outcome = run(&settings);
             println!(
                 "seed {seed}: {} broken promises, {} records acknowledged in {:.1} virtual seconds, trace {:016x} of {} events",

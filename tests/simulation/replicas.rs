@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use firn::context::Context;
@@ -62,8 +62,8 @@ struct Seen {
     /// Up to here its batches are those of the ledger.
     compared: i64,
     led_in: Option<i32>,
-    /// Where it is in memory: one that begins anew is another one.
-    place: usize,
+    /// One that begins anew is another one. As long as this is kept, no other one lies where it lay in memory.
+    replica: Weak<Partition>,
 }
 
 impl Watch {
@@ -106,9 +106,9 @@ impl Watch {
         let mut promised = self.shared.promised.ledgers.borrow_mut();
         let ledger = promised.entry(partition.key()).or_default();
         let seen = self.seen.entry(partition.key()).or_default();
-        let place = Arc::as_ptr(partition) as usize;
-        if std::mem::replace(&mut seen.place, place) != place {
-            *seen = Seen { place, ..Seen::default() };
+        let replica = Arc::downgrade(partition);
+        if !seen.replica.ptr_eq(&replica) {
+            *seen = Seen { replica, ..Seen::default() };
         }
         let (broker, name) = (self.broker, &partition.name);
         let broke = |what: String| self.shared.broke(format!("{name} on broker {broker}: {what}"));

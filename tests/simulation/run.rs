@@ -24,6 +24,8 @@ pub struct Settings {
     pub seed: u64,
     /// How many brokers there are.
     pub brokers: usize,
+    /// How many of them have a vote on the metadata.
+    pub voters: usize,
     pub replication_factor: usize,
     /// What is older goes to an object store.
     pub tiered: bool,
@@ -71,7 +73,8 @@ pub fn run(settings: &Settings) -> Outcome {
     let rotten = settings.rots.then(|| settings.seed as usize / 3 % count);
     let shared = Shared::new(addresses, settings.replication_factor, settings.tiered, rotten, trace.clone());
     let lying = settings.lying_disk;
-    let new = |number| Broker::new(number, count, random.u64(..), lying, shared.clone(), trace.clone());
+    let voters = settings.voters;
+    let new = |number| Broker::new(number, voters, random.u64(..), lying, shared.clone(), trace.clone());
     let brokers: Vec<Rc<Broker>> = (0..count).map(new).collect();
     for broker in &brokers {
         let life = broker.clone();

@@ -97,6 +97,19 @@ pub fn cluster(address: &str, command: &str) -> ToolOutput {
     java::tool("org.apache.kafka.tools.ClusterTool", &[command, "--bootstrap-server", address], "")
 }
 
+/// kafka-metadata-quorum.sh; with the properties of the controller that is meant, if one is.
+pub fn metadata_quorum(address: &str, arguments: &[&str], properties: Option<&str>) -> ToolOutput {
+    let work = TempDir::new("metadata-quorum");
+    let path = work.path().join("controller.properties");
+    let mut all = vec!["--bootstrap-server", address];
+    if let Some(properties) = properties {
+        std::fs::write(&path, properties).expect("write the properties");
+        all.extend(["--command-config", path.to_str().expect("UTF-8")]);
+    }
+    all.extend(arguments);
+    java::tool("org.apache.kafka.tools.MetadataQuorumCommand", &all, "")
+}
+
 /// kafka-cluster.sh unregister
 pub fn unregister(address: &str, broker: i32) -> ToolOutput {
     let id = broker.to_string();

@@ -212,14 +212,26 @@ impl Quorum {
         }
     }
 
-    /// Carries a change of the members through that a leader has left half done.
-    pub async fn complete_change(&self) -> Result<(), ProposeError> {
-        self.change_members(ChangeMembers::AddVoterIds(BTreeSet::new())).await
+    /// Whether this is a member, with a vote or without, as far as the log here says.
+    pub fn is_member(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_node(&self.member.id()) == Some(&self.member)
     }
 
-    /// Whoever loses the vote is no member any more.
-    async fn change_members(&self, change: ChangeMembers<u64, Member>) -> Result<(), ProposeError> {
-        let changed = self.raft.change_membership(change, false).await;
+    /// Carries a change of the members through that a leader has left half done. Who loses the vote by it stays a member: it is not
+    /// known whether it was to.
+    pub async fn complete_change(&self) -> Result<(), ProposeError> {
+        self.change_members(ChangeMembers::AddVoterIds(BTreeSet::new()), true).await
+    }
+
+    /// Whoever loses the vote stays a member, or is none any more.
+    async fn change_members(
+        &self,
+        change: ChangeMembers<u64, Member>,
+        stays: bool,
+    ) -> Result<(), ProposeError> {
+        let changed = self.raft.change_membership(change, stays).await;
         changed.map(drop).map_err(propose_error)
     }
 
@@ -273,14 +285,24 @@ impl Quorum {
         taken.map(drop).map_err(propose_error)
     }
 
-    /// Gives votes to these members, which were taken in, and takes them from all others.
+    /// Gives votes to these members, which were taken in; all others that had one are members no more.
     pub async fn change_voters(&self, voters: impl IntoIterator<Item = u64>) -> Result<(), ProposeError> {
-        self.change_members(ChangeMembers::ReplaceAllVoters(voters.into_iter().collect())).await
+        self.change_members(ChangeMembers::ReplaceAllVoters(voters.into_iter().collect()), false).await
+    }
+
+    /// Gives a vote to a member that has none.
+    pub async fn give_vote(&self, member: u64) -> Result<(), ProposeError> {
+        self.change_members(ChangeMembers::AddVoterIds(BTreeSet::from([member])), true).await
+    }
+
+    /// Takes a member's vote: it observes from then on.
+    pub async fn take_vote(&self, member: u64) -> Result<(), ProposeError> {
+        self.change_members(ChangeMembers::RemoveVoters(BTreeSet::from([member])), true).await
     }
 
     /// Takes members out that have no vote.
     pub async fn forget(&self, members: impl IntoIterator<Item = u64>) -> Result<(), ProposeError> {
-        self.change_members(ChangeMembers::RemoveNodes(members.into_iter().collect())).await
+        self.change_members(ChangeMembers::RemoveNodes(members.into_iter().collect()), false).await
     }
 
     /// Waits until there is a leader, and all that it has committed when it was seen is in force here.

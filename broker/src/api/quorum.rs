@@ -1,7 +1,8 @@
-//! The metadata quorum, for those who look after it: DescribeQuorum (KIP-595, KIP-853).
+//! The metadata quorum, for those who look after it: DescribeQuorum (KIP-595), AddRaftVoter, RemoveRaftVoter (KIP-853).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_metadata::image::Image;
 use firn_model::ids::TopicId;
@@ -10,14 +11,24 @@ use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
 };
-use firn_protocol::library::messages::{ApiKey, BrokerId, DescribeQuorumRequest, DescribeQuorumResponse};
+use firn_protocol::library::messages::{
+    AddRaftVoterRequest, AddRaftVoterResponse, ApiKey, BrokerId, DescribeQuorumRequest,
+    DescribeQuorumResponse, RemoveRaftVoterRequest, RemoveRaftVoterResponse,
+};
 use firn_protocol::library::protocol::StrBytes;
 use firn_quorum::log_store::METADATA_TOPIC;
 use firn_quorum::quorum::MemberState;
+use firn_quorum::types::Member;
 use uuid::Uuid;
 
+use crate::api::errors::Failure;
 use crate::api::{Answer, ApiError, reply};
 use crate::context::Context;
+use crate::milliseconds::milliseconds;
+use crate::peers::votes::{self, VoteError};
+
+/// How long a client waits at most until a vote is given or taken.
+const VOTE_MAX: Duration = Duration::from_secs(10);
 
 pub fn describe(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
     let asked: DescribeQuorumRequest = request.decode(ApiKey::DescribeQuorum)?;
@@ -77,6 +88,68 @@ fn metadata_partition(context: &Context, version: i16) -> PartitionData {
         .with_high_watermark(progress.committed)
         .with_current_voters(states(&members.voters))
         .with_observers(states(&members.observers))
+}
+
+/// Gives a broker a vote that follows the metadata.
+pub async fn add_voter(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: AddRaftVoterRequest = request.decode(ApiKey::AddRaftVoter)?;
+    let patience = milliseconds(asked.timeout_ms).min(VOTE_MAX);
+    let member = member(context, asked.cluster_id, asked.voter_id, asked.voter_directory_id);
+    let added = match member {
+        Ok(member) => votes::add(&context.membership, member, patience).await.map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    let body = AddRaftVoterResponse::default().with_error_message(None);
+    let body = match added {
+        Ok(()) => body,
+        Err(failure) => body.with_error_code(failure.code.code()).with_error_message(failure.text()),
+    };
+    reply(ApiKey::AddRaftVoter, &request.header, &body)
+}
+
+/// Takes a broker's vote: it follows the metadata from then on.
+pub async fn remove_voter(context: &Arc<Context>, request: Request) -> Result<Answer, ApiError> {
+    let asked: RemoveRaftVoterRequest = request.decode(ApiKey::RemoveRaftVoter)?;
+    let member = member(context, asked.cluster_id, asked.voter_id, asked.voter_directory_id);
+    let removed = match member {
+        Ok(member) => votes::remove(&context.membership, member, VOTE_MAX).await.map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    let body = RemoveRaftVoterResponse::default().with_error_message(None);
+    let body = match removed {
+        Ok(()) => body,
+        Err(failure) => body.with_error_code(failure.code.code()).with_error_message(failure.text()),
+    };
+    reply(ApiKey::RemoveRaftVoter, &request.header, &body)
+}
+
+/// Who is meant, if it is of this cluster.
+fn member(
+    context: &Context,
+    cluster_id: Option<StrBytes>,
+    broker_id: i32,
+    directory_id: Uuid,
+) -> Result<Member, Failure> {
+    match cluster_id.filter(|id| **id != *context.cluster_id) {
+        Some(other) => {
+            let message = format!("This cluster is {}, and not {}", context.cluster_id, &*other);
+            Err(Failure::new(ResponseError::InconsistentClusterId, message))
+        }
+        None => Ok(Member { broker_id, directory_id: TopicId(directory_id).to_string() }),
+    }
+}
+
+impl From<VoteError> for Failure {
+    fn from(error: VoteError) -> Self {
+        let code = match error {
+            VoteError::Propose(error) => return Self::from(error),
+            VoteError::NotFound { .. } => ResponseError::VoterNotFound,
+            VoteError::Duplicate(_) => ResponseError::DuplicateVoter,
+            VoteError::Last(_) => ResponseError::InvalidRequest,
+            VoteError::TimedOut(_) => ResponseError::RequestTimedOut,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// A directory's id as the protocol has it; all zeroes if it is none.

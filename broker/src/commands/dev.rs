@@ -16,6 +16,15 @@ use processes::{Broker, CONFIG, READY};
 /// How many brokers have each partition, if nothing else is said and there are as many.
 const REPLICAS_MAX: u16 = 3;
 
+/// How many brokers decide on the metadata: one of three may be lost, two of five. More would only take longer to agree.
+fn voters(brokers: u16) -> u16 {
+    match brokers {
+        0..3 => brokers,
+        3..5 => 3,
+        5.. => 5,
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Dev {
     /// How many brokers: one is this very process, several are processes of their own that end with it
@@ -92,7 +101,7 @@ impl Dev {
         let zone = self.zones.get(usize::from(id) % self.zones.len().max(1));
         properties.extend(zone.map(|zone| property("broker.rack", zone.trim().to_owned())));
         if self.brokers > 1 {
-            let voters = (0..self.brokers).map(|voter| format!("{voter}@{}", self.address(voter)));
+            let voters = (0..voters(self.brokers)).map(|voter| format!("{voter}@{}", self.address(voter)));
             let voters = voters.collect::<Vec<_>>().join(",");
             properties.extend([
                 property("controller.quorum.voters", voters),
@@ -239,6 +248,10 @@ mod tests {
             ("group.initial.rebalance.delay.ms", "0"),
         ];
         assert_eq!(properties, map(&expected));
+        let of_last = told("--brokers 7 --port 7000", 6);
+        let listed = of_last.get("controller.quorum.voters").unwrap();
+        assert_eq!(listed.split(',').count(), 5);
+        assert!(listed.ends_with("4@127.0.0.1:7004"), "{listed}");
         let any = told("--brokers 3 --http-port 0", 2);
         assert_eq!(any.get("firn.http.port").map(String::as_str), Some("0"), "any free one for each");
     }

@@ -50,9 +50,9 @@ pub enum Waiting {
     Founder(i32),
 }
 
-/// What follows from who this broker is (of a cluster, perhaps, but never in its quorum) and what the others say; `None`
-/// has not answered.
-pub fn step(own: &Standing, others: &BTreeMap<i32, Option<Standing>>) -> Step {
+/// What follows from who this broker is (of a cluster, perhaps, but never in its quorum), whether it is listed, and what the others
+/// say that are; `None` has not answered.
+pub fn step(own: &Standing, is_listed: bool, others: &BTreeMap<i32, Option<Standing>>) -> Step {
     let answers = || others.values().flatten();
     let mut clusters: Vec<(&String, i32)> = Vec::new();
     for standing in answers().filter(|standing| standing.is_founded) {
@@ -75,7 +75,7 @@ pub fn step(own: &Standing, others: &BTreeMap<i32, Option<Standing>>) -> Step {
     if !missing.is_empty() {
         return Step::Wait(Waiting::Answers(missing));
     }
-    if let Some(lower) = others.keys().next().filter(|id| **id < own.broker_id) {
+    if let Some(lower) = others.keys().next().filter(|id| !is_listed || **id < own.broker_id) {
         return Step::Wait(Waiting::Founder(*lower));
     }
     // Somebody may have taken over the id of a cluster whose founder lost its disk at once.
@@ -100,7 +100,7 @@ pub async fn find_cluster(
     loop {
         let own = membership.standing();
         let others = standings(peers).await;
-        match step(&own, &others) {
+        match step(&own, peers.is_listed(own.broker_id), &others) {
             Step::Found(known) => {
                 check_own_address(&own, peers).await?;
                 return Ok((known.unwrap_or_else(new_id), true));
@@ -137,36 +137,43 @@ async fn check_own_address(own: &Standing, peers: &Peers) -> Result<(), StartErr
     }
 }
 
-/// Asks to be taken into the quorum until this broker has a vote in it, there is a controller, and as many have a vote as are
-/// needed for a majority of those that are listed: what is agreed on before would lie on fewer disks than it should.
+/// Asks to be taken into the quorum until this broker has its part in it, there is a controller, and as many have a vote as are
+/// needed for a majority of those that are listed: what is agreed on before would lie on fewer disks than it should. Its part is a
+/// vote if it is listed, unless operators have said otherwise.
 pub async fn take_part(
     membership: &Membership,
     peers: &Peers,
     quorum: &Arc<Quorum>,
     own: u64,
 ) -> Result<(), StartError> {
-    let listed = peers.others().count() + 1;
     let mut told = None;
     let mut refusals = None;
     loop {
         let voters = quorum.voters();
+        let image = quorum.image();
+        let wants_vote = image.wants_vote(peers.own_id()).unwrap_or(peers.is_listed(peers.own_id()));
+        let listed = peers.listed().filter(|id| image.wants_vote(*id) != Some(false)).count();
         let has_vote = voters.as_ref().is_some_and(|voters| voters.contains(&own));
+        let has_part = has_vote || (!wants_vote && quorum.is_member());
         let is_led = quorum.progress().leader.is_some();
         let count = voters.map_or(0, |voters| voters.len());
-        if has_vote && is_led && count > listed / 2 {
+        if has_part && is_led && count > listed / 2 {
             return Ok(());
         }
         let others: Vec<Standing> = standings(peers).await.into_values().flatten().collect();
         check_cluster(&membership.standing(), &others)?;
-        if !has_vote || !is_led {
+        if !has_part || !is_led {
             join(membership, peers, &others, &mut refusals).await;
         }
-        say(&mut told, || match has_vote {
+        say(&mut told, || match has_part {
             true if is_led => {
                 format!("waiting until a majority of the {listed} brokers has a vote; {count} have")
             }
             true => format!("waiting for a majority of the {count} brokers that have a vote"),
-            false => "waiting for a vote among the brokers that keep the metadata".to_owned(),
+            false if wants_vote => {
+                "waiting for a vote among the brokers that decide on the metadata".to_owned()
+            }
+            false => "waiting to be taken in by the controller".to_owned(),
         });
         tokio::time::sleep(PAUSE).await;
     }
@@ -209,9 +216,11 @@ fn check_cluster(own: &Standing, others: &[Standing]) -> Result<(), StartError> 
 async fn join(membership: &Membership, peers: &Peers, others: &[Standing], refusals: &mut Option<Instant>) {
     // Who was cut off may believe in an earlier one.
     let newest = others.iter().max_by_key(|standing| (standing.controller.is_some(), standing.term));
-    let controller = newest.and_then(|standing| standing.controller);
-    let controller = controller.filter(|id| peers.others().any(|other| other == *id));
+    let controller = newest.and_then(|standing| standing.controller).filter(|id| *id != peers.own_id());
     let (Some(controller), Some(wish)) = (controller, membership.wish()) else { return };
+    if let Some(address) = newest.and_then(|standing| standing.controller_address.clone()) {
+        peers.learn(controller, address);
+    }
     match peers.ask(controller, Line::Controller, &Ask::Controller(wish), &[], JOIN_PATIENCE).await {
         Ok((Told::Controller(ControllerTold::Joined), _)) => {}
         Ok((Told::Controller(ControllerTold::Refused(error)), _)) => {
@@ -275,6 +284,7 @@ mod tests {
             cluster_id,
             is_founded,
             controller: None,
+            controller_address: None,
             term: 0,
         }
     }
@@ -302,15 +312,21 @@ mod tests {
         ];
         for (own, others, expected) in table {
             let others: BTreeMap<_, _> = others.into_iter().collect();
-            assert_eq!(step(&own, &others), expected, "{own:?} {others:?}");
+            assert_eq!(step(&own, true, &others), expected, "{own:?} {others:?}");
         }
+        // Who is not listed founds nothing, and joins whoever has.
+        let observer = |others: Vec<(i32, Option<Standing>)>| {
+            step(&standing(0, None, false), false, &others.into_iter().collect())
+        };
+        assert_eq!(observer(vec![new(1), new(2)]), Step::Wait(Waiting::Founder(1)));
+        assert_eq!(observer(vec![silent(1), of(2, "a")]), Step::Join("a".to_owned()));
         let refused = [
             (standing(0, Some("b"), false), vec![of(1, "a"), new(2)]),
             (standing(0, None, false), vec![of(1, "a"), of(2, "b")]),
             (standing(0, Some("b"), false), vec![begun(1, "a"), new(2)]),
         ];
         for (own, others) in refused {
-            let step = step(&own, &others.into_iter().collect());
+            let step = step(&own, true, &others.into_iter().collect());
             assert!(matches!(step, Step::Refuse(_)), "{own:?}: {step:?}");
         }
     }

@@ -14,19 +14,20 @@ use firn_metadata::decide::producer_ids::allocate_producer_ids;
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::image::Image;
 use firn_metadata::leases::Leases;
+use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::TopicId;
-use firn_quorum::quorum::{ProposeError, Quorum};
+use firn_quorum::quorum::{MemberState, ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, TryLockError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::own_place::Places;
 use super::wire::{Ask, ControllerAsk, ControllerTold, Standing, Told};
-use super::{Line, PeerError, Peers};
+use super::{Line, PeerError, Peers, votes};
 use crate::creation;
 use crate::environment::Random;
 use crate::milliseconds::milliseconds;
@@ -72,6 +73,8 @@ impl AskError {
 pub struct Membership {
     /// As the file has it.
     config: Arc<BrokerConfig>,
+    /// Where it is.
+    endpoints: Vec<Endpoint>,
     random: Arc<dyn Random>,
     peers: Peers,
     process: Uuid,
@@ -102,9 +105,15 @@ struct Watched {
 }
 
 impl Membership {
-    pub fn new(config: Arc<BrokerConfig>, random: Arc<dyn Random>, peers: Peers) -> Self {
+    pub fn new(
+        config: Arc<BrokerConfig>,
+        random: Arc<dyn Random>,
+        peers: Peers,
+        endpoints: Vec<Endpoint>,
+    ) -> Self {
         Self {
             config,
+            endpoints,
             process: random.uuid(),
             random,
             peers,
@@ -142,6 +151,16 @@ impl Membership {
         self.joining.lock().await
     }
 
+    /// Where this broker is.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The same, if nobody has it.
+    pub(super) fn try_joining(&self) -> Result<MutexGuard<'_, ()>, TryLockError> {
+        self.joining.try_lock()
+    }
+
     /// Of this process.
     pub fn process(&self) -> Uuid {
         self.process
@@ -154,7 +173,12 @@ impl Membership {
     /// What this broker asks for to be taken into the quorum; nothing before there is a disk.
     pub fn wish(&self) -> Option<ControllerAsk> {
         let Part { cluster_id, member, .. } = self.part.get()?;
-        Some(ControllerAsk::Join { cluster_id: cluster_id.clone(), member: member.clone() })
+        Some(ControllerAsk::Join {
+            cluster_id: cluster_id.clone(),
+            member: member.clone(),
+            address: self.peers.address(self.config.node_id)?,
+            votes: self.peers.is_listed(self.config.node_id),
+        })
     }
 
     /// Who this broker is, as far as it knows.
@@ -169,6 +193,7 @@ impl Membership {
             cluster_id: part.map(|part| part.cluster_id.clone()),
             is_founded: part.is_some_and(is_founded),
             controller: progress.and_then(|now| now.leader),
+            controller_address: progress.and_then(|now| self.peers.address(now.leader?)),
             term: progress.map_or(0, |now| now.term),
         }
     }
@@ -322,7 +347,7 @@ impl Membership {
             return Err(ProposeError::NotController);
         }
         match ask {
-            ControllerAsk::Join { cluster_id, member } => {
+            ControllerAsk::Join { cluster_id, member, address, votes } => {
                 if *cluster_id != part.cluster_id {
                     let reason = format!(
                         "This cluster is {}, and broker {} is of {cluster_id}",
@@ -330,7 +355,8 @@ impl Membership {
                     );
                     return Err(DecisionError::InvalidRequest(reason).into());
                 }
-                let joined = tokio::time::timeout(JOIN_MAX, self.take_in(quorum, member)).await;
+                let taken_in = self.take_in(quorum, member, address, *votes);
+                let joined = tokio::time::timeout(JOIN_MAX, taken_in).await;
                 joined.unwrap_or(Err(ProposeError::TimedOut))
             }
             ControllerAsk::Register(registration) => {
@@ -426,47 +452,80 @@ impl Membership {
         Ok(ControllerTold::Heard { end_offset: quorum.published().end_offset() })
     }
 
-    /// Gives a member a vote, in the place of who had its broker's before.
-    async fn take_in(&self, quorum: &Quorum, member: &Member) -> Result<ControllerTold, ProposeError> {
+    /// Takes a member in, in the place of who was its broker's before, with a vote if `votes` or operators say so.
+    async fn take_in(
+        &self,
+        quorum: &Quorum,
+        member: &Member,
+        address: &str,
+        votes: bool,
+    ) -> Result<ControllerTold, ProposeError> {
         let _alone = self.joining.lock().await;
         if quorum.voters().is_none() {
             quorum.complete_change().await?;
         }
         let members = quorum.members().ok_or(ProposeError::NotController)?;
-        if members.voters.iter().any(|known| known.member == *member) {
-            return Ok(ControllerTold::Joined);
-        }
-        // Two processes that were given one number by mistake would otherwise put each other out in turn.
+        let is_in = |known: &[MemberState]| known.iter().any(|known| known.member == *member);
         let broker_id = member.broker_id;
-        let asked = self.peers.ask(broker_id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE).await;
-        let listed = match asked {
-            Ok((Told::Standing(standing), _)) => standing.directory_id == Some(member.directory_id.clone()),
-            Ok(_) | Err(_) => false,
-        };
-        if !listed {
-            return Err(DecisionError::InvalidRequest(format!(
-                "Broker {broker_id} with log directory {} is not the one that answers at its address in controller.quorum.voters",
-                member.directory_id
-            ))
-            .into());
+        let votes = quorum.image().wants_vote(broker_id).unwrap_or(votes);
+        let is_voter = is_in(&members.voters);
+        // Who is listed has not moved.
+        if !is_voter || !self.peers.is_listed(broker_id) {
+            self.check_place(member, address).await?;
         }
-        quorum.take_in(member.clone()).await?;
-        let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
-        let voters: Vec<u64> = others.map(|known| known.member.id()).chain([member.id()]).collect();
-        quorum.change_voters(voters).await?;
-        // Of disks that were replaced before they had a vote.
-        let former = members.observers.iter().map(|known| &known.member);
+        let has_its_part = is_voter || (!votes && is_in(&members.observers));
+        if !has_its_part {
+            quorum.take_in(member.clone()).await?;
+            let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
+            let others = others.map(|known| known.member.id());
+            let had_vote = others.clone().count() < members.voters.len();
+            if votes || had_vote {
+                quorum.change_voters(others.chain(votes.then_some(member.id()))).await?;
+            }
+            let directory = &member.directory_id;
+            match votes {
+                true => tracing::info!(broker = broker_id, directory, "a broker has a vote in the quorum"),
+                false => tracing::info!(broker = broker_id, directory, "a broker follows the metadata"),
+            }
+        }
+        // Of disks that were replaced.
+        let observers = quorum.members().map_or_else(Vec::new, |members| members.observers);
+        let former = observers.iter().map(|known| &known.member);
         let former = former.filter(|known| known.broker_id == broker_id && *known != member);
         let former: Vec<u64> = former.map(Member::id).collect();
         if !former.is_empty() {
             quorum.forget(former).await?;
         }
-        tracing::info!(
-            broker = broker_id,
-            directory = member.directory_id,
-            "a broker has a vote in the quorum"
-        );
         Ok(ControllerTold::Joined)
+    }
+
+    /// That this member is the one that answers where its broker is. Two processes that were given one number by mistake would
+    /// otherwise put each other out in turn.
+    async fn check_place(&self, member: &Member, address: &str) -> Result<(), ProposeError> {
+        let broker_id = member.broker_id;
+        let ask = async || {
+            let asked = self.peers.ask(broker_id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE);
+            match asked.await {
+                Ok((Told::Standing(found), _)) if found.broker_id == broker_id => found.directory_id,
+                Ok(_) | Err(_) => None,
+            }
+        };
+        let directory_id = Some(member.directory_id.clone());
+        let mut found = ask().await;
+        if found.is_none() && !self.peers.is_listed(broker_id) {
+            // Nobody is where it was.
+            self.peers.learn(broker_id, address.to_owned());
+            found = ask().await;
+        }
+        if found == directory_id {
+            return Ok(());
+        }
+        let at = self.peers.address(broker_id).unwrap_or_default();
+        Err(DecisionError::InvalidRequest(format!(
+            "Broker {broker_id} with log directory {} is not the one that answers at its address, {at}",
+            member.directory_id
+        ))
+        .into())
     }
 
     /// Nobody waits for this broker any more.
@@ -501,11 +560,9 @@ impl Membership {
 
     async fn chores(&self, quorum: &Quorum) {
         if quorum.progress().leads
-            && quorum.voters().is_none()
-            && let Ok(_alone) = self.joining.try_lock()
-            && let Err(error) = quorum.complete_change().await
+            && let Err(error) = votes::change(self, quorum).await
         {
-            tracing::warn!(%error, "a change of the voters is still half done");
+            tracing::warn!(%error, "the voters are not yet as they are to be");
         }
         for broker_id in self.absent(quorum) {
             let has_lease =

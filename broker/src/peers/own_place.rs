@@ -93,7 +93,7 @@ pub async fn check_alone(membership: &Membership) -> Result<(), StartError> {
                 if found.broker_id == own && found.process != membership.process() =>
             {
                 if began.elapsed() >= TWIN_PATIENCE {
-                    let address = peers.address(own).unwrap_or_default().to_owned();
+                    let address = peers.address(own).unwrap_or_default();
                     return Err(StartError::Twin { broker_id: own, address });
                 }
             }
@@ -115,7 +115,10 @@ pub async fn check_disks(
     let noted = noted(log_dirs).await?;
     let began = Instant::now();
     // Of all that have a vote a majority has what is agreed on, this broker among them perhaps.
-    let enough = (peers.others().count() + 1).div_ceil(2);
+    let enough = match peers.is_listed(peers.own_id()) {
+        true => (peers.others().count() + 1).div_ceil(2),
+        false => peers.others().count() / 2 + 1,
+    };
     loop {
         let (places, strangers): (Vec<Place>, Vec<Place>) =
             places(peers, &here.member).await.into_iter().partition(|place| place.cluster_id == cluster_id);

@@ -50,6 +50,10 @@ pub enum ControllerAsk {
     Join {
         cluster_id: String,
         member: Member,
+        /// Where I am, should you not know.
+        address: String,
+        /// I am in `controller.quorum.voters`.
+        votes: bool,
     },
     Register(Registration),
     /// I am here.
@@ -150,6 +154,7 @@ pub struct Standing {
     pub is_founded: bool,
     /// The controller, as far as it is known there, and since which term.
     pub controller: Option<i32>,
+    pub controller_address: Option<String>,
     pub term: u64,
 }
 

@@ -31,6 +31,7 @@ use firn_storage::epochs::EpochEntry;
 use firn_storage::local_start::LocalStart;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::followed::Source;
 use super::held_back::HeldBack;
@@ -50,8 +51,17 @@ const JUST_UNDER_A_MILLISECOND: Duration = Duration::from_micros(999);
 /// How long a request may take beyond what it waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Fetches from each broker that leads anything that this one follows, until `shutdown`.
+pub async fn run_all(context: Arc<Context>, tasks: TaskTracker, shutdown: CancellationToken) {
+    while let Some(new) = shutdown.run_until_cancelled(context.replication.followed.new_sources()).await {
+        for leader in new {
+            tasks.spawn(run(context.clone(), leader, shutdown.clone()));
+        }
+    }
+}
+
 /// Fetches from `leader` until `shutdown`.
-pub async fn run(context: Arc<Context>, leader: i32, shutdown: CancellationToken) {
+async fn run(context: Arc<Context>, leader: i32, shutdown: CancellationToken) {
     let mut fetcher = Fetcher {
         source: context.replication.followed.source(leader),
         context,

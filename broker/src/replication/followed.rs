@@ -12,12 +12,15 @@ use crate::partition::{Partition, PartitionKey};
 #[derive(Debug, Default)]
 pub struct Followed {
     inner: Mutex<Inner>,
+    arrived: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     leaders: BTreeMap<PartitionKey, i32>,
     sources: BTreeMap<i32, Arc<Source>>,
+    /// Brokers that nothing was fetched from before.
+    new: Vec<i32>,
 }
 
 /// What has changed of the partitions that one broker leads and this one follows.
@@ -42,16 +45,34 @@ impl Followed {
         if let Some(leader) = leader {
             inner.source(leader).push(key, Some(partition.clone()));
         }
+        if !inner.new.is_empty() {
+            self.arrived.notify_one();
+        }
     }
 
     pub fn source(&self, leader: i32) -> Arc<Source> {
         self.inner.lock().source(leader)
     }
+
+    /// Brokers that something is to be fetched from, and was not before the last call; waits for one.
+    pub async fn new_sources(&self) -> Vec<i32> {
+        loop {
+            let new = std::mem::take(&mut self.inner.lock().new);
+            if !new.is_empty() {
+                return new;
+            }
+            self.arrived.notified().await;
+        }
+    }
 }
 
 impl Inner {
     fn source(&mut self, leader: i32) -> Arc<Source> {
-        self.sources.entry(leader).or_default().clone()
+        let source = self.sources.entry(leader).or_insert_with(|| {
+            self.new.push(leader);
+            Arc::default()
+        });
+        source.clone()
     }
 }
 

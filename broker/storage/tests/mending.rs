@@ -299,8 +299,8 @@ fn what_is_deleted_needs_nobody_to_be_mended() {
     for (first, behind) in [(24, 25), (25, 27), (26, 27), (25, 28)] {
         log.age();
         log.age();
-        for number in first..behind {
-            let (file, at) = scratch.place_of(bases[number], &whole);
+        for base in &bases[first..behind] {
+            let (file, at) = scratch.place_of(*base, &whole);
             file.write_all_at(&[0; 61], at).unwrap();
         }
         let mut mended = 0;

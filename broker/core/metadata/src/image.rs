@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use firn_model::broker_config::BrokerConfig;
-use firn_model::broker_config::definitions::{CORDONED, DRAIN};
+use firn_model::broker_config::definitions::{CORDONED, DRAIN, VOTER};
 use firn_model::config_definition::ConfigError;
 use firn_model::ids::{TopicId, TopicName, TopicPartition};
 use rpds::RedBlackTreeMapSync;
@@ -198,6 +198,12 @@ impl Image {
     pub fn is_draining(&self, broker_id: i32) -> bool {
         let set = self.overrides(&ConfigResource::broker(broker_id)).get(DRAIN);
         set.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether a broker is to have a vote on the metadata, if operators have said so.
+    pub fn wants_vote(&self, broker_id: i32) -> Option<bool> {
+        let set = self.overrides(&ConfigResource::broker(broker_id)).get(VOTER)?;
+        set.trim().parse().ok()
     }
 
     /// Whether a broker gets no new replicas: its directories are cordoned (KIP-1066), or it is to be emptied.

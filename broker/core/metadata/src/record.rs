@@ -87,6 +87,16 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// Host and port.
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// A registered broker is put behind a fence, or let out. What is left out stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerChangeRecord {

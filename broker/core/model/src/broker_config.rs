@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use crate::config_definition::{BrokerSynonym, ConfigError, ConfigValue, Update};
 use crate::topic_config::{self, TopicConfig};
-use definitions::{CORDONED, DRAIN, definition, unknown};
+use definitions::{CORDONED, DRAIN, VOTER, definition, unknown};
 use layers::ConfigLayers;
 use listeners::Listener;
 use quorum::QuorumSettings;
@@ -257,7 +257,7 @@ fn check_roles(layers: &ConfigLayers) -> Result<(), ConfigError> {
     }
     let servers = layers.list("controller.quorum.bootstrap.servers")?;
     if servers.len() > 1 {
-        let reason = "the brokers of a cluster are named in controller.quorum.voters: allowed is one host:port, this node's, or nothing";
+        let reason = "the brokers that a cluster is found by are named in controller.quorum.voters: allowed is one host:port, this node's, or nothing";
         return Err(invalid("controller.quorum.bootstrap.servers", servers.join(","), reason));
     }
     Ok(())
@@ -265,11 +265,13 @@ fn check_roles(layers: &ConfigLayers) -> Result<(), ConfigError> {
 
 /// What the controller decides by is kept with the metadata, where it outlives brokers and controllers. Of files it knows nothing.
 fn refuse_in_file(layers: &ConfigLayers) -> Result<(), ConfigError> {
-    let found = [CORDONED, DRAIN].into_iter().find_map(|name| Some((name, layers.from_file.get(name)?)));
+    let found =
+        [CORDONED, DRAIN, VOTER].into_iter().find_map(|name| Some((name, layers.from_file.get(name)?)));
     let Some((name, value)) = found else { return Ok(()) };
     match definition(name)?.parse(value)? {
         ConfigValue::Boolean(false) => Ok(()),
         ConfigValue::List(items) if items.is_empty() => Ok(()),
+        ConfigValue::Text(text) if text.is_empty() => Ok(()),
         _ => Err(invalid(
             name,
             value,

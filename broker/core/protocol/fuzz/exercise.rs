@@ -66,6 +66,8 @@ pub fn is_request(api: ApiKey, request: &Request) -> bool {
         ApiKey::ListPartitionReassignments => decodes::<ListPartitionReassignmentsRequest>,
         ApiKey::UpdateFeatures => decodes::<UpdateFeaturesRequest>,
         ApiKey::UnregisterBroker => decodes::<UnregisterBrokerRequest>,
+        ApiKey::AddRaftVoter => decodes::<AddRaftVoterRequest>,
+        ApiKey::RemoveRaftVoter => decodes::<RemoveRaftVoterRequest>,
         other => panic!("{other:?} is served, and not read here"),
     };
     decode(api, request)

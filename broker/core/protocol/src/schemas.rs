@@ -48,6 +48,8 @@ pub fn of(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::ListPartitionReassignments => &admin::LIST_PARTITION_REASSIGNMENTS_REQUEST,
         ApiKey::UpdateFeatures => &admin::UPDATE_FEATURES_REQUEST,
         ApiKey::UnregisterBroker => &admin::UNREGISTER_BROKER_REQUEST,
+        ApiKey::AddRaftVoter => &admin::ADD_RAFT_VOTER_REQUEST,
+        ApiKey::RemoveRaftVoter => &admin::REMOVE_RAFT_VOTER_REQUEST,
         _ => return None,
     })
 }

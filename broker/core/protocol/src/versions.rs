@@ -18,7 +18,7 @@ const fn served_at(api: ApiKey, first: i16, last: i16) -> Served {
 
 /// Everything that is served, by api key. First versions below those of Kafka 4 are for clients back to 0.10, whose
 /// dialects `legacy` translates (KIP-896 took them out of Kafka).
-pub const SERVED: [Served; 34] = [
+pub const SERVED: [Served; 36] = [
     served_at(ApiKey::Produce, 0, 13),
     served_at(ApiKey::Fetch, 0, 18),
     served_at(ApiKey::ListOffsets, 0, 11),
@@ -53,6 +53,8 @@ pub const SERVED: [Served; 34] = [
     served_at(ApiKey::DescribeCluster, 0, 2),
     served_at(ApiKey::UnregisterBroker, 0, 0),
     served_at(ApiKey::DescribeTopicPartitions, 0, 0),
+    served_at(ApiKey::AddRaftVoter, 0, 0),
+    served_at(ApiKey::RemoveRaftVoter, 0, 0),
 ];
 
 /// The API of `key`, if it is served at `version`.

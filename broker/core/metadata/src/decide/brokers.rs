@@ -1,6 +1,6 @@
 //! Brokers join and leave.
 
-use firn_model::broker_config::definitions::DRAIN;
+use firn_model::broker_config::definitions::{DRAIN, VOTER};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -141,8 +141,9 @@ pub fn unregister_broker(
     }
     let mut records = give_up(image, rules, broker_id);
     let resource = ConfigResource::broker(broker_id);
-    if image.overrides(&resource).contains_key(DRAIN) {
-        records.push(MetadataRecord::Config(ConfigRecord { resource, name: DRAIN.to_owned(), value: None }));
+    for name in [DRAIN, VOTER].into_iter().filter(|name| image.overrides(&resource).contains_key(*name)) {
+        let (resource, name) = (resource.clone(), name.to_owned());
+        records.push(MetadataRecord::Config(ConfigRecord { resource, name, value: None }));
     }
     records.push(MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id }));
     Ok(Decision { records, reply: () })

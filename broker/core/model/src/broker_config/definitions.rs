@@ -23,6 +23,8 @@ pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 pub const CORDONED: &str = "cordoned.log.dirs";
 /// Whether a broker is to be emptied.
 pub const DRAIN: &str = "firn.broker.drain";
+/// Whether a broker has a vote on the metadata.
+pub const VOTER: &str = "firn.controller.voter";
 
 /// All broker configs that are obeyed, ordered by name.
 pub fn definitions() -> &'static [ConfigDefinition] {
@@ -94,13 +96,14 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("controller.listener.names", List, "", Any, "Which of the listeners are for the brokers among themselves alone; they are not opened where the cluster is one node."),
     define("controller.quorum.bootstrap.servers", List, "", Any, "Where the controllers are found; controller.quorum.voters says it, and one host:port is accepted beside it."),
     define("controller.quorum.election.timeout.ms", Int, "250", AtLeast(50), "How long the controller may be silent until the others may elect another one, in milliseconds; they do within as long again. Kafka's default is 1000."),
-    define("controller.quorum.voters", List, "", Any, "The brokers of the cluster, each as id@host:port, where the others find it; every one keeps the metadata. Not set: this node alone."),
+    define("controller.quorum.voters", List, "", Any, "The brokers that decide on the metadata, three or five of them, each as id@host:port, where the others find it. A broker that is not among them finds the cluster by them, and follows the metadata without a vote. Not set: this node alone."),
     define(CORDONED, List, "", ListOf(&["*"]), "*: all log directories of the broker are cordoned, so it gets no new replicas and keeps those that it has (KIP-1066). One of several directories cannot be cordoned. Kept with the cluster's metadata: set it by the broker's id, not in its file.").per_broker(),
     define("default.replication.factor", Int, "1", AtLeast(1), "The replication factor of a topic whose creator did not choose one."),
     define("delete.topic.enable", Boolean, "true", Any, "Whether topics can be deleted."),
     define("fetch.max.bytes", Int, "57671680", AtLeast(1024), "The most that one fetch response carries, in bytes, whatever the client asks for."),
     define("firn.batch.decompressed.max.bytes", Long, "268435456", Between(1 << 20, BATCH_DECOMPRESSED_BYTES_MAX as i64), "The most that one batch may hold once decompressed, in bytes, where the broker has to decompress it."),
     define(DRAIN, Boolean, "false", Any, "Whether the broker is to be emptied: it gets no new replicas, and those that it has move to others, be it there or not, until it can be taken out. Kept with the cluster's metadata: set it by the broker's id, not in its file.").per_broker(),
+    define(VOTER, Text, "", OneOf(&["", "true", "false"]), "Whether the broker has a vote on the metadata, whatever controller.quorum.voters says: true gives it one, false takes it away. AddRaftVoter and RemoveRaftVoter set it (kafka-metadata-quorum add-controller, remove-controller). Kept with the cluster's metadata: set it by the broker's id, not in its file.").per_broker(),
     define("firn.disk.reserve.bytes", Long, "268435456", AtLeast(0), "How many bytes of a log directory's disk stay free: writes are refused, with an error that clients retry, before it is fuller."),
     define("firn.fetch.records.bytes", Long, "134217728", Between(1 << 20, u32::MAX as i64), "How much memory holds records of fetch replies that do not go from the page cache to the client: those read from the object store, and those converted for a client before 0.11; over all clients, in bytes."),
     define("firn.fetch.session.bytes", Long, "67108864", AtLeast(0), "How much memory remembers the partitions of fetch sessions, over all clients, in bytes; a client for whose session there is no room goes on without one."),

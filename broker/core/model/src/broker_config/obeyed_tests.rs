@@ -30,6 +30,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("controller.quorum.bootstrap.servers", "a:1,b:1"),
     ("cordoned.log.dirs", "*"),
     ("firn.broker.drain", "true"),
+    ("firn.controller.voter", "true"),
     ("process.roles", "controller"),
 ];
 

@@ -1,4 +1,4 @@
-//! Which brokers keep the metadata together, and how soon one that falls silent is missed.
+//! Which brokers decide on the metadata together, and how soon one that falls silent is missed.
 
 use super::layers::ConfigLayers;
 use super::settings::invalid;
@@ -7,7 +7,8 @@ use crate::config_definition::ConfigError;
 /// The metadata quorum, and the brokers' heartbeats to its leader, the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuorumSettings {
-    /// The brokers that keep the metadata, this one among them, by id; empty: this one does so alone.
+    /// The brokers that have a vote from when they join, by id; this one observes if it is not among them, and is alone if there are
+    /// none.
     pub voters: Vec<Voter>,
     /// How long the controller may be silent before others stand for election.
     pub election_timeout_ms: i32,
@@ -47,7 +48,7 @@ fn voters(layers: &ConfigLayers, node_id: i32) -> Result<Vec<Voter>, ConfigError
     let mut voters: Vec<Voter> = Vec::with_capacity(texts.len());
     for text in &texts {
         let Some(voter) = parse(text) else {
-            return refuse("allowed are the brokers of the cluster as id@host:port, separated by commas");
+            return refuse("allowed are brokers of the cluster as id@host:port, separated by commas");
         };
         if voters.iter().any(|other| other.broker_id == voter.broker_id) {
             return refuse(&format!("broker {} stands in it twice", voter.broker_id));
@@ -55,15 +56,17 @@ fn voters(layers: &ConfigLayers, node_id: i32) -> Result<Vec<Voter>, ConfigError
         voters.push(voter);
     }
     voters.sort_by_key(|voter| voter.broker_id);
-    if !voters.is_empty() && !voters.iter().any(|voter| voter.broker_id == node_id) {
-        return refuse(&format!(
-            "every broker keeps the metadata, so this one has to be among them: {node_id}@host:port"
-        ));
-    }
-    if voters.len() == 1 {
+    if matches!(&*voters, [only] if only.broker_id == node_id) {
         voters.clear();
     }
     Ok(voters)
+}
+
+impl QuorumSettings {
+    /// Whether a broker has a vote from when it joins.
+    pub fn is_listed(&self, broker_id: i32) -> bool {
+        self.voters.iter().any(|voter| voter.broker_id == broker_id)
+    }
 }
 
 fn parse(text: &str) -> Option<Voter> {

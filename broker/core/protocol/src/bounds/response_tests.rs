@@ -270,6 +270,12 @@ fn walk_and_library_agree_on_responses_of_the_controller() {
     agrees(ApiKey::UnregisterBroker, |_| {
         UnregisterBrokerResponse::default().with_error_message(Some(StrBytes::from_static_str("none")))
     });
+    agrees(ApiKey::AddRaftVoter, |_| {
+        AddRaftVoterResponse::default().with_error_message(Some(StrBytes::from_static_str("none")))
+    });
+    agrees(ApiKey::RemoveRaftVoter, |_| {
+        RemoveRaftVoterResponse::default().with_error_message(Some(StrBytes::from_static_str("none")))
+    });
     agrees(ApiKey::UpdateFeatures, |version| {
         let made =
             UpdateFeaturesResponse::default().with_error_message(Some(StrBytes::from_static_str("none")));

@@ -202,6 +202,19 @@ fn walk_and_library_agree_on_what_is_asked_of_the_controller() {
         });
     }
     agrees(ApiKey::UnregisterBroker, |_| UnregisterBrokerRequest::default().with_broker_id(BrokerId(7)));
+    for cluster_id in [None, Some(StrBytes::from_static_str("cluster"))] {
+        agrees(ApiKey::AddRaftVoter, |_| {
+            let listener = add_raft_voter_request::Listener::default()
+                .with_name(StrBytes::from_static_str("CONTROLLER"))
+                .with_host(StrBytes::from_static_str("localhost"));
+            AddRaftVoterRequest::default()
+                .with_cluster_id(cluster_id.clone())
+                .with_listeners(vec![listener; 2])
+        });
+        agrees(ApiKey::RemoveRaftVoter, |_| {
+            RemoveRaftVoterRequest::default().with_cluster_id(cluster_id.clone())
+        });
+    }
     agrees(ApiKey::UpdateFeatures, |_| {
         let update = update_features_request::FeatureUpdateKey::default()
             .with_feature(StrBytes::from_static_str("metadata.version"))

@@ -2,7 +2,7 @@
 //! struct, fields in the order of the wire; see `bounds.rs`.
 
 use kafka_protocol::messages::{
-    BrokerId, alter_partition_reassignments_request, elect_leaders_request,
+    BrokerId, add_raft_voter_request, alter_partition_reassignments_request, elect_leaders_request,
     list_partition_reassignments_request, update_features_request,
 };
 
@@ -84,6 +84,41 @@ pub const ELECT_LEADERS_REQUEST: Schema = Schema {
             size: size_of::<elect_leaders_request::TopicPartitions>(),
         })), // topic_partitions
         every().is(Fixed(4)),  // timeout_ms
+    ],
+    tagged: &[],
+};
+
+const ADD_RAFT_VOTER_LISTENER: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(String),   // name
+        every().is(String),   // host
+        every().is(Fixed(2)), // port
+    ],
+    tagged: &[],
+};
+
+pub const ADD_RAFT_VOTER_REQUEST: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(String),    // cluster_id
+        every().is(Fixed(4)),  // timeout_ms
+        every().is(Fixed(4)),  // voter_id
+        every().is(Fixed(16)), // voter_directory_id
+        every().is(Kind::Array(&Array {
+            element: Struct(&ADD_RAFT_VOTER_LISTENER),
+            size: size_of::<add_raft_voter_request::Listener>(),
+        })), // listeners
+    ],
+    tagged: &[],
+};
+
+pub const REMOVE_RAFT_VOTER_REQUEST: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(String),    // cluster_id
+        every().is(Fixed(4)),  // voter_id
+        every().is(Fixed(16)), // voter_directory_id
     ],
     tagged: &[],
 };

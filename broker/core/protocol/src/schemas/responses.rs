@@ -45,6 +45,8 @@ pub fn of(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::ListPartitionReassignments => &admin::LIST_PARTITION_REASSIGNMENTS_RESPONSE,
         ApiKey::UpdateFeatures => &admin::UPDATE_FEATURES_RESPONSE,
         ApiKey::UnregisterBroker => &admin::UNREGISTER_BROKER_RESPONSE,
+        ApiKey::AddRaftVoter => &admin::CHANGE_RAFT_VOTER_RESPONSE,
+        ApiKey::RemoveRaftVoter => &admin::CHANGE_RAFT_VOTER_RESPONSE,
         _ => return None,
     })
 }

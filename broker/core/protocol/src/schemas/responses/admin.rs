@@ -120,6 +120,17 @@ pub const ELECT_LEADERS_RESPONSE: Schema = Schema {
     tagged: &[],
 };
 
+/// Of AddRaftVoter and of RemoveRaftVoter.
+pub const CHANGE_RAFT_VOTER_RESPONSE: Schema = Schema {
+    flexible_since: Some(0),
+    fields: &[
+        every().is(Fixed(4)), // throttle_time_ms
+        every().is(Fixed(2)), // error_code
+        every().is(String),   // error_message
+    ],
+    tagged: &[],
+};
+
 pub const UNREGISTER_BROKER_RESPONSE: Schema = Schema {
     flexible_since: Some(0),
     fields: &[

@@ -1,0 +1,161 @@
+//! Brokers that follow the metadata without a vote, and votes that are given and taken while the cluster runs.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is how a failure is told")]
+
+mod brokers;
+mod replicas;
+mod topics;
+
+use std::collections::BTreeSet;
+
+use brokers::{Cluster, controller, free_ports, stop_all, wait_for};
+use firn::node::{Node, Stopped};
+use firn_client::connection::{Connection, ConnectionOptions};
+use firn_protocol::library::messages::{AddRaftVoterRequest, RemoveRaftVoterRequest};
+use firn_protocol::library::protocol::StrBytes;
+use firn_quorum::quorum::MemberState;
+use replicas::{TOPIC, leader, produce, state};
+use topics::create_replicated;
+use uuid::Uuid;
+
+const VOTERS: [usize; 3] = [0, 1, 2];
+
+/// Three that vote, and two that observe.
+async fn start() -> (Cluster, Vec<Node>) {
+    let cluster = Cluster::new(5);
+    let starts = (0..5).map(|id| cluster.start(id, &VOTERS));
+    let nodes = futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect();
+    (cluster, nodes)
+}
+
+/// Waits until these vote and those observe, as the controller has it.
+async fn members(nodes: &[Node], voters: BTreeSet<i32>, observers: BTreeSet<i32>) {
+    let ids = |known: &[MemberState]| known.iter().map(|known| known.member.broker_id).collect();
+    let are_so = || {
+        let members = nodes.iter().find_map(|node| node.context.controller.members())?;
+        let found: (BTreeSet<i32>, BTreeSet<i32>) = (ids(&members.voters), ids(&members.observers));
+        (found == (voters.clone(), observers.clone())).then_some(())
+    };
+    wait_for(&format!("voters {voters:?}, observers {observers:?}"), are_so).await;
+}
+
+fn set<const N: usize>(ids: [i32; N]) -> BTreeSet<i32> {
+    BTreeSet::from(ids)
+}
+
+fn take(nodes: &mut Vec<Node>, id: i32) -> Node {
+    let at = nodes.iter().position(|node| node.context.node_id == id).unwrap();
+    nodes.remove(at)
+}
+
+async fn write(cluster: &Cluster, nodes: &[Node], topic: Uuid, value: &str) {
+    let leads = nodes[leader(nodes, topic).await].context.node_id;
+    let address = nodes.iter().find(|node| node.context.node_id == leads).unwrap().addresses[0].to_string();
+    let client = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
+    let told = produce(&client, topic, -1, value).await;
+    assert_eq!(told.error_code, 0, "{:?} {}", told.error_message, cluster.port(0));
+}
+
+fn directory(node: &Node) -> Uuid {
+    let id = &node.context.log_dirs.first().dir.identity().directory_id;
+    firn_model::ids::TopicId::parse(id).unwrap().0
+}
+
+async fn give(client: &Connection, broker: i32, directory: Uuid) -> (i16, String) {
+    let request = AddRaftVoterRequest::default()
+        .with_cluster_id(None)
+        .with_voter_id(broker)
+        .with_voter_directory_id(directory)
+        .with_timeout_ms(10_000);
+    let told = client.call(&request).await.unwrap();
+    (told.error_code, told.error_message.map(|text| text.to_string()).unwrap_or_default())
+}
+
+async fn take_vote(client: &Connection, broker: i32, directory: Uuid) -> (i16, String) {
+    let request = RemoveRaftVoterRequest::default()
+        .with_cluster_id(None)
+        .with_voter_id(broker)
+        .with_voter_directory_id(directory);
+    let told = client.call(&request).await.unwrap();
+    (told.error_code, told.error_message.map(|text| text.to_string()).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_not_listed_observes_and_does_all_else() {
+    let (cluster, mut nodes) = start().await;
+    members(&nodes, set([0, 1, 2]), set([3, 4])).await;
+    let client = cluster.connect(4).await;
+    let topic = create_replicated(&client, TOPIC, 1, 5, &[("min.insync.replicas", "3")]).await;
+    write(&cluster, &nodes, topic, "one").await;
+    wait_for("all in sync", || state(&nodes[3], topic).filter(|now| now.isr.len() == 5)).await;
+    // Both observers lead in the end, since nobody else is left that could, and a majority of the voters is.
+    for id in [0, 3] {
+        assert_eq!(take(&mut nodes, id).stop().await, Stopped::Cleanly);
+    }
+    write(&cluster, &nodes, topic, "two").await;
+    // One of them comes back elsewhere.
+    let port = free_ports(1)[0];
+    nodes.push(cluster.start_at(3, &VOTERS, port, &cluster.disks[3]).await.unwrap());
+    wait_for("it is in sync", || state(&nodes[0], topic).filter(|now| now.isr.contains(&3))).await;
+    members(&nodes, set([0, 1, 2]), set([3, 4])).await;
+    // And is wherever it says, for its number is taken.
+    let twin = firn_storage::simulated::SimulatedDisk::new();
+    let refused = cluster.start_at(3, &VOTERS, free_ports(1)[0], &twin);
+    let refused = tokio::time::timeout(std::time::Duration::from_secs(3), refused).await;
+    assert!(refused.is_err(), "it waits to be taken in");
+    write(&cluster, &nodes, topic, "three").await;
+    nodes.push(cluster.start(0, &VOTERS).await.unwrap());
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn votes_are_given_and_taken_while_the_cluster_runs() {
+    let (cluster, mut nodes) = start().await;
+    let client = cluster.connect(4).await;
+    let (third, fourth) = (directory(&nodes[3]), directory(&nodes[4]));
+    assert_eq!(give(&client, 3, third).await, (0, String::new()));
+    members(&nodes, set([0, 1, 2, 3]), set([4])).await;
+    for ((broker, directory), code, says) in [
+        ((3, third), 126, "has a vote already"),
+        ((4, third), 127, "start it first"),
+        ((7, fourth), 127, "7"),
+    ] {
+        let (told, message) = give(&client, broker, directory).await;
+        assert!(told == code && message.contains(says), "{told} {message}");
+    }
+    // The controller itself loses its vote, and goes on without.
+    let leads = nodes[controller(&nodes).await].context.node_id;
+    let of_it = directory(nodes.iter().find(|node| node.context.node_id == leads).unwrap());
+    let topic = create_replicated(&client, TOPIC, 1, 5, &[("min.insync.replicas", "3")]).await;
+    assert_eq!(take_vote(&client, leads, of_it).await, (0, String::new()));
+    let left = set([0, 1, 2, 3]).into_iter().filter(|id| *id != leads).collect::<BTreeSet<i32>>();
+    members(&nodes, left.clone(), set([leads, 4])).await;
+    write(&cluster, &nodes, topic, "one").await;
+    let (told, message) = take_vote(&client, leads, of_it).await;
+    assert!(told == 127 && message.contains("has no vote"), "{told} {message}");
+    // It is listed in every file, and asks for no vote all the same when it comes back. One that is not listed keeps its own.
+    for id in [leads, 3] {
+        assert_eq!(take(&mut nodes, id).stop().await, Stopped::Cleanly);
+        nodes.push(cluster.start(id as usize, &VOTERS).await.unwrap());
+    }
+    wait_for("all in sync", || state(&nodes[0], topic).filter(|now| now.isr.len() == 5)).await;
+    members(&nodes, left.clone(), set([leads, 4])).await;
+    // The last one stays.
+    let client = cluster.connect(4).await;
+    let mut left: Vec<i32> = left.into_iter().collect();
+    while left.len() > 1 {
+        let id = left.pop().unwrap();
+        let of_it = directory(nodes.iter().find(|node| node.context.node_id == id).unwrap());
+        assert_eq!(take_vote(&client, id, of_it).await, (0, String::new()), "{id}");
+    }
+    let of_it = directory(nodes.iter().find(|node| node.context.node_id == left[0]).unwrap());
+    let (told, message) = take_vote(&client, left[0], of_it).await;
+    assert!(told == 42 && message.contains("the only one"), "{told} {message}");
+    let other = RemoveRaftVoterRequest::default()
+        .with_cluster_id(Some(StrBytes::from_static_str("another")))
+        .with_voter_id(left[0])
+        .with_voter_directory_id(of_it);
+    assert_eq!(client.call(&other).await.unwrap().error_code, 104);
+    write(&cluster, &nodes, topic, "two").await;
+    stop_all(nodes).await;
+}
