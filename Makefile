@@ -16,6 +16,7 @@ SEED ?= 1
 FROM ?= 1
 SEEDS ?=
 SIM_SECONDS ?= 120
+BROKERS ?= 10,100,1000
 FIRN_SIM := $(CARGO) run --quiet --config tests/simulation/build.toml --package firn-tests --bin firn-sim --locked --
 FAULTS ?= 200
 RECORDS ?= 1000000
@@ -25,7 +26,7 @@ FILE_SYSTEM ?= ext4
 # Crate that a fuzz target belongs to, and the target.
 FUZZ := core/protocol:frame_decoder core/records:batch_validator core/tier:object_footer storage:segment_recovery
 
-.PHONY: help run build test test-crates test-suites bench bench-quick sim soak chaos rot power-cuts fuzz verify fix install-build install-verify install-fuzz install-chaos install-tests
+.PHONY: help run build test test-crates test-suites bench bench-quick sim scale soak chaos rot power-cuts fuzz verify fix install-build install-verify install-fuzz install-chaos install-tests
 
 help: ## What there is to say
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +57,9 @@ bench-quick: install-tests ## The same with short runs: to see that it works, no
 
 sim: install-build ## One seed of the simulation, every event of it (SEED=7, SIM_SECONDS=120)
 	$(FIRN_SIM) run --seed $(SEED) --seconds $(SIM_SECONDS) --print
+
+scale: install-build ## Brokers by the thousand, simulated: to register, to have partitions, to go on without a zone (BROKERS=10,100,1000)
+	CARGO_TARGET_DIR=target/scale $(CARGO) run --quiet --config tests/simulation/scale.toml --package firn-tests --bin firn-sim --locked -- scale --brokers $(BROKERS)
 
 soak: install-build ## Seeds of the simulation until one breaks a promise, or you stop it (FROM=1, SEEDS=5000, SIM_SECONDS=120)
 	$(FIRN_SIM) soak --from $(FROM) $(addprefix --seeds ,$(SEEDS)) --seconds $(SIM_SECONDS)

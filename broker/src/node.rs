@@ -240,10 +240,11 @@ impl Node {
     /// Waits until the broker cannot go on, and says why: it serves nobody any more, and is to be stopped.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(why)) => why.clone(),
+        let why = ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
             // It goes on for as long as it is not stopped.
-            _ => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -59,7 +59,9 @@ impl Line {
         Duration::from_secs(match self {
             Line::Quorum(Lane::Signals) | Line::Signals => 2,
             Line::Quorum(Lane::Entries) => 4,
-            Line::Controller | Line::Clients => 30,
+            // An attempt takes half of it at most (`membership.rs`); who joins waits longer, and asks nothing else meanwhile.
+            Line::Controller => 10,
+            Line::Clients => 30,
             Line::Quorum(Lane::Snapshots) => 60,
         })
     }

@@ -32,6 +32,14 @@ fn a_seed_leaves_the_same_trace_each_time() {
     assert_ne!(trace(other(1)), trace(other(2)));
 }
 
+/// A thousand take a machine an hour (`make scale`).
+#[test]
+fn many_brokers_register_share_partitions_and_go_on_without_a_zone() {
+    let (output, said) = firn_sim("scale --brokers 30 --partitions 10");
+    println!("{said}");
+    assert!(output.status.success() && said.contains("| 30 | 300 | it is back: all in sync |"), "{said}");
+}
+
 /// A disk that lies loses what was acknowledged, and the simulation has to find it.
 #[test]
 fn records_that_a_disk_did_not_keep_are_missed() {

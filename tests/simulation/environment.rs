@@ -34,8 +34,15 @@ impl Clock for VirtualClock {
     }
 }
 
+/// Chance from a seed.
 #[derive(Debug)]
-struct SeededRandom(Mutex<fastrand::Rng>);
+pub struct SeededRandom(Mutex<fastrand::Rng>);
+
+impl SeededRandom {
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
+    }
+}
 
 impl Random for SeededRandom {
     fn bits(&self) -> u128 {
@@ -87,7 +94,7 @@ impl Accept for TurmoilListener {
 pub fn environment(disk: SimulatedDisk, clock: VirtualClock, seed: u64) -> Environment {
     Environment {
         clock: Arc::new(clock),
-        random: Arc::new(SeededRandom(Mutex::new(fastrand::Rng::with_seed(seed)))),
+        random: Arc::new(SeededRandom::new(seed)),
         disk: Arc::new(disk),
         network: Arc::new(TurmoilNetwork),
         open_files_max: 10_000,

@@ -13,11 +13,13 @@ mod environment;
 mod faults;
 mod group;
 mod judge;
+mod many_hosts;
 mod producer;
 mod randomness;
 mod reading;
 mod replicas;
 mod run;
+mod scale;
 mod shared;
 mod soak;
 mod trace;
@@ -67,6 +69,15 @@ enum Action {
         /// The disk says that it has synced files, and has not: what a run must notice.
         #[arg(long)]
         lying_disk: bool,
+    },
+    /// Many brokers: how long they take to register, to have many partitions, and to go on without a zone.
+    Scale {
+        /// How many brokers; each number is a run of its own.
+        #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1000])]
+        brokers: Vec<usize>,
+        /// Partitions for each broker.
+        #[arg(long, default_value_t = 10)]
+        partitions: usize,
     },
     /// Run one seed after another, on every processor, until there were enough of them or one breaks a promise.
     Soak {
@@ -130,5 +141,6 @@ fn main() -> ExitCode {
             if outcome.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Action::Soak { from, seeds, seconds } => soak::soak(from, seeds, seconds),
+        Action::Scale { brokers, partitions } => scale::scale(&brokers, partitions),
     }
 }

@@ -285,6 +285,12 @@ impl Quorum {
         taken.map(drop).map_err(propose_error)
     }
 
+    /// Takes members in that have no vote, and does not wait until they have the log.
+    pub async fn let_observe(&self, members: impl IntoIterator<Item = Member>) -> Result<(), ProposeError> {
+        let members = members.into_iter().map(|member| (member.id(), member)).collect();
+        self.change_members(ChangeMembers::AddNodes(members), true).await
+    }
+
     /// Gives votes to these members, which were taken in; all others that had one are members no more.
     pub async fn change_voters(&self, voters: impl IntoIterator<Item = u64>) -> Result<(), ProposeError> {
         self.change_members(ChangeMembers::ReplaceAllVoters(voters.into_iter().collect()), false).await

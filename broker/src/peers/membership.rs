@@ -1,6 +1,7 @@
 //! This broker's part in the cluster: what it says of itself, what it answers the others, and, while it is the controller,
 //! what it does for them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use firn_metadata::leases::Leases;
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::TopicId;
-use firn_quorum::quorum::{MemberState, ProposeError, Quorum};
+use firn_quorum::quorum::{Members, ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, TryLockError};
@@ -84,8 +85,10 @@ pub struct Membership {
     part: OnceLock<Part>,
     began: Instant,
     watched: Mutex<Option<Watched>>,
-    /// One joins at a time.
+    /// The members change one at a time.
     joining: AsyncMutex<()>,
+    /// Those that are to be taken in without a vote: all at once, since each change of the members names them all.
+    candidates: Mutex<BTreeMap<u64, Member>>,
 }
 
 #[derive(Debug)]
@@ -123,6 +126,7 @@ impl Membership {
             began: Instant::now(),
             watched: Mutex::default(),
             joining: AsyncMutex::default(),
+            candidates: Mutex::default(),
         }
     }
 
@@ -460,33 +464,45 @@ impl Membership {
         address: &str,
         votes: bool,
     ) -> Result<ControllerTold, ProposeError> {
+        let broker_id = member.broker_id;
+        let votes = quorum.image().wants_vote(broker_id).unwrap_or(votes);
+        let has_vote = |members: &Members| members.voters.iter().any(|known| known.member == *member);
+        // Who is listed has not moved.
+        let may_have_moved = !self.peers.is_listed(broker_id);
+        if may_have_moved || quorum.members().is_none_or(|members| !has_vote(&members)) {
+            self.check_place(member, address).await?;
+        }
+        if !votes {
+            self.candidates.lock().insert(member.id(), member.clone());
+        }
         let _alone = self.joining.lock().await;
         if quorum.voters().is_none() {
             quorum.complete_change().await?;
         }
         let members = quorum.members().ok_or(ProposeError::NotController)?;
-        let is_in = |known: &[MemberState]| known.iter().any(|known| known.member == *member);
-        let broker_id = member.broker_id;
-        let votes = quorum.image().wants_vote(broker_id).unwrap_or(votes);
-        let is_voter = is_in(&members.voters);
-        // Who is listed has not moved.
-        if !is_voter || !self.peers.is_listed(broker_id) {
-            self.check_place(member, address).await?;
-        }
-        let has_its_part = is_voter || (!votes && is_in(&members.observers));
-        if !has_its_part {
+        let had_vote = members.voters.iter().any(|known| known.member.broker_id == broker_id);
+        let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
+        let others = others.map(|known| known.member.id());
+        let directory = &member.directory_id;
+        if has_vote(&members) {
+            self.candidates.lock().remove(&member.id());
+        } else if votes {
             quorum.take_in(member.clone()).await?;
-            let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
-            let others = others.map(|known| known.member.id());
-            let had_vote = others.clone().count() < members.voters.len();
-            if votes || had_vote {
-                quorum.change_voters(others.chain(votes.then_some(member.id()))).await?;
+            quorum.change_voters(others.chain([member.id()])).await?;
+            tracing::info!(broker = broker_id, directory, "a broker has a vote in the quorum");
+        } else {
+            // Whoever waits behind this one finds it done.
+            let mut new = std::mem::take(&mut *self.candidates.lock());
+            for known in &members.observers {
+                new.remove(&known.member.id());
             }
-            let directory = &member.directory_id;
-            match votes {
-                true => tracing::info!(broker = broker_id, directory, "a broker has a vote in the quorum"),
-                false => tracing::info!(broker = broker_id, directory, "a broker follows the metadata"),
+            if !new.is_empty() {
+                quorum.let_observe(new.into_values()).await?;
             }
+            if had_vote {
+                quorum.change_voters(others).await?;
+            }
+            tracing::info!(broker = broker_id, directory, "a broker follows the metadata");
         }
         // Of disks that were replaced.
         let observers = quorum.members().map_or_else(Vec::new, |members| members.observers);
