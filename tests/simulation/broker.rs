@@ -37,6 +37,8 @@ const PROPERTIES: &str = "\
     log.flush.offset.checkpoint.interval.ms=3000\n\
     log.cleaner.backoff.ms=4000\n\
     log.cleaner.threads=1\n\
+    firn.replica.rebalance.check.interval.seconds=7\n\
+    leader.imbalance.check.interval.seconds=5\n\
     num.recovery.threads.per.data.dir=1\n";
 
 /// Of a broker with an object store.

@@ -14,6 +14,7 @@ mod faults;
 mod group;
 mod judge;
 mod many_hosts;
+mod operator;
 mod producer;
 mod randomness;
 mod reading;
@@ -60,6 +61,9 @@ enum Action {
         /// Whether one broker's disk does not keep everything; if it is not said, as the seed has it.
         #[arg(long)]
         rots: Option<bool>,
+        /// Whether somebody moves partitions, empties brokers and changes who votes; if it is not said, as the seed has it.
+        #[arg(long)]
+        operated: Option<bool>,
         /// Virtual seconds of work and faults.
         #[arg(long, default_value_t = 120)]
         seconds: u64,
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
             replication_factor,
             tiered,
             rots,
+            operated,
             seconds,
             print,
             lying_disk,
@@ -115,6 +120,7 @@ fn main() -> ExitCode {
             let tiered = tiered.unwrap_or(seed % 5 < 2);
             // Others have what it loses.
             let rots = rots.unwrap_or(seed % 3 == 1) && replication_factor > 2;
+            let operated = operated.unwrap_or(seed / 3 % 2 == 0) && brokers > 1;
             let settings = Settings {
                 seed,
                 brokers,
@@ -122,6 +128,7 @@ fn main() -> ExitCode {
                 replication_factor,
                 tiered,
                 rots,
+                operated,
                 lasts,
                 lying_disk,
                 print,

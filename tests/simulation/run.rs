@@ -10,7 +10,7 @@ use crate::broker::{Broker, PORT, host};
 use crate::faults::{DiskLatency, Faults};
 use crate::shared::{PARTITIONS, Shared};
 use crate::trace::Trace;
-use crate::{consumer, judge, producer, randomness, trimmer};
+use crate::{consumer, judge, operator, producer, randomness, trimmer};
 
 /// How long a message takes at most while nothing is wrong.
 pub const LATENCY_MAX: Duration = Duration::from_millis(5);
@@ -31,6 +31,8 @@ pub struct Settings {
     pub tiered: bool,
     /// One broker's disk does not keep everything.
     pub rots: bool,
+    /// Somebody moves partitions, empties brokers and changes who votes.
+    pub operated: bool,
     /// How long there is work and faults, in virtual time.
     pub lasts: Duration,
     /// The disk says that it has synced files, and has not: to see that it is found.
@@ -81,6 +83,13 @@ pub fn run(settings: &Settings) -> Outcome {
         sim.host(broker.host(), move || life.clone().life());
     }
     let names = add_clients(&mut sim, &shared, &mut random);
+    if settings.operated {
+        let (shared, random) = (shared.clone(), random.fork());
+        sim.client("operator", async move {
+            operator::operate(shared, random).await;
+            Ok(())
+        });
+    }
     let mut faults = Faults::new(random.fork(), trace.clone(), names, disk_latency, shared.clone());
     let mut failed = Vec::new();
     loop {
