@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use brokers::{Cluster, controller, free_ports, stop_all, wait_for};
 use firn::node::{Node, Stopped};
 use firn_client::connection::{Connection, ConnectionOptions};
-use firn_protocol::library::messages::{AddRaftVoterRequest, RemoveRaftVoterRequest};
+use firn_protocol::library::messages::{
+    AddRaftVoterRequest, BrokerId, RemoveRaftVoterRequest, UnregisterBrokerRequest,
+};
 use firn_protocol::library::protocol::StrBytes;
 use firn_quorum::quorum::MemberState;
 use replicas::{TOPIC, leader, produce, state};
@@ -105,6 +107,27 @@ async fn a_broker_that_is_not_listed_observes_and_does_all_else() {
     assert!(refused.is_err(), "it waits to be taken in");
     write(&cluster, &nodes, topic, "three").await;
     nodes.push(cluster.start(0, &VOTERS).await.unwrap());
+    stop_all(nodes).await;
+}
+
+/// Its file names brokers that are gone for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_has_shrunk_to_one_starts_again() {
+    let cluster = Cluster::new(3);
+    let mut nodes = cluster.start_all().await;
+    let client = cluster.connect(0).await;
+    for id in [2, 1] {
+        let of_it = directory(nodes.iter().find(|node| node.context.node_id == id).unwrap());
+        assert_eq!(take_vote(&client, id, of_it).await, (0, String::new()));
+        members(&nodes, (0..id).collect(), set([id])).await;
+        assert_eq!(take(&mut nodes, id).stop().await, Stopped::Cleanly);
+        let request = UnregisterBrokerRequest::default().with_broker_id(BrokerId(id));
+        assert_eq!(client.call(&request).await.unwrap().error_code, 0);
+        members(&nodes, (0..id).collect(), set([])).await;
+    }
+    assert_eq!(take(&mut nodes, 0).stop().await, Stopped::Cleanly);
+    nodes.push(cluster.start(0, &VOTERS).await.unwrap());
+    members(&nodes, set([0]), set([])).await;
     stop_all(nodes).await;
 }
 

@@ -152,12 +152,14 @@ pub async fn take_part(
         let voters = quorum.voters();
         let image = quorum.image();
         let wants_vote = image.wants_vote(peers.own_id()).unwrap_or(peers.is_listed(peers.own_id()));
-        let listed = peers.listed().filter(|id| image.wants_vote(*id) != Some(false)).count();
+        // Whoever has registered has seen a majority. Which brokers there are, and which of them vote, has changed since, perhaps.
+        let has_begun = image.brokers().next().is_some();
+        let listed = peers.listed().count();
         let has_vote = voters.as_ref().is_some_and(|voters| voters.contains(&own));
         let has_part = has_vote || (!wants_vote && quorum.is_member());
         let is_led = quorum.progress().leader.is_some();
         let count = voters.map_or(0, |voters| voters.len());
-        if has_part && is_led && count > listed / 2 {
+        if has_part && is_led && (has_begun || count > listed / 2) {
             return Ok(());
         }
         let others: Vec<Standing> = standings(peers).await.into_values().flatten().collect();
