@@ -5,6 +5,7 @@
 //! cluster is in `formation.rs`, what it answers in `membership.rs`.
 
 pub mod formation;
+pub mod joining;
 pub mod membership;
 pub mod own_place;
 pub mod unregistration;

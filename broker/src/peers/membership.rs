@@ -1,7 +1,6 @@
 //! This broker's part in the cluster: what it says of itself, what it answers the others, and, while it is the controller,
 //! what it does for them.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,14 +17,14 @@ use firn_metadata::leases::Leases;
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::TopicId;
-use firn_quorum::quorum::{Members, ProposeError, Quorum};
+use firn_quorum::quorum::{ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard, TryLockError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::joining::{Candidate, Joining};
 use super::own_place::Places;
 use super::wire::{Ask, ControllerAsk, ControllerTold, Standing, Told};
 use super::{Line, PeerError, Peers, votes};
@@ -35,8 +34,6 @@ use crate::milliseconds::milliseconds;
 
 /// How long to wait before the controller is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a joining broker may take to say who it is.
-const STANDING_PATIENCE: Duration = Duration::from_secs(1);
 /// How long one attempt to ask the controller may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// How long a reply of the controller is held back until this broker knows what it tells of.
@@ -85,10 +82,7 @@ pub struct Membership {
     part: OnceLock<Part>,
     began: Instant,
     watched: Mutex<Option<Watched>>,
-    /// The members change one at a time.
-    joining: AsyncMutex<()>,
-    /// Those that are to be taken in without a vote: all at once, since each change of the members names them all.
-    candidates: Mutex<BTreeMap<u64, Member>>,
+    joining: Joining,
 }
 
 #[derive(Debug)]
@@ -125,8 +119,7 @@ impl Membership {
             part: OnceLock::new(),
             began: Instant::now(),
             watched: Mutex::default(),
-            joining: AsyncMutex::default(),
-            candidates: Mutex::default(),
+            joining: Joining::default(),
         }
     }
 
@@ -150,19 +143,14 @@ impl Membership {
         Some(&self.part.get()?.quorum)
     }
 
-    /// The right to change the members, which one has at a time.
-    pub(super) async fn joining(&self) -> MutexGuard<'_, ()> {
-        self.joining.lock().await
+    /// How the members change.
+    pub(super) fn joining(&self) -> &Joining {
+        &self.joining
     }
 
     /// Where this broker is.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
-    }
-
-    /// The same, if nobody has it.
-    pub(super) fn try_joining(&self) -> Result<MutexGuard<'_, ()>, TryLockError> {
-        self.joining.try_lock()
     }
 
     /// Of this process.
@@ -359,9 +347,10 @@ impl Membership {
                     );
                     return Err(DecisionError::InvalidRequest(reason).into());
                 }
-                let taken_in = self.take_in(quorum, member, address, *votes);
+                let candidate = Candidate { member, address, votes: *votes };
+                let taken_in = self.joining.take_in(&self.peers, quorum, candidate);
                 let joined = tokio::time::timeout(JOIN_MAX, taken_in).await;
-                joined.unwrap_or(Err(ProposeError::TimedOut))
+                joined.unwrap_or(Err(ProposeError::TimedOut)).map(|()| ControllerTold::Joined)
             }
             ControllerAsk::Register(registration) => {
                 let decide = |image: &Image| {
@@ -454,94 +443,6 @@ impl Membership {
             tracing::info!(broker = broker_id, "heard of again: it may lead");
         }
         Ok(ControllerTold::Heard { end_offset: quorum.published().end_offset() })
-    }
-
-    /// Takes a member in, in the place of who was its broker's before, with a vote if `votes` or operators say so.
-    async fn take_in(
-        &self,
-        quorum: &Quorum,
-        member: &Member,
-        address: &str,
-        votes: bool,
-    ) -> Result<ControllerTold, ProposeError> {
-        let broker_id = member.broker_id;
-        let votes = quorum.image().wants_vote(broker_id).unwrap_or(votes);
-        let has_vote = |members: &Members| members.voters.iter().any(|known| known.member == *member);
-        // Who is listed has not moved.
-        let may_have_moved = !self.peers.is_listed(broker_id);
-        if may_have_moved || quorum.members().is_none_or(|members| !has_vote(&members)) {
-            self.check_place(member, address).await?;
-        }
-        if !votes {
-            self.candidates.lock().insert(member.id(), member.clone());
-        }
-        let _alone = self.joining.lock().await;
-        if quorum.voters().is_none() {
-            quorum.complete_change().await?;
-        }
-        let members = quorum.members().ok_or(ProposeError::NotController)?;
-        let had_vote = members.voters.iter().any(|known| known.member.broker_id == broker_id);
-        let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
-        let others = others.map(|known| known.member.id());
-        let directory = &member.directory_id;
-        if has_vote(&members) {
-            self.candidates.lock().remove(&member.id());
-        } else if votes {
-            quorum.take_in(member.clone()).await?;
-            quorum.change_voters(others.chain([member.id()])).await?;
-            tracing::info!(broker = broker_id, directory, "a broker has a vote in the quorum");
-        } else {
-            // Whoever waits behind this one finds it done.
-            let mut new = std::mem::take(&mut *self.candidates.lock());
-            for known in &members.observers {
-                new.remove(&known.member.id());
-            }
-            if !new.is_empty() {
-                quorum.let_observe(new.into_values()).await?;
-            }
-            if had_vote {
-                quorum.change_voters(others).await?;
-            }
-            tracing::info!(broker = broker_id, directory, "a broker follows the metadata");
-        }
-        // Of disks that were replaced.
-        let observers = quorum.members().map_or_else(Vec::new, |members| members.observers);
-        let former = observers.iter().map(|known| &known.member);
-        let former = former.filter(|known| known.broker_id == broker_id && *known != member);
-        let former: Vec<u64> = former.map(Member::id).collect();
-        if !former.is_empty() {
-            quorum.forget(former).await?;
-        }
-        Ok(ControllerTold::Joined)
-    }
-
-    /// That this member is the one that answers where its broker is. Two processes that were given one number by mistake would
-    /// otherwise put each other out in turn.
-    async fn check_place(&self, member: &Member, address: &str) -> Result<(), ProposeError> {
-        let broker_id = member.broker_id;
-        let ask = async || {
-            let asked = self.peers.ask(broker_id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE);
-            match asked.await {
-                Ok((Told::Standing(found), _)) if found.broker_id == broker_id => found.directory_id,
-                Ok(_) | Err(_) => None,
-            }
-        };
-        let directory_id = Some(member.directory_id.clone());
-        let mut found = ask().await;
-        if found.is_none() && !self.peers.is_listed(broker_id) {
-            // Nobody is where it was.
-            self.peers.learn(broker_id, address.to_owned());
-            found = ask().await;
-        }
-        if found == directory_id {
-            return Ok(());
-        }
-        let at = self.peers.address(broker_id).unwrap_or_default();
-        Err(DecisionError::InvalidRequest(format!(
-            "Broker {broker_id} with log directory {} is not the one that answers at its address, {at}",
-            member.directory_id
-        ))
-        .into())
     }
 
     /// Nobody waits for this broker any more.

@@ -114,7 +114,7 @@ async fn bring_about(
 
 /// Brings the quorum one step nearer to what operators want, as the controller.
 pub(super) async fn change(membership: &Membership, quorum: &Quorum) -> Result<(), ProposeError> {
-    let Ok(_alone) = membership.try_joining() else { return Ok(()) };
+    let Ok(_alone) = membership.joining().try_alone() else { return Ok(()) };
     if quorum.voters().is_none() {
         return quorum.complete_change().await;
     }
