@@ -15,6 +15,9 @@ use crate::producer::begin;
 use crate::reading::{EARLIEST, Read, fetch_request, listed, seen};
 use crate::shared::{BETWEEN_ATTEMPTS, PARTITIONS, Shared, TOPIC, WRITABLE_WITHIN, text};
 
+/// How often the judge reads where there is something and gets nothing.
+const IN_VAIN_MAX: u32 = 100;
+
 /// Creates the topic, and tells the others.
 pub async fn set_up(shared: Rc<Shared>) {
     let mut client = Client::new("set up".to_owned(), Target::Any, shared.clone());
@@ -75,7 +78,7 @@ pub async fn judge(shared: Rc<Shared>) {
         let leader = Target::Leader(topic, partition);
         let mut client = Client::new(format!("judge {partition}"), leader, shared.clone());
         let out_of_range = ResponseError::OffsetOutOfRange.code();
-        let (mut all, mut next) = (Read::default(), 0);
+        let (mut all, mut next, mut in_vain) = (Read::default(), 0, 0);
         let (log_start, log_end) = loop {
             let request = fetch_request(topic, partition, next, Duration::ZERO);
             let data: PartitionData = client
@@ -93,9 +96,15 @@ pub async fn judge(shared: Rc<Shared>) {
             }
             let found = seen(&shared, &client.name, &data.records.unwrap_or_default(), next);
             let Some(last) = found.records.last() else {
+                // A segment that is exchanged just then gives nothing, and the next time it does.
+                if next < data.high_watermark && in_vain < IN_VAIN_MAX {
+                    in_vain += 1;
+                    tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+                    continue;
+                }
                 break (data.log_start_offset, data.high_watermark);
             };
-            next = last.offset + 1;
+            (next, in_vain) = (last.offset + 1, 0);
             all.records.extend(found.records);
             all.epochs.extend(found.epochs);
         };
