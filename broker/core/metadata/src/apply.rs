@@ -98,30 +98,26 @@ impl Image {
             directory_ids: record.directory_ids.clone(),
             noted: record.noted,
         };
-        Arc::make_mut(&mut self.brokers).insert(broker_id, broker);
+        self.brokers.insert_mut(broker_id, Arc::new(broker));
         Arc::make_mut(&mut self.former_epochs).remove(&broker_id);
         Ok(())
     }
 
     fn apply_broker_change(&mut self, record: &BrokerChangeRecord) -> Result<(), ApplyError> {
         let (broker_id, proposed) = (record.broker_id, record.broker_epoch);
-        match self.brokers.get(&broker_id).map(|broker| broker.epoch) {
-            None => return Err(ApplyError::UnknownBroker { broker_id }),
-            Some(current) if current != proposed => {
-                return Err(ApplyError::BrokerEpochWentBack { broker_id, current, proposed });
-            }
-            Some(_) => {}
+        let broker = self.broker(broker_id).ok_or(ApplyError::UnknownBroker { broker_id })?;
+        if broker.epoch != proposed {
+            return Err(ApplyError::BrokerEpochWentBack { broker_id, current: broker.epoch, proposed });
         }
-        if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&broker_id) {
-            broker.fenced = record.fenced.unwrap_or(broker.fenced);
-        }
+        let changed = Broker { fenced: record.fenced.unwrap_or(broker.fenced), ..broker.clone() };
+        self.brokers.insert_mut(broker_id, Arc::new(changed));
         Ok(())
     }
 
     fn apply_unregister(&mut self, broker_id: i32) -> Result<(), ApplyError> {
-        let former = Arc::make_mut(&mut self.brokers).remove(&broker_id);
-        let former = former.ok_or(ApplyError::UnknownBroker { broker_id })?;
-        Arc::make_mut(&mut self.former_epochs).insert(broker_id, former.epoch);
+        let epoch = self.broker(broker_id).ok_or(ApplyError::UnknownBroker { broker_id })?.epoch;
+        self.brokers.remove_mut(&broker_id);
+        Arc::make_mut(&mut self.former_epochs).insert(broker_id, epoch);
         self.configs.remove_mut(&ConfigResource::broker(broker_id));
         Ok(())
     }

@@ -69,7 +69,7 @@ pub struct Partition {
 /// The whole metadata.
 #[derive(Debug, Clone)]
 pub struct Image {
-    pub(crate) brokers: Arc<BTreeMap<i32, Broker>>,
+    pub(crate) brokers: RedBlackTreeMapSync<i32, Arc<Broker>>,
     /// The last epochs of brokers that were unregistered: if one comes back, what it said before is told apart.
     pub(crate) former_epochs: Arc<BTreeMap<i32, i64>>,
     pub(crate) features: Arc<BTreeMap<String, i16>>,
@@ -95,7 +95,7 @@ static NO_OVERRIDES: Overrides = BTreeMap::new();
 impl Default for Image {
     fn default() -> Self {
         Self {
-            brokers: Arc::default(),
+            brokers: RedBlackTreeMapSync::new_sync(),
             former_epochs: Arc::default(),
             features: Arc::default(),
             topics: RedBlackTreeMapSync::new_sync(),
@@ -125,11 +125,11 @@ impl PartialEq for Image {
 impl Image {
     /// Brokers, by id.
     pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
-        self.brokers.values()
+        self.brokers.values().map(AsRef::as_ref)
     }
 
     pub fn broker(&self, id: i32) -> Option<&Broker> {
-        self.brokers.get(&id)
+        self.brokers.get(&id).map(AsRef::as_ref)
     }
 
     /// The epoch in which a broker was last registered, though it may be no more.
