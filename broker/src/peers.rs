@@ -121,7 +121,10 @@ impl Peers {
             refusing: Mutex::default(),
             refused: Notify::new(),
         }));
-        peers.learn_endpoint(config.node_id, endpoints);
+        // Who is alone asks nobody, nor itself.
+        if !peers.is_alone() {
+            peers.learn_endpoint(config.node_id, endpoints);
+        }
         peers
     }
 
