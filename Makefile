@@ -16,7 +16,7 @@ SEED ?= 1
 FROM ?= 1
 SEEDS ?=
 SIM_SECONDS ?= 120
-BROKERS ?= 10,100,1000
+BROKERS ?= 10,100,300
 FIRN_SIM := $(CARGO) run --quiet --config tests/simulation/build.toml --package firn-tests --bin firn-sim --locked --
 FAULTS ?= 200
 RECORDS ?= 1000000
@@ -58,7 +58,7 @@ bench-quick: install-tests ## The same with short runs: to see that it works, no
 sim: install-build ## One seed of the simulation, every event of it (SEED=7, SIM_SECONDS=120)
 	$(FIRN_SIM) run --seed $(SEED) --seconds $(SIM_SECONDS) --print
 
-scale: install-build ## Brokers by the thousand, simulated: to register, to have partitions, to go on without a zone (BROKERS=10,100,1000)
+scale: install-build ## Hundreds of brokers, simulated: to register, to have partitions, to go on without a zone (BROKERS=10,100,300)
 	CARGO_TARGET_DIR=target/scale $(CARGO) run --quiet --config tests/simulation/scale.toml --package firn-tests --bin firn-sim --locked -- scale --brokers $(BROKERS)
 
 soak: install-build ## Seeds of the simulation until one breaks a promise, or you stop it (FROM=1, SEEDS=5000, SIM_SECONDS=120)

@@ -115,7 +115,7 @@ impl Follower {
         for gone in self.partitions.topics().iter().filter(|topic| image.topic_by_id(topic.id).is_none()) {
             self.delete(gone.id);
         }
-        image.brokers().for_each(|broker| self.peers.learn_endpoint(broker.id, &broker.endpoints));
+        self.peers.learn_all(image);
         self.reconfigure_broker(image);
         self.replication.in_sync.look_at_all();
         for topic in image.topics() {

@@ -263,7 +263,7 @@ impl Opening {
         let partitions = Arc::new(Partitions::default());
         let metrics = self.metrics.clone();
         let peers = self.membership.peers().clone();
-        image.brokers().for_each(|broker| peers.learn_endpoint(broker.id, &broker.endpoints));
+        peers.learn_all(image);
         let follower = Follower {
             node_id,
             peers,

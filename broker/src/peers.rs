@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use firn_client::connection::{Connection, ConnectionOptions};
 use firn_client::error::Error;
+use firn_metadata::image::Image;
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_quorum::network::{Answer, Lane, Transport};
@@ -152,6 +153,11 @@ impl Peers {
     pub fn address(&self, broker_id: i32) -> Option<String> {
         let listed = self.0.listed.get(&broker_id).cloned();
         listed.or_else(|| self.0.learned.lock().get(&broker_id).cloned())
+    }
+
+    /// Takes note of where all are that have registered.
+    pub fn learn_all(&self, image: &Image) {
+        image.brokers().for_each(|broker| self.learn_endpoint(broker.id, &broker.endpoints));
     }
 
     /// Takes note of where a broker is that has registered so.

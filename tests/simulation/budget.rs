@@ -32,7 +32,7 @@ fn a_seed_leaves_the_same_trace_each_time() {
     assert_ne!(trace(other(1)), trace(other(2)));
 }
 
-/// A thousand take a machine an hour (`make scale`).
+/// More of them are for `make scale`.
 #[test]
 fn many_brokers_register_share_partitions_and_go_on_without_a_zone() {
     let (output, said) = firn_sim("scale --brokers 30 --partitions 10");

@@ -12,7 +12,7 @@ use firn_storage::simulated::SimulatedDisk;
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Where the broker's clock begins: any day will do, and the same one each time.
-const BEGAN_MS: i64 = 1_800_000_000_000;
+pub const BEGAN_MS: i64 = 1_800_000_000_000;
 
 /// Wall-clock time that follows the simulation's, and jumps.
 #[derive(Debug, Clone, Default)]

@@ -29,7 +29,7 @@ mod trimmer;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use run::{Settings, run};
 
@@ -43,41 +43,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Run one seed.
-    Run {
-        #[arg(long)]
-        seed: u64,
-        /// How many brokers; if none is said, one, three or five, as the seed has it.
-        #[arg(long)]
-        brokers: Option<usize>,
-        /// How many of them have a vote on the metadata; if it is not said, all, or three of five, as the seed has it.
-        #[arg(long)]
-        voters: Option<usize>,
-        /// How many of them have each partition; if it is not said, one, two or three, as the seed has it.
-        #[arg(long)]
-        replication_factor: Option<usize>,
-        /// Whether what is older goes to an object store; if it is not said, as the seed has it.
-        #[arg(long)]
-        tiered: Option<bool>,
-        /// Whether one broker's disk does not keep everything; if it is not said, as the seed has it.
-        #[arg(long)]
-        rots: Option<bool>,
-        /// Whether somebody moves partitions, empties brokers and changes who votes; if it is not said, as the seed has it.
-        #[arg(long)]
-        operated: Option<bool>,
-        /// Virtual seconds of work and faults.
-        #[arg(long, default_value_t = 120)]
-        seconds: u64,
-        /// Print every event.
-        #[arg(long)]
-        print: bool,
-        /// The disk says that it has synced files, and has not: what a run must notice.
-        #[arg(long)]
-        lying_disk: bool,
-    },
+    Run(Seed),
     /// Many brokers: how long they take to register, to have many partitions, and to go on without a zone.
     Scale {
         /// How many brokers; each number is a run of its own.
-        #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1000])]
+        #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 300])]
         brokers: Vec<usize>,
         /// Partitions for each broker.
         #[arg(long, default_value_t = 10)]
@@ -97,45 +67,71 @@ enum Action {
     },
 }
 
-fn main() -> ExitCode {
-    match Arguments::parse().action {
-        Action::Run {
+/// A seed, and what is to be otherwise than it has it.
+#[derive(Debug, Args)]
+struct Seed {
+    #[arg(long)]
+    seed: u64,
+    /// How many brokers; if none is said, one, three or five, as the seed has it.
+    #[arg(long)]
+    brokers: Option<usize>,
+    /// How many of them have a vote on the metadata; if it is not said, all, or three of five, as the seed has it.
+    #[arg(long)]
+    voters: Option<usize>,
+    /// How many of them have each partition; if it is not said, one, two or three, as the seed has it.
+    #[arg(long)]
+    replication_factor: Option<usize>,
+    /// Whether what is older goes to an object store; if it is not said, as the seed has it.
+    #[arg(long)]
+    tiered: Option<bool>,
+    /// Whether one broker's disk does not keep everything; if it is not said, as the seed has it.
+    #[arg(long)]
+    rots: Option<bool>,
+    /// Whether somebody moves partitions, empties brokers and changes who votes; if it is not said, as the seed has it.
+    #[arg(long)]
+    operated: Option<bool>,
+    /// Virtual seconds of work and faults.
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// Print every event.
+    #[arg(long)]
+    print: bool,
+    /// The disk says that it has synced files, and has not: what a run must notice.
+    #[arg(long)]
+    lying_disk: bool,
+}
+
+impl Seed {
+    fn settings(&self) -> Settings {
+        let seed = self.seed;
+        let brokers = self.brokers.unwrap_or([3, 1, 3, 3, 1, 3, 5, 3][seed as usize % 8]);
+        // Most of the cases are in what most clusters do.
+        let by_seed = [3, 3, 2, 3, 1][seed as usize / 8 % 5];
+        let replication_factor = self.replication_factor.unwrap_or(by_seed).min(brokers);
+        Settings {
             seed,
             brokers,
-            voters,
+            voters: self.voters.unwrap_or([3, 5][seed as usize / 8 % 2]).min(brokers),
             replication_factor,
-            tiered,
-            rots,
-            operated,
-            seconds,
-            print,
-            lying_disk,
-        } => {
-            let lasts = Duration::from_secs(seconds);
-            let brokers = brokers.unwrap_or([3, 1, 3, 3, 1, 3, 5, 3][seed as usize % 8]);
-            let voters = voters.unwrap_or(if seed / 8 % 2 == 0 { 3 } else { 5 }).min(brokers);
-            // Most of the cases are in what most clusters do.
-            let by_seed = [3, 3, 2, 3, 1][seed as usize / 8 % 5];
-            let replication_factor = replication_factor.unwrap_or(by_seed).min(brokers);
-            let tiered = tiered.unwrap_or(seed % 5 < 2);
+            tiered: self.tiered.unwrap_or(seed % 5 < 2),
             // Others have what it loses.
-            let rots = rots.unwrap_or(seed % 3 == 1) && replication_factor > 2;
-            let operated = operated.unwrap_or(seed / 3 % 2 == 0) && brokers > 1;
-            let settings = Settings {
-                seed,
-                brokers,
-                voters,
-                replication_factor,
-                tiered,
-                rots,
-                operated,
-                lasts,
-                lying_disk,
-                print,
-            };
+            rots: self.rots.unwrap_or(seed % 3 == 1) && replication_factor > 2,
+            operated: self.operated.unwrap_or((seed / 3).is_multiple_of(2)) && brokers > 1,
+            lasts: Duration::from_secs(self.seconds),
+            lying_disk: self.lying_disk,
+            print: self.print,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().action {
+        Action::Run(seed) => {
+            let settings = seed.settings();
             let outcome = run(&settings);
             println!(
-                "seed {seed}: {} broken promises, {} records acknowledged in {:.1} virtual seconds, trace {:016x} of {} events",
+                "seed {}: {} broken promises, {} records acknowledged in {:.1} virtual seconds, trace {:016x} of {} events",
+                settings.seed,
                 outcome.broken.len(),
                 outcome.acknowledged,
                 outcome.virtual_time.as_secs_f64(),

@@ -1,4 +1,4 @@
-//! Hosts by the thousand on one thread, each with a runtime and a clock of its own, and a network between them: what turmoil does for
+//! Hosts by the hundred on one thread, each with a runtime and a clock of its own, and a network between them: what turmoil does for
 //! a few, where each host that is given its turn asks all links of the network.
 //!
 //! A host whose power is off says nothing: what is sent to it is lost, and so is whoever connects to it. Once it is back, connections
@@ -19,12 +19,12 @@ use firn::net::{Accept, Accepting, ByteStream, Connecting, Listener, Network, So
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::environment::BEGAN_MS;
+
 /// How finely time passes: what is sent in a tick arrives in the next one at the earliest.
 const TICK: Duration = Duration::from_millis(5);
 /// How long a message takes, in microseconds.
 const LATENCY_US: std::ops::Range<u64> = 100..5_000;
-/// Where every host's clock begins: any day will do.
-const BEGAN_MS: i64 = 1_800_000_000_000;
 
 /// What hosts have sent each other.
 #[derive(Debug, Clone, Copy, Default)]
@@ -155,8 +155,9 @@ impl Wires {
     /// Wakes who waits for what arrives now.
     fn deliver(&self) {
         let mut state = self.state();
-        while let Some(Reverse((due, pipe))) = state.due.peek().copied().filter(|due| due.0.0 <= state.now) {
-            debug_assert!(due <= state.now);
+        while let Some(&Reverse((due, pipe))) = state.due.peek()
+            && due <= state.now
+        {
             state.due.pop();
             if let Some(waker) = state.pipes[pipe].waker.take() {
                 waker.wake();

@@ -10,7 +10,7 @@ use firn_metadata::decide::DecisionError;
 use firn_quorum::quorum::{Members, ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard, TryLockError};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use super::wire::{Ask, Told};
 use super::{Line, Peers};
@@ -37,14 +37,17 @@ pub struct Joining {
 }
 
 impl Joining {
-    /// The right to change the members, which one has at a time.
-    pub async fn alone(&self) -> MutexGuard<'_, ()> {
-        self.alone.lock().await
+    /// The right to change the members, which one has at a time. What a leader before has left half done is done first.
+    pub async fn alone(&self, quorum: &Quorum) -> Result<MutexGuard<'_, ()>, ProposeError> {
+        completed(self.alone.lock().await, quorum).await
     }
 
     /// The same, if nobody has it.
-    pub fn try_alone(&self) -> Result<MutexGuard<'_, ()>, TryLockError> {
-        self.alone.try_lock()
+    pub async fn try_alone(&self, quorum: &Quorum) -> Result<Option<MutexGuard<'_, ()>>, ProposeError> {
+        match self.alone.try_lock() {
+            Ok(alone) => completed(alone, quorum).await.map(Some),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Takes a member in, in the place of who was its broker's before, with a vote if it is listed or operators say so.
@@ -66,10 +69,7 @@ impl Joining {
         if !votes {
             self.candidates.lock().insert(member.id(), member.clone());
         }
-        let _alone = self.alone().await;
-        if quorum.voters().is_none() {
-            quorum.complete_change().await?;
-        }
+        let _alone = self.alone(quorum).await?;
         let members = quorum.members().ok_or(ProposeError::NotController)?;
         let had_vote = members.voters.iter().any(|known| known.member.broker_id == broker_id);
         let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
@@ -105,6 +105,17 @@ impl Joining {
         }
         Ok(())
     }
+}
+
+/// Completes a change that is half done, for whoever is alone.
+async fn completed<'a>(
+    alone: MutexGuard<'a, ()>,
+    quorum: &Quorum,
+) -> Result<MutexGuard<'a, ()>, ProposeError> {
+    if quorum.voters().is_none() {
+        quorum.complete_change().await?;
+    }
+    Ok(alone)
 }
 
 /// That this member is the one that answers where its broker is. Two processes that were given one number by mistake would

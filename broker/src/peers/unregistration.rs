@@ -37,10 +37,7 @@ pub async fn unregister(membership: &Membership, broker_id: i32) -> Result<(), P
 
 /// Takes its vote, and its place among those that are to have one. Whether there was any.
 async fn take_vote(membership: &Membership, quorum: &Quorum, broker_id: i32) -> Result<bool, ProposeError> {
-    let _alone = membership.joining().alone().await;
-    if quorum.voters().is_none() {
-        quorum.complete_change().await?;
-    }
+    let _alone = membership.joining().alone(quorum).await?;
     let members = quorum.members().ok_or(ProposeError::NotController)?;
     let is_back = quorum.image().broker(broker_id).is_some();
     let (gone, stay): (Vec<_>, Vec<_>) =

@@ -114,10 +114,7 @@ async fn bring_about(
 
 /// Brings the quorum one step nearer to what operators want, as the controller.
 pub(super) async fn change(membership: &Membership, quorum: &Quorum) -> Result<(), ProposeError> {
-    let Ok(_alone) = membership.joining().try_alone() else { return Ok(()) };
-    if quorum.voters().is_none() {
-        return quorum.complete_change().await;
-    }
+    let Some(_alone) = membership.joining().try_alone(quorum).await? else { return Ok(()) };
     let Some(Members { voters, observers }) = quorum.members() else { return Ok(()) };
     let ids = |known: &[MemberState]| known.iter().map(|known| known.member.broker_id).collect();
     let Some(next) = next_change(&quorum.image(), &ids(&voters), &ids(&observers)) else { return Ok(()) };

@@ -1,6 +1,5 @@
 //! Brokers join and leave.
 
-use firn_model::broker_config::definitions::{DRAIN, VOTER};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -140,11 +139,7 @@ pub fn unregister_broker(
         )));
     }
     let mut records = give_up(image, rules, broker_id);
-    let resource = ConfigResource::broker(broker_id);
-    for name in [DRAIN, VOTER].into_iter().filter(|name| image.overrides(&resource).contains_key(*name)) {
-        let (resource, name) = (resource.clone(), name.to_owned());
-        records.push(MetadataRecord::Config(ConfigRecord { resource, name, value: None }));
-    }
+    // Its configs go with it.
     records.push(MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id }));
     Ok(Decision { records, reply: () })
 }

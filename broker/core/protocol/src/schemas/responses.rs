@@ -44,9 +44,7 @@ pub fn of(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::AlterPartitionReassignments => &admin::ALTER_PARTITION_REASSIGNMENTS_RESPONSE,
         ApiKey::ListPartitionReassignments => &admin::LIST_PARTITION_REASSIGNMENTS_RESPONSE,
         ApiKey::UpdateFeatures => &admin::UPDATE_FEATURES_RESPONSE,
-        ApiKey::UnregisterBroker => &admin::UNREGISTER_BROKER_RESPONSE,
-        ApiKey::AddRaftVoter => &admin::CHANGE_RAFT_VOTER_RESPONSE,
-        ApiKey::RemoveRaftVoter => &admin::CHANGE_RAFT_VOTER_RESPONSE,
+        ApiKey::UnregisterBroker | ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter => &admin::OUTCOME_RESPONSE,
         _ => return None,
     })
 }

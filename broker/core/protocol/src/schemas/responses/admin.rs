@@ -1,5 +1,5 @@
-//! Bounds of responses about where partitions are and who leads them, and who belongs to the cluster. One schema for each struct,
-//! fields in the order of the wire; see `bounds.rs`.
+//! Bounds of responses about where partitions are and who leads them, and who belongs to the cluster. One schema for each struct
+//! that differs, fields in the order of the wire; see `bounds.rs`.
 
 use kafka_protocol::messages::{
     BrokerId, alter_partition_reassignments_response, elect_leaders_response,
@@ -120,18 +120,8 @@ pub const ELECT_LEADERS_RESPONSE: Schema = Schema {
     tagged: &[],
 };
 
-/// Of AddRaftVoter and of RemoveRaftVoter.
-pub const CHANGE_RAFT_VOTER_RESPONSE: Schema = Schema {
-    flexible_since: Some(0),
-    fields: &[
-        every().is(Fixed(4)), // throttle_time_ms
-        every().is(Fixed(2)), // error_code
-        every().is(String),   // error_message
-    ],
-    tagged: &[],
-};
-
-pub const UNREGISTER_BROKER_RESPONSE: Schema = Schema {
+/// What became of the one thing that was asked for: of UnregisterBroker, AddRaftVoter and RemoveRaftVoter.
+pub const OUTCOME_RESPONSE: Schema = Schema {
     flexible_since: Some(0),
     fields: &[
         every().is(Fixed(4)), // throttle_time_ms
