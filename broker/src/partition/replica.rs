@@ -353,7 +353,7 @@ impl Partition {
         if let (Some((from, first)), Some((last, header))) = (new.first(), new.last()) {
             let bytes = bytes.slice(*from..*last + header.size_in_bytes());
             let headers: Vec<BatchHeader> = new.iter().map(|(_, header)| *header).collect();
-            self.make_way(&mut state, leader_epoch, first.base_offset)?;
+            self.make_way(&mut state, leader_epoch, first.base_offset, bytes.len())?;
             state.followed_in(leader_epoch)?.append_fetched(&bytes, &headers, now_ms)?;
         }
         let end = state.followed_in(leader_epoch)?.end_offset();
@@ -365,24 +365,22 @@ impl Partition {
         Ok(state.when_vouched_for(end))
     }
 
-    /// Lets the log end where the leader's next batch begins, if it reaches beyond.
+    /// Lets the log end where the leader's next batch begins, if it reaches beyond; so many bytes are about to be appended.
     fn make_way(
         self: &Arc<Self>,
         state: &mut State,
         leader_epoch: i32,
         base: i64,
+        bytes: usize,
     ) -> Result<(), PartitionError> {
         let log = state.followed_in(leader_epoch)?;
-        let (start, end) = (log.log_start_offset(), log.end_offset());
-        if base >= end {
+        if base >= log.end_offset() {
             return Ok(());
         }
         if !log.is_empty() {
             return self.truncate(state, leader_epoch, base);
         }
-        // The leader's log starts within its first batch.
-        log.truncate_fully_and_start_at(base)?;
-        Ok(log.set_log_start_offset(start)?)
+        Ok(log.begin_before_log_start(base, bytes)?)
     }
 
     /// Takes over how far the leader of this epoch says that records are committed. Returns where this log is to start, if the

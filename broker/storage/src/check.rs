@@ -116,6 +116,7 @@ impl LogSlice {
     /// with all behind it, and said; so is a batch at the end that is cut short.
     pub fn check(&mut self, from_offset: i64, rules: &Rules) -> Option<Damage> {
         let (Some(file), Some(origin)) = (self.file.clone(), self.origin.clone()) else { return None };
+        let as_of = origin.sound.looking(origin.segment, file.as_ref());
         let end = self.position + self.len as u64;
         let mut position = self.position;
         let mut checker = Checker::new(file.as_ref(), end);
@@ -145,10 +146,12 @@ impl LogSlice {
                 Err(error) => break format!("it cannot be read: {error}"),
             }
         };
-        match reason.is_empty() {
-            true => origin.sound.looked_at(origin.segment, self.position..position),
+        match as_of {
+            Ok(as_of) if reason.is_empty() => {
+                origin.sound.looked_at(origin.segment, self.position..position, as_of);
+            }
             // Its pages are in memory now.
-            false => origin.sound.forget(origin.segment),
+            _ => origin.sound.forget(origin.segment),
         }
         self.len = usize::try_from(position - self.position).unwrap_or(0);
         if self.len == 0 {

@@ -75,6 +75,16 @@ impl PartitionLog {
         self.go_on_at(start.offset).map_err(|error| self.fail_unless_short(error))
     }
 
+    /// Lets a log without records begin at `base`, where a batch begins within which it starts: so much of the leader's log was deleted.
+    /// `bytes` are about to be appended.
+    pub fn begin_before_log_start(&mut self, base: i64, bytes: usize) -> Result<(), StorageError> {
+        // On a full disk the log stays what it is: it would end before what is known to be committed.
+        self.directory.check_room(&self.path, bytes + ROOM_BYTES)?;
+        let start = self.log_start_offset;
+        self.truncate_fully_and_start_at(base)?;
+        self.set_log_start_offset(start)
+    }
+
     /// The last two steps. Without them the log is one that begins at its log start.
     fn go_on_at(&mut self, offset: i64) -> Result<(), StorageError> {
         let disk = self.directory.disk.clone();

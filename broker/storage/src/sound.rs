@@ -42,6 +42,9 @@ impl Stretches {
     }
 }
 
+/// What a file said of its last change, and how many writes of ours there had been by then.
+pub(crate) type AsOf = (LastChange, u64);
+
 #[derive(Debug, Default)]
 struct OfSegment {
     base_offset: i64,
@@ -49,8 +52,18 @@ struct OfSegment {
     old: Stretches,
     /// Beginnings and ends of writes by this process.
     writes: u64,
-    /// What the file said of its last change, and how many writes there had been by then.
-    seen: Option<(LastChange, u64)>,
+    seen: Option<AsOf>,
+}
+
+impl OfSegment {
+    /// Takes note of what the file says now of its last change, and forgets everything if that was not ours.
+    fn saw(&mut self, changed: LastChange) -> AsOf {
+        let is_ours = |(seen, writes): AsOf| seen == changed || writes != self.writes;
+        if !self.seen.is_none_or(is_ours) {
+            (self.young, self.old) = Default::default();
+        }
+        *self.seen.insert((changed, self.writes))
+    }
 }
 
 /// See the module. One for all segments of a log; where segments are cut or exchanged, another takes its place.
@@ -73,20 +86,27 @@ impl Sound {
         });
     }
 
-    /// These bytes were looked at, and are right.
-    pub(crate) fn looked_at(&self, base_offset: i64, bytes: Range<u64>) {
-        self.with(base_offset, |known| known.young.add(bytes));
+    /// Bytes of the file are about to be looked at.
+    pub(crate) fn looking(&self, base_offset: i64, file: &dyn DiskFile) -> io::Result<AsOf> {
+        let changed = file.last_change()?;
+        Ok(self.with(base_offset, |known| known.saw(changed)))
+    }
+
+    /// These bytes were looked at, and are right, unless somebody else has written to the file since it was as it is said to have been.
+    pub(crate) fn looked_at(&self, base_offset: i64, bytes: Range<u64>, as_of: AsOf) {
+        self.with(base_offset, |known| {
+            let seen = *known.seen.get_or_insert((as_of.0, known.writes));
+            if seen.0 == as_of.0 || seen.1 != as_of.1 {
+                known.young.add(bytes);
+            }
+        });
     }
 
     /// Up to where, from `from` on, what the file holds is known to be right.
     pub(crate) fn reach(&self, base_offset: i64, file: &dyn DiskFile, from: u64) -> io::Result<u64> {
         let changed = file.last_change()?;
         Ok(self.with(base_offset, |known| {
-            let is_ours = |(seen, writes): (LastChange, u64)| seen == changed || writes != known.writes;
-            if !known.seen.is_none_or(is_ours) {
-                (known.young, known.old) = Default::default();
-            }
-            known.seen = Some((changed, known.writes));
+            known.saw(changed);
             let mut reach = from;
             loop {
                 let further = known.young.reach(reach).max(known.old.reach(reach));
@@ -167,11 +187,21 @@ mod tests {
         sound.age();
         assert_eq!(reach(0), 0, "the old is forgotten");
         assert_eq!(reach(200), 300);
-        sound.looked_at(0, 0..200);
+        let looking = || sound.looking(0, file.as_ref()).unwrap();
+        sound.looked_at(0, 0..200, looking());
         assert_eq!(reach(0), 300);
         let mut other = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         other.write_all(&[8]).unwrap();
         assert_eq!(reach(0), 0, "who knows what it has written");
+        sound.forget(0);
+        sound.looked_at(0, 0..200, looking());
+        other.write_all(&[8]).unwrap();
+        assert_eq!(reach(0), 0, "what was looked at by whoever asked for nothing before");
+        let before = looking();
+        other.write_all(&[8]).unwrap();
+        reach(0);
+        sound.looked_at(0, 0..200, before);
+        assert_eq!(reach(0), 0, "what was written while it was looked at");
         append(300);
         assert_eq!(reach(300), 400);
         assert_eq!(sound.reach(9, file.as_ref(), 0).unwrap(), 0, "of another segment nothing is known");

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use firn_model::topic_config::TopicConfig;
 use firn_records::batch::batches;
 use firn_storage::epochs::EpochEntry;
-use firn_storage::error::ReadError;
+use firn_storage::error::{ReadError, StorageError};
 use firn_storage::local_start::LocalStart;
 use firn_storage::log_dir::LogDir;
 use firn_storage::partition_log::PartitionLog;
@@ -172,6 +172,21 @@ fn a_disk_that_was_full_is_begun_again() {
         assert_complete(&log);
     }
     assert!(refused > 2, "{refused}");
+}
+
+/// It would end before what its replica knows to be committed.
+#[test]
+fn a_log_goes_no_further_back_for_a_batch_that_the_disk_has_no_room_for() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let mut log = open(&dir);
+    log.truncate_fully_and_start_at(9).unwrap();
+    disk.set_faults(Faults { capacity_bytes: Some(60_000), ..Faults::default() });
+    assert!(matches!(log.begin_before_log_start(7, 1_000), Err(StorageError::DiskFull { .. })));
+    assert_eq!(bounds(&log), (9, 9, 9));
+    disk.set_faults(Faults::default());
+    log.begin_before_log_start(7, 1_000).unwrap();
+    assert_eq!(bounds(&log), (9, 9, 7));
 }
 
 /// What is in the tier is the log's still: its next leader has it, or tells where it parts.
