@@ -73,6 +73,11 @@ impl Controller {
         Self { quorum, following }
     }
 
+    /// Whether the disk has room for changes of the metadata to come.
+    pub fn has_room(&self) -> bool {
+        self.quorum.has_room()
+    }
+
     /// How far the metadata log has come. Waits for no change that is under way.
     pub fn progress(&self) -> Progress {
         self.quorum.progress()
@@ -138,6 +143,12 @@ impl Controller {
         let Following { follower, clock, .. } = self.following.as_ref();
         // While a change is being made, the next round does it.
         self.quorum.between_changes(|image| follower.open_what_is_missing(image, clock.now_ms()));
+    }
+
+    /// Looks at a piece of the metadata log, from an offset on; returns where to go on, `None` at the end. If it is not what was
+    /// written, it has failed.
+    pub async fn scrub(&self, from: i64) -> Result<Option<i64>, QuorumError> {
+        self.quorum.scrub(from).await
     }
 
     /// Waits until the metadata log has failed; the error says why.

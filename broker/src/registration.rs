@@ -1,5 +1,6 @@
 //! Tells the controller that this broker is there: once when it is ready, and then by a heartbeat, by which it lives.
 
+use std::collections::VecDeque;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::context::Context;
-use crate::milliseconds::{milliseconds, period};
+use crate::milliseconds::period;
 use crate::node::StartError;
 use crate::partition::Partition;
 use crate::peers::membership::AskError;
@@ -90,11 +91,12 @@ pub async fn registration(context: &Context) -> Result<Registration, StartError>
 /// Registers this broker, however long there is no controller; returns its epoch, and the metadata know of it.
 pub async fn register(context: &Context, registration: &Registration) -> Result<i64, AskError> {
     let ask = ControllerAsk::Register(registration.clone());
-    let lease = milliseconds(context.config().quorum.session_timeout_ms);
-    let (broker_epoch, sent) = loop {
+    let (broker_epoch, lease_ms, sent) = loop {
         let sent = Instant::now();
         match context.membership.ask_controller(&ask, REGISTER_PATIENCE).await {
-            Ok(ControllerTold::Registered { broker_epoch }) => break (broker_epoch, sent),
+            Ok(ControllerTold::Registered { broker_epoch, lease_ms }) => {
+                break (broker_epoch, lease_ms, sent);
+            }
             Ok(_) => return Err(ProposeError::NotController.into()),
             Err(error) if error.may_pass() && !context.membership.peers().is_alone() => {
                 tracing::info!(%error, "not registered yet");
@@ -108,8 +110,38 @@ pub async fn register(context: &Context, registration: &Registration) -> Result<
     while !context.controller.holds(is_known) {
         context.controller.wait_until(is_known).await;
     }
-    context.replication.heard_since(sent, lease);
+    context.replication.heard_since(sent, lease(context, lease_ms));
     Ok(broker_epoch)
+}
+
+/// How long this broker may rely on it that nobody else is in its place: the controller, which says how long it waits, may have been
+/// told by its own file to wait for another time than this one by its.
+fn lease(context: &Context, lease_ms: i64) -> Duration {
+    let lease_ms = lease_ms.min(i64::from(context.config().quorum.session_timeout_ms));
+    Duration::from_millis(u64::try_from(lease_ms).unwrap_or(0))
+}
+
+/// What the controller has answered to heartbeats, and is not in force here yet.
+#[derive(Debug, Default)]
+struct Heard(VecDeque<(Instant, i64)>);
+
+impl Heard {
+    /// The heartbeat that was sent then is answered: there are changes up to this offset.
+    fn add(&mut self, sent: Instant, end_offset: i64, lease: Duration) {
+        self.0.push_back((sent, end_offset));
+        // It would renew nothing any more.
+        self.0.retain(|(sent, _)| sent.elapsed() < lease);
+    }
+
+    /// When the newest of those was sent whose changes are all in force.
+    fn settle(&mut self, applied_to: i64) -> Option<Instant> {
+        let mut newest = None;
+        while let Some((sent, _)) = self.0.front().filter(|(_, end_offset)| *end_offset <= applied_to) {
+            newest = Some(*sent);
+            self.0.pop_front();
+        }
+        newest
+    }
 }
 
 /// Why a broker cannot go on.
@@ -130,9 +162,8 @@ pub enum Ended {
 /// Tells the controller again and again that this broker is there, until `leaving`, when it tells that, or until the broker
 /// cannot go on: why, it returns.
 pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: CancellationToken) -> Option<Ended> {
-    let ask = ControllerAsk::Heartbeat { broker_id: context.node_id, broker_epoch };
     let mut is_heard = true;
-    let lease = milliseconds(context.config().quorum.session_timeout_ms);
+    let mut heard = Heard::default();
     let interval = period(context.config().quorum.heartbeat_interval_ms);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,11 +177,19 @@ pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: Cancellatio
         let told = async {
             ticks.tick().await;
             let sent = Instant::now();
+            let ask = ControllerAsk::Heartbeat {
+                broker_id: context.node_id,
+                broker_epoch,
+                applied_to: context.controller.applied_to(),
+                has_room: context.controller.has_room(),
+            };
             let told = context.membership.ask_controller(&ask, interval).await;
-            if let Ok(ControllerTold::Heard { end_offset }) = told {
+            if let Ok(ControllerTold::Heard { end_offset, lease_ms }) = told {
+                let lease = lease(&context, lease_ms);
+                heard.add(sent, end_offset, lease);
                 // Before it heard this it may have put others in this broker's place, which has to be known here first.
-                let known = context.controller.wait_for(end_offset);
-                if tokio::time::timeout(interval, known).await.is_ok() {
+                tokio::time::timeout(interval, context.controller.wait_for(end_offset)).await.ok();
+                if let Some(sent) = heard.settle(context.controller.applied_to()) {
                     context.replication.heard_since(sent, lease);
                 }
             }

@@ -23,6 +23,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let scrubbing = async {
         tokio::time::sleep(period(context.config().log.scrub_interval_ms) / FIRST_OF_INTERVAL).await;
         loop {
+            scrub_metadata(&context).await;
             for partition in context.partitions.all() {
                 scrub(&context, &partition).await;
             }
@@ -31,6 +32,18 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         }
     };
     shutdown.run_until_cancelled(scrubbing).await;
+}
+
+/// The metadata log cannot be mended: a member that has rotted ends, and is given everything anew.
+async fn scrub_metadata(context: &Context) {
+    let mut next = Some(0);
+    while let Some(from) = next {
+        next = context.controller.scrub(from).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the metadata log was not looked at");
+            None
+        });
+        tokio::time::sleep(turn(context, CHUNK_BYTES)).await;
+    }
 }
 
 async fn scrub(context: &Context, partition: &Arc<Partition>) {

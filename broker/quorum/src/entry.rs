@@ -1,6 +1,7 @@
 //! An entry's bytes: a batch of one record, whose offset is the entry's index and whose leader epoch its term.
 //!
-//! The record is one JSON object: `{"v":1,"entry":{"change":{…}}}`, `{"v":1,"entry":{"membership":{…}}}` or
+//! The record's key says the same again, term and index in eight bytes each, big endian: the batch's checksum covers the key, and neither
+//! its offset nor its leader epoch. Its value is one JSON object: `{"v":1,"entry":{"change":{…}}}`, `{"v":1,"entry":{"membership":{…}}}` or
 //! `{"v":1,"entry":"blank"}`, with which a leader begins. `v` is the format of metadata records, and follows their rules.
 //! The bytes follow from the entry alone, so every member has the same.
 
@@ -10,15 +11,17 @@ use bytes::Bytes;
 use firn_metadata::record::{RecordError, VERSION};
 use firn_records::batch::{BatchHeader, HEADER_LENGTH, PATCHABLE_LENGTH, patched_prefix, verify_crc};
 use firn_records::builder::{BatchBuilder, BatchOptions};
-use firn_records::record::records;
+use firn_records::record::{Record, records};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Change, Entry, Member, Membership, log_id};
+use crate::types::{Change, Entry, LogId, Member, Membership, log_id};
 
 /// As Kafka says that there is none.
 const NO_TIMESTAMP: i64 = -1;
+/// Bytes of the term and of the index in a record's key.
+const PLACE_BYTES: usize = 16;
 
 #[derive(Serialize, Deserialize)]
 struct Written<C> {
@@ -75,8 +78,16 @@ pub fn encode(entry: &Entry) -> Result<Bytes, String> {
     let value = serde_json::to_vec(&Written { v: VERSION, entry: body })
         .map_err(|error| RecordError::Unwritable(error).to_string())?;
     let mut builder = BatchBuilder::new(BatchOptions::default());
-    builder.push(timestamp, None, Some(&value), &[]);
+    builder.push(timestamp, Some(&place(&entry.log_id)), Some(&value), &[]);
     builder.build().map_err(|error| error.to_string())
+}
+
+fn place(id: &LogId) -> [u8; PLACE_BYTES] {
+    let mut place = [0; PLACE_BYTES];
+    let (term, index) = place.split_at_mut(PLACE_BYTES / 2);
+    term.copy_from_slice(&id.committed_leader_id().term.to_be_bytes());
+    index.copy_from_slice(&id.index().to_be_bytes());
+    place
 }
 
 /// How many bytes a change takes in the log.
@@ -99,6 +110,13 @@ pub fn encode_placed(entry: &Entry) -> Result<Vec<u8>, String> {
 
 /// Reads an entry's batch. The error says what is wrong with it.
 pub fn decode(header: &BatchHeader, batch: &[u8]) -> Result<Entry, String> {
+    let (id, record) = check(header, batch)?;
+    let payload = decode_value(record.value.unwrap_or_default())?;
+    Ok(Entry::new(id, payload))
+}
+
+/// That an entry's batch is what was written, where it was written. Returns which entry it is, and what it says.
+pub fn check<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<(LogId, Record<'a>), String> {
     verify_crc(batch).map_err(|error| error.to_string())?;
     let (Ok(index), Ok(term)) =
         (u64::try_from(header.base_offset), u64::try_from(header.partition_leader_epoch))
@@ -114,8 +132,11 @@ pub fn decode(header: &BatchHeader, batch: &[u8]) -> Result<Entry, String> {
         ));
     };
     let record = record.map_err(|error| error.to_string())?;
-    let payload = decode_value(record.value.unwrap_or_default())?;
-    Ok(Entry::new(log_id(term, index), payload))
+    let id = log_id(term, index);
+    if record.key != Some(&place(&id)) {
+        return Err(format!("it says that it is another entry than the one of term {term} that lies here"));
+    }
+    Ok((id, record))
 }
 
 /// Reads JSON that says its format in `v`, of any up to this program's.
@@ -198,9 +219,18 @@ mod tests {
         let (header, batch) = batches(&bytes).next().unwrap().unwrap();
         let header = BatchHeader { partition_leader_epoch: 0, ..header };
         assert!(decode(&header, batch).unwrap_err().contains("before there was a quorum"));
-        let mut damaged = encode_placed(&Entry::new(log_id(1, 1), EntryPayload::Blank)).unwrap();
-        *damaged.last_mut().unwrap() ^= 1;
-        let (header, batch) = batches(&damaged).next().unwrap().unwrap();
-        assert!(decode(&header, batch).is_err());
+    }
+
+    /// Where it lies and of which term it is no less than what it says.
+    #[test]
+    fn no_bit_of_an_entry_may_be_another() {
+        let entry = Entry::new(log_id(1, 12), EntryPayload::Blank);
+        let whole = encode_placed(&entry).unwrap();
+        for bit in 0..8 * whole.len() {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let read = batches(&damaged).next().and_then(Result::ok);
+            assert!(read.is_none_or(|(header, batch)| decode(&header, batch).is_err()), "bit {bit}");
+        }
     }
 }

@@ -44,6 +44,8 @@ pub const METADATA_TOPIC: &str = "__cluster_metadata";
 const TOPIC_ID: TopicId = TopicId(Uuid::from_u128(1));
 /// Bytes that are read at a time.
 pub(crate) const READ_BYTES: usize = 1 << 20;
+/// With less room than for so many changes a member had better not lead.
+const ROOM_BYTES: usize = 256 << 10;
 /// How long to wait for room on the disk before the next attempt.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -164,6 +166,11 @@ impl LogStore {
         };
         let (last, content) = newest.map_or((None, Content::default()), |(id, content)| (id.last(), content));
         let store = Self { shared: Arc::new(shared) };
+        // Who does not know what its log says must not be heard by the others.
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = store.look_over(from)?;
+        }
         store.agree_on(last);
         Ok(Found { store, member, content, last, is_new })
     }
@@ -342,6 +349,34 @@ impl LogStore {
         })
     }
 
+    /// Whether the disk has room for changes to come.
+    pub(crate) fn has_room(&self) -> bool {
+        // Who holds it writes to it just then.
+        let Some(open) = self.shared.open.try_lock() else { return true };
+        open.as_ref().is_none_or(|open| open.log.has_room(ROOM_BYTES))
+    }
+
+    /// Looks whether the entries from an offset on are what was written, a piece of the log; returns where to go on, `None` at the end.
+    pub(crate) fn look_over(&self, from: i64) -> Result<Option<i64>, QuorumError> {
+        self.with(|open| {
+            let from = from.max(begin_of(&open.state)).max(open.log.log_start_offset());
+            let end = open.log.end_offset();
+            if from >= end {
+                return Ok(None);
+            }
+            // Nobody cuts or purges meanwhile.
+            let bytes = open.log.read(from, end, READ_BYTES, true)?.read();
+            let bytes = bytes.map_err(|error| damaged(from, format!("cannot be read: {error}")))?;
+            let mut next = from;
+            for found in batches(&bytes) {
+                let (header, batch) = found.map_err(|error| damaged(next, error.to_string()))?;
+                let (id, _) = entry::check(&header, batch).map_err(|reason| damaged(next, reason))?;
+                next = follows(next, id)?;
+            }
+            if next == from { Err(damaged(from, "nothing is there".to_owned())) } else { Ok(Some(next)) }
+        })
+    }
+
     /// Entries from `from` to below `to`, as far as there are any; not more than about `bytes_max`, but at least one.
     pub(crate) fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, QuorumError> {
         let mut entries = Vec::new();
@@ -358,14 +393,14 @@ impl LogStore {
                 Ok(Some((offset, open.log.read(offset, end, READ_BYTES, true)?)))
             })?;
             let Some((offset, slice)) = slice else { break };
-            let bad = |reason: String| QuorumError::Damaged { index: offset, reason };
-            let bytes = slice.read().map_err(|error| bad(format!("cannot be read: {error}")))?;
+            let bytes = slice.read().map_err(|error| damaged(offset, format!("cannot be read: {error}")))?;
             bytes_read += bytes.len();
             let before = entries.len();
+            let mut due = offset;
             for found in batches(&bytes) {
-                let (header, batch) = found.map_err(|error| bad(error.to_string()))?;
-                let bad = |reason| QuorumError::Damaged { index: header.base_offset, reason };
-                let entry = entry::decode(&header, batch).map_err(bad)?;
+                let (header, batch) = found.map_err(|error| damaged(due, error.to_string()))?;
+                let entry = entry::decode(&header, batch).map_err(|reason| damaged(due, reason))?;
+                due = follows(due, entry.log_id)?;
                 if entry.index() >= to {
                     break;
                 }
@@ -426,6 +461,18 @@ impl Open {
     fn purge(&mut self, upto: LogId, now_ms: i64) -> Result<(), QuorumError> {
         self.set_state(QuorumState { purged: Some(upto), ..self.state.clone() })?;
         cut_below(&mut self.log, begin_of(&self.state), now_ms)
+    }
+}
+
+fn damaged(index: i64, reason: String) -> QuorumError {
+    QuorumError::Damaged { index, reason }
+}
+
+/// The offset after an entry, which is to be the one that is due.
+fn follows(due: i64, id: LogId) -> Result<i64, QuorumError> {
+    match offset_of(id.index()) {
+        index if index == due => Ok(due + 1),
+        index => Err(damaged(due, format!("entry {index} lies in its place"))),
     }
 }
 

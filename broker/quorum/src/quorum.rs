@@ -23,7 +23,7 @@ use crate::log_store::{Found, LogStore};
 use crate::machine::{Machine, Observer, Published};
 use crate::network::{Peers, Transport};
 use crate::snapshot;
-use crate::types::{Change, LogId, Member, Outcome, Types, broker_of};
+use crate::types::{Change, LogId, Member, Outcome, Types, Vote, broker_of};
 use crate::wire::{Ask, Told, WireError};
 
 /// How long a change may take, with those that it waits for. What takes longer may yet be made.
@@ -116,6 +116,25 @@ pub struct MemberState {
     pub end_offset: i64,
 }
 
+#[derive(Debug, Clone)]
+enum Unusable {
+    /// What is agreed on here, and whoever leads does not have.
+    Lost(Lost),
+    Damaged {
+        index: i64,
+        reason: String,
+    },
+}
+
+impl From<Unusable> for QuorumError {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Lost(lost) => QuorumError::AgreedOn(lost),
+            Unusable::Damaged { index, reason } => QuorumError::Damaged { index, reason },
+        }
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Counted {
     records: u64,
@@ -133,8 +152,8 @@ pub struct Quorum {
     lease: Option<Duration>,
     /// One decision at a time: each is to see what the one before has changed.
     deciding: AsyncMutex<()>,
-    /// What is agreed on here, and whoever leads does not have.
-    lost: watch::Sender<Option<Lost>>,
+    /// Why the log here is of no use any more, if that has shown.
+    unusable: watch::Sender<Option<Unusable>>,
     counted: Mutex<Counted>,
 }
 
@@ -185,7 +204,7 @@ impl Quorum {
             member,
             lease,
             deciding: AsyncMutex::default(),
-            lost: watch::Sender::new(None),
+            unusable: watch::Sender::new(None),
             counted: Mutex::default(),
         })
     }
@@ -274,6 +293,11 @@ impl Quorum {
         Ok(self.raft.trigger().elect(false).await?)
     }
 
+    /// Whether the disk has room for changes to come. Who leads without can make none.
+    pub fn has_room(&self) -> bool {
+        self.store.has_room()
+    }
+
     /// Hands leadership to another voter (of a controlled shutdown).
     pub async fn hand_over(&self, to: &Member) -> Result<(), QuorumError> {
         Ok(self.raft.trigger().transfer_leader(to.id()).await?)
@@ -359,12 +383,31 @@ impl Quorum {
     fn check_history(&self, ask: &AppendEntriesRequest<Types>) -> Result<(), QuorumError> {
         let entries = ask.entries.iter().map(|entry| entry.log_id);
         let mut ids = ask.prev_log_id.into_iter().chain(entries);
-        let checked = ids.try_for_each(|id| self.store.check_agreed_on(&ask.vote, id));
-        checked.inspect_err(|error| {
-            if let QuorumError::AgreedOn(lost) = error {
-                self.lost.send_replace(Some(*lost));
+        ids.try_for_each(|id| self.check_agreed_on(&ask.vote, id))
+    }
+
+    fn check_agreed_on(&self, vote: &Vote, id: LogId) -> Result<(), QuorumError> {
+        self.store.check_agreed_on(vote, id).inspect_err(|error| self.is_unusable(error))
+    }
+
+    /// Takes note of an error after which this member cannot go on.
+    fn is_unusable(&self, error: &QuorumError) {
+        let unusable = match error {
+            QuorumError::AgreedOn(lost) => Unusable::Lost(*lost),
+            QuorumError::Damaged { index, reason } => {
+                Unusable::Damaged { index: *index, reason: reason.clone() }
             }
-        })
+            _ => return,
+        };
+        self.unusable.send_replace(Some(unusable));
+    }
+
+    /// Looks whether the log is still what was written, from an offset on, a piece of it; returns where to go on, `None` at the
+    /// end. A member whose log is not has failed.
+    pub async fn scrub(&self, from: i64) -> Result<Option<i64>, QuorumError> {
+        let store = self.store.clone();
+        let looked = firn_blocking::run(move || store.look_over(from)).await;
+        looked.inspect_err(|error| self.is_unusable(error))
     }
 
     /// Answers another member.
@@ -377,6 +420,9 @@ impl Quorum {
             Ask::Vote(ask) => Told::Vote(self.raft.vote(ask).await?),
             Ask::PreVote(ask) => Told::Vote(self.raft.pre_vote(ask).await?),
             Ask::Snapshot(vote, id, bytes) => {
+                if let Some(last) = id.last() {
+                    self.check_agreed_on(&vote, last)?;
+                }
                 let decoded = bytes.clone();
                 let content = firn_blocking::run(move || snapshot::decode(&decoded)).await;
                 let content = content.map_err(WireError::Malformed)?;
@@ -479,11 +525,11 @@ impl Quorum {
     /// Where it is stopped that never comes.
     pub async fn failed(&self) -> QuorumError {
         let over = |metrics: &openraft::RaftMetrics<Types>| metrics.running_state.is_err();
-        let (mut lost, end) = (self.lost.subscribe(), self.raft.wait(None));
+        let (mut unusable, end) = (self.unusable.subscribe(), self.raft.wait(None));
         let ended = tokio::select! {
             ended = end.metrics(over, "a failure") => ended,
-            Ok(lost) = lost.wait_for(Option::is_some) => {
-                return lost.map_or(QuorumError::Closed, QuorumError::AgreedOn);
+            Ok(unusable) = unusable.wait_for(Option::is_some) => {
+                return unusable.clone().map_or(QuorumError::Closed, QuorumError::from);
             }
         };
         match ended.ok().and_then(|metrics| metrics.running_state.err()) {

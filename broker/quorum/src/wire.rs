@@ -126,12 +126,13 @@ impl Ask {
     pub fn decode(bytes: &Bytes) -> Result<Self, WireError> {
         let (header, rest) = read(bytes)?;
         Ok(match header {
-            WrittenAsk::Append { vote, after, committed } => Ask::Append(AppendEntriesRequest {
-                vote: vote.into(),
-                prev_log_id: after.map(LogId::from),
-                entries: entries(&rest)?,
-                leader_commit: committed.map(LogId::from),
-            }),
+            WrittenAsk::Append { vote, after, committed } => {
+                let (vote, prev_log_id): (Vote, _) = (vote.into(), after.map(LogId::from));
+                let entries = entries(&rest)?;
+                check_order(&vote, prev_log_id, &entries)?;
+                let leader_commit = committed.map(LogId::from);
+                Ask::Append(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+            }
             WrittenAsk::Vote { vote, last, transfer } => Ask::Vote(vote_request(vote, last, transfer)),
             WrittenAsk::PreVote { vote, last, transfer } => Ask::PreVote(vote_request(vote, last, transfer)),
             WrittenAsk::Snapshot { vote, end_offset, epoch } => {
@@ -247,6 +248,21 @@ fn entries(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
     }
 }
 
+/// That entries follow each other, and none is of a later term than who leads: openraft relies on it.
+fn check_order(vote: &Vote, after: Option<LogId>, entries: &[Entry]) -> Result<(), WireError> {
+    let place = |id: LogId| (id.committed_leader_id().term, id.index());
+    let mut last = after.map(place);
+    for (term, index) in entries.iter().map(|entry| place(entry.log_id)) {
+        let follows = last.is_none_or(|(before, last)| before <= term && last.checked_add(1) == Some(index));
+        if !follows || term > vote.leader_id().term {
+            let reason = format!("entry {index} of term {term} does not follow (term, index) {last:?}");
+            return Err(WireError::Malformed(reason));
+        }
+        last = Some((term, index));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use openraft::EntryPayload;
@@ -298,6 +314,24 @@ mod tests {
         }
         for told in answers() {
             assert_eq!(Told::decode(&told.encode().unwrap()), Ok(told));
+        }
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_each_other_are_refused() {
+        let (vote, after) = (Vote::new_committed(3, 7), Some(log_id(2, 9)));
+        let blank = |(term, index)| Entry::new(log_id(term, index), EntryPayload::Blank);
+        for (ids, is_read) in [
+            (&[(2, 10), (3, 11)][..], true),
+            (&[(2, 10), (2, 12)], false),
+            (&[(2, 11)], false),
+            (&[(1, 10)], false),
+            (&[(3, 10), (2, 11)], false),
+            (&[(4, 10)], false),
+        ] {
+            let entries = ids.iter().copied().map(blank).collect();
+            let ask = AppendEntriesRequest { vote, prev_log_id: after, entries, leader_commit: None };
+            assert_eq!(Ask::decode(&Ask::Append(ask).encode().unwrap()).is_ok(), is_read, "{ids:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use firn_quorum::log_store::SnapshotLimits;
 use firn_quorum::quorum::ProposeError;
+use firn_records::batch::batches;
 use firn_storage::simulated::PowerCut;
 use tokio::time::Instant;
 use world::{World, change, creation, failure, files, has, wait_for};
@@ -198,6 +199,44 @@ async fn a_rotten_entry_ends_the_member_that_reads_it_alone() {
     let next = world.leader().await;
     change(world.quorum(next), &creation(20)).await.unwrap();
     assert_eq!(world.agreed().await.topic_count(), 21);
+}
+
+/// Whatever bit of one member's log has rotted while all were away: the others go on with all that was agreed on, and that one says
+/// so, or has it from them again.
+#[tokio::test(start_paused = true)]
+async fn no_bit_of_one_log_takes_the_others_down() {
+    let mut world = World::founded(3, no_snapshots()).await;
+    let leader = world.leader().await;
+    change(world.quorum(leader), &creation(0)).await.unwrap();
+    world.agreed().await;
+    for at in 0..3 {
+        world.crash(at, PowerCut::KeepAll).await;
+    }
+    let disks: Vec<_> = world.machines.iter().map(|machine| machine.disk.after_kill()).collect();
+    let segment = files(&disks[1], ".log").pop().unwrap();
+    let contents = disks[1].contents(&segment).unwrap();
+    let sizes = batches(&contents).map(|found| found.unwrap().0.size_in_bytes() as u64);
+    let starts = sizes.scan(0, |at, size| Some(std::mem::replace(at, *at + size)));
+    // Where its checksum does not reach, and some of the bytes that it covers.
+    let bytes = starts.flat_map(|start| (0..20).chain((20..100).step_by(20)).map(move |at| start + at));
+    let mut refused = 0;
+    for byte in bytes {
+        for (machine, disk) in world.machines.iter_mut().zip(&disks) {
+            machine.disk = disk.after_kill();
+        }
+        assert!(world.machines[1].disk.flip_bit(&segment, byte, (byte % 8) as u8));
+        refused += usize::from(world.start(1).await.is_err());
+        for at in [0, 2] {
+            world.start(at).await.unwrap();
+        }
+        let leader = world.leader().await;
+        change(world.quorum(leader), &creation(1)).await.unwrap();
+        assert_eq!(world.agreed().await.topic_count(), 2, "byte {byte}");
+        for at in 0..3 {
+            world.crash(at, PowerCut::KeepAll).await;
+        }
+    }
+    assert!(refused > 0, "nothing was noticed");
 }
 
 #[tokio::test(start_paused = true)]

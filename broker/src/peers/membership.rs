@@ -1,6 +1,7 @@
 //! This broker's part in the cluster: what it says of itself, what it answers the others, and, while it is the controller,
 //! what it does for them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -94,11 +95,19 @@ struct Part {
     was_founded: bool,
 }
 
+/// What a heartbeat says of a broker.
+struct Beat {
+    applied_to: i64,
+    has_room: bool,
+}
+
 /// The brokers' leases, as this controller of this term has heard of them.
 #[derive(Debug)]
 struct Watched {
     term: u64,
     leases: Leases,
+    /// Who has said that its disk has room for changes of the metadata.
+    roomy: BTreeSet<i32>,
 }
 
 impl Membership {
@@ -322,8 +331,14 @@ impl Membership {
     /// Hands the controller's part over, if this broker has it and another can take it.
     pub async fn hand_over(&self) {
         let Some(Part { quorum, .. }) = self.part.get() else { return };
+        self.hand_over_to(quorum, |_| true).await;
+    }
+
+    /// Hands the controller's part to another voter that `may` have it.
+    async fn hand_over_to(&self, quorum: &Quorum, may: impl Fn(i32) -> bool) {
         let voters = quorum.members().map_or_else(Vec::new, |members| members.voters);
-        let others = voters.into_iter().filter(|known| known.member.broker_id != self.config.node_id);
+        let is_other = |id: i32| id != self.config.node_id && may(id);
+        let others = voters.into_iter().filter(|known| is_other(known.member.broker_id));
         let Some(heir) = others.max_by_key(|known| known.end_offset) else { return };
         if quorum.hand_over(&heir.member).await.is_ok() {
             let handed_over = quorum.until_another_leads(self.config.node_id);
@@ -366,10 +381,11 @@ impl Membership {
                     );
                 }
                 self.hear(registration.broker_id);
-                Ok(ControllerTold::Registered { broker_epoch })
+                Ok(ControllerTold::Registered { broker_epoch, lease_ms: self.lease_ms() })
             }
-            ControllerAsk::Heartbeat { broker_id, broker_epoch } => {
-                self.heartbeat(quorum, *broker_id, *broker_epoch).await
+            ControllerAsk::Heartbeat { broker_id, broker_epoch, applied_to, has_room } => {
+                let beat = Beat { applied_to: *applied_to, has_room: *has_room };
+                self.heartbeat(quorum, *broker_id, *broker_epoch, beat).await
             }
             ControllerAsk::Leave { broker_id, broker_epoch } => {
                 let decide = |image: &Image| {
@@ -427,9 +443,15 @@ impl Membership {
         quorum: &Quorum,
         broker_id: i32,
         broker_epoch: i64,
+        beat: Beat,
     ) -> Result<ControllerTold, ProposeError> {
         let image = quorum.image();
         check_epoch(&image, broker_id, broker_epoch)?;
+        let lease_ms = self.lease_ms();
+        let end_offset = quorum.published().end_offset();
+        if !self.keeps_up(broker_id, &beat, end_offset) {
+            return Ok(ControllerTold::Heard { end_offset, lease_ms });
+        }
         let had_lease = self.hear(broker_id);
         // Without a lease it may be about to be fenced, which the image does not know: decisions wait for each other.
         let is_fenced = image.broker(broker_id).is_some_and(|broker| broker.fenced);
@@ -442,7 +464,19 @@ impl Membership {
         if is_fenced {
             tracing::info!(broker = broker_id, "heard of again: it may lead");
         }
-        Ok(ControllerTold::Heard { end_offset: quorum.published().end_offset() })
+        Ok(ControllerTold::Heard { end_offset: quorum.published().end_offset(), lease_ms })
+    }
+
+    /// Whether the broker has in force what it was told of.
+    fn keeps_up(&self, broker_id: i32, beat: &Beat, end_offset: i64) -> bool {
+        self.peers.is_there(broker_id);
+        let mut watched = self.watched.lock();
+        let Some(watched) = watched.as_mut() else { return true };
+        match beat.has_room {
+            true => watched.roomy.insert(broker_id),
+            false => watched.roomy.remove(&broker_id),
+        };
+        watched.leases.keeps_up(broker_id, beat.applied_to, end_offset)
     }
 
     /// Nobody waits for this broker any more.
@@ -450,6 +484,10 @@ impl Membership {
         if let Some(watched) = self.watched.lock().as_mut() {
             watched.leases.forget(broker_id);
         }
+    }
+
+    fn lease_ms(&self) -> i64 {
+        i64::from(self.config.quorum.session_timeout_ms)
     }
 
     fn now(&self) -> Duration {
@@ -481,6 +519,7 @@ impl Membership {
         {
             tracing::warn!(%error, "the voters are not yet as they are to be");
         }
+        self.make_room(quorum).await;
         for broker_id in self.absent(quorum) {
             let has_lease =
                 || self.watched.lock().as_ref().is_some_and(|watched| watched.leases.has(broker_id));
@@ -504,6 +543,18 @@ impl Membership {
                     self.hear(broker_id);
                 }
             }
+        }
+    }
+
+    /// Without room on its disk this broker can decide on nothing: a voter that has some is to be the controller.
+    async fn make_room(&self, quorum: &Quorum) {
+        if quorum.has_room() || !quorum.progress().leads {
+            return;
+        }
+        let roomy = self.watched.lock().as_ref().map(|watched| watched.roomy.clone()).unwrap_or_default();
+        if !roomy.is_empty() {
+            tracing::warn!(others = ?roomy, "the disk of the metadata log is full: another broker is to be the controller");
+            self.hand_over_to(quorum, |id| roomy.contains(&id)).await;
         }
     }
 
@@ -536,7 +587,14 @@ impl Membership {
             let lease = milliseconds(self.config.quorum.session_timeout_ms);
             let image = quorum.image();
             let unfenced = image.brokers().filter(|broker| !broker.fenced).map(|broker| broker.id);
-            *watched = Some(Watched { term: progress.term, leases: Leases::new(lease, unfenced, now) });
+            let mut leases = Leases::new(lease, unfenced, now);
+            // Who is fenced may be so because it learns nothing new.
+            let end_offset = quorum.published().end_offset();
+            for broker in image.brokers().filter(|broker| broker.fenced) {
+                leases.keeps_up(broker.id, i64::MAX, end_offset);
+            }
+            let roomy = BTreeSet::new();
+            *watched = Some(Watched { term: progress.term, leases, roomy });
         }
         let Some(Watched { leases, .. }) = watched.as_mut() else { return Vec::new() };
         // It need not tell itself that it is there.

@@ -60,6 +60,12 @@ pub enum ControllerAsk {
     Heartbeat {
         broker_id: i32,
         broker_epoch: i64,
+        /// Offset after the last change of the metadata that is in force here.
+        #[serde(default = "everything")]
+        applied_to: i64,
+        /// The disk has room for changes of the metadata.
+        #[serde(default = "yes")]
+        has_room: bool,
     },
     /// The disk under these partitions has failed, or has not kept them: let others lead them.
     HandOver {
@@ -86,6 +92,15 @@ pub enum ControllerAsk {
         broker_epoch: i64,
         reports: Vec<IsrReport>,
     },
+}
+
+/// What a broker of an older release does not say.
+const fn everything() -> i64 {
+    i64::MAX
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What a broker is told.
@@ -126,10 +141,15 @@ pub enum ControllerTold {
     Joined,
     Registered {
         broker_epoch: i64,
+        /// For so long nobody else is put in your place, whatever is not heard of you.
+        #[serde(default = "everything")]
+        lease_ms: i64,
     },
     /// You are heard of. What was decided before, and may concern you, is in the metadata up to this offset.
     Heard {
         end_offset: i64,
+        #[serde(default = "everything")]
+        lease_ms: i64,
     },
     Left,
     HandedOver,
@@ -207,7 +227,7 @@ mod tests {
             assert_eq!(read::<Ask>(&bytes).unwrap(), (ask.clone(), Bytes::from_static(b"rest")));
             String::from_utf8(bytes[4..].to_vec()).unwrap()
         };
-        let beat = ControllerAsk::Heartbeat { broker_id: 1, broker_epoch: 2 };
+        let beat = ControllerAsk::Heartbeat { broker_id: 1, broker_epoch: 2, applied_to: 3, has_room: true };
         assert_eq!(said(&Ask::Standing), r#"{"v":1,"message":"standing"}rest"#);
         let member = Member { broker_id: 3, directory_id: "disk".to_owned() };
         assert_eq!(
@@ -217,8 +237,13 @@ mod tests {
         assert_eq!(said(&Ask::Quorum { to: 7 }), r#"{"v":1,"message":{"quorum":{"to":7}}}rest"#);
         assert_eq!(
             said(&Ask::Controller(beat)),
-            r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2}}}}rest"#
+            r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2,"applied_to":3,"has_room":true}}}}rest"#
         );
+        let older = Bytes::from_static(br#"....{"v":1,"message":{"heard":{"end_offset":4}}}"#);
+        let mut older = older.to_vec();
+        older[..4].copy_from_slice(&44u32.to_be_bytes());
+        let heard = ControllerTold::Heard { end_offset: 4, lease_ms: i64::MAX };
+        assert_eq!(read::<ControllerTold>(&older.into()).unwrap().0, heard);
         assert_eq!(
             said(&Ask::MoreToFetch { broker_id: 3 }),
             r#"{"v":1,"message":{"more_to_fetch":{"broker_id":3}}}rest"#

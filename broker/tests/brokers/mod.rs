@@ -82,9 +82,14 @@ impl Cluster {
 }
 
 pub async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    wait_for_answer(what, async || look()).await
+}
+
+/// The same where somebody has to be asked.
+pub async fn wait_for_answer<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = ask().await {
             return found;
         }
         assert!(Instant::now() < deadline, "in vain: {what}");
