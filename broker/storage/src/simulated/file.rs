@@ -8,11 +8,25 @@ enum Change {
     SetLen(u64),
 }
 
+/// What is on stable storage. Logs are appended to, and a thousand brokers have a good many: so what is the same is there once.
+#[derive(Debug, Clone)]
+enum Durable {
+    /// So many bytes from the beginning of what the file holds now, which is that with all that is pending.
+    Prefix(usize),
+    Other(Vec<u8>),
+}
+
+impl Default for Durable {
+    fn default() -> Self {
+        Durable::Prefix(0)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FileData {
     current: Vec<u8>,
-    durable: Vec<u8>,
+    durable: Durable,
     pending: Vec<Change>,
     /// Bits that were flipped.
     flips: u64,
@@ -33,24 +47,46 @@ impl FileData {
         count
     }
 
+    fn durable(&self) -> &[u8] {
+        match &self.durable {
+            Durable::Prefix(len) => self.current.get(..*len).unwrap_or_default(),
+            Durable::Other(bytes) => bytes,
+        }
+    }
+
+    /// Lets the two be kept apart, if what is there now changes from `offset` on.
+    fn part(&mut self, offset: u64) {
+        if matches!(self.durable, Durable::Prefix(len) if offset < len as u64) {
+            self.durable = Durable::Other(self.durable().to_vec());
+        }
+    }
+
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) {
+        self.part(offset);
         write(&mut self.current, offset, bytes);
         self.pending.push(Change::Write { offset, bytes: bytes.to_vec() });
     }
 
     pub(crate) fn set_len(&mut self, len: u64) {
+        self.part(len);
         self.current.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
         self.pending.push(Change::SetLen(len));
     }
 
     pub(crate) fn sync(&mut self) {
-        for change in std::mem::take(&mut self.pending) {
-            apply(&mut self.durable, &change);
+        let pending = std::mem::take(&mut self.pending);
+        if let Durable::Other(bytes) = &mut self.durable {
+            pending.iter().for_each(|change| apply(bytes, change));
+            if *bytes != self.current {
+                return;
+            }
         }
+        self.durable = Durable::Prefix(self.current.len());
     }
 
     /// A failed sync: the changes are still seen, never written, and no later sync knows of them.
     pub(crate) fn lose_pending(&mut self) {
+        self.durable = Durable::Other(self.durable().to_vec());
         self.pending.clear();
     }
 
@@ -62,12 +98,14 @@ impl FileData {
     pub(crate) fn flip_bit(&mut self, byte: u64, bit: u8) -> bool {
         let at = usize::try_from(byte).unwrap_or(usize::MAX);
         let mut flipped = false;
-        for bytes in [&mut self.current, &mut self.durable] {
+        let mut durable = self.durable().to_vec();
+        for bytes in [&mut self.current, &mut durable] {
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= 1 << (bit & 7);
                 flipped = true;
             }
         }
+        self.durable = Durable::Other(durable);
         self.flips += u64::from(flipped);
         flipped
     }
@@ -79,17 +117,18 @@ impl FileData {
     /// The file after a power cut. `salt` makes files of one seed differ.
     pub(crate) fn after(&self, cut: PowerCut, salt: u64) -> FileData {
         let bytes = match cut {
-            PowerCut::DropUnsynced => self.durable.clone(),
-            PowerCut::KeepAll if self.pending.is_empty() => self.durable.clone(),
+            PowerCut::DropUnsynced => self.durable().to_vec(),
+            PowerCut::KeepAll if self.pending.is_empty() => self.durable().to_vec(),
             PowerCut::KeepAll => self.applied(self.pending.len()),
             PowerCut::TornLastWrite { seed } => self.torn(seed ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             PowerCut::Some { seed } => self.some(seed ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         };
-        FileData { durable: bytes.clone(), current: bytes, pending: Vec::new(), flips: self.flips }
+        let durable = Durable::Prefix(bytes.len());
+        FileData { durable, current: bytes, pending: Vec::new(), flips: self.flips }
     }
 
     fn applied(&self, count: usize) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
+        let mut bytes = self.durable().to_vec();
         for change in self.pending.iter().take(count) {
             apply(&mut bytes, change);
         }
@@ -115,7 +154,7 @@ impl FileData {
     /// Each sector as of any moment since the last sync, and any length that the file had since.
     fn some(&self, seed: u64) -> Vec<u8> {
         if self.pending.is_empty() {
-            return self.durable.clone();
+            return self.durable().to_vec();
         }
         let mut choices = Choices(seed);
         let versions: Vec<Vec<u8>> = (0..=self.pending.len()).map(|count| self.applied(count)).collect();
