@@ -1,7 +1,7 @@
 //! `log.cleaner.io.max.bytes.per.second`: all compactions of the broker together read and write no faster.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::settings::LogSettings;
@@ -9,6 +9,7 @@ use firn_model::pace;
 use firn_storage::cleaner_limits::{CleanerLimits, CleanerPace};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How long a cleaner sleeps without asking whether the limit has changed, or compaction was stopped.
 const NAP: Duration = Duration::from_millis(50);
@@ -53,7 +54,9 @@ impl CleanerPace for SteadyPace {
                 *self.paid.lock() = Instant::now();
                 return;
             }
-            std::thread::sleep(left.min(NAP));
+            if !firn_blocking::pause(left.min(NAP)) {
+                return;
+            }
         }
     }
 }

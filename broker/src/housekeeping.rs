@@ -5,7 +5,6 @@
 //! at (a lock and a few comparisons) and left alone. Chores that touch files run on threads that may block.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use firn_model::broker_config::settings::LogSettings;
@@ -157,16 +156,7 @@ fn clean(context: &Arc<Context>) {
         partitions.iter().filter(|partition| partition.config().cleanup_policy.compact).collect();
     let threads = usize::try_from(log.cleaner_threads).unwrap_or(0);
     let limits = limits_of_one(&log, &context.cleaner_pace);
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(compacted.len()) {
-            scope.spawn(|| {
-                while let Some(partition) = compacted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    clean_one(partition, now_ms, limits.clone());
-                }
-            });
-        }
-    });
+    firn_blocking::share(&compacted, threads, |partition| clean_one(partition, now_ms, limits.clone()));
 }
 
 fn clean_one(partition: &Partition, now_ms: i64, limits: CleanerLimits) {

@@ -39,7 +39,7 @@ impl Lobby {
         ports: &[u16],
     ) -> Result<Self, MetricsError> {
         let from_file = Arc::new(config.clone());
-        let endpoints = own_endpoints(config, ports);
+        let endpoints = own_endpoints(config, environment.network.as_ref(), ports);
         let peers = Peers::new(config, &endpoints, environment.network.clone());
         let membership = Membership::new(from_file.clone(), environment.random.clone(), peers, endpoints);
         Ok(Self {

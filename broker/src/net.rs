@@ -1,10 +1,10 @@
-//! The network seam: the only file of the broker that names sockets.
+//! The network seam: the only file of the broker that names sockets, and asks for the addresses of names.
 
 use std::fmt::Debug;
 use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +67,18 @@ pub trait Network: Send + Sync + Debug {
 
     /// Connects to a host and port.
     fn connect(&self, address: String) -> Connecting;
+
+    /// The address of a host that is to be listened on. A network without names has addresses only.
+    fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
+        let address: IpAddr =
+            host.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        Ok((address, port).into())
+    }
+
+    /// The name of this machine, for clients to connect to (Kafka's default).
+    fn own_host(&self) -> String {
+        Ipv4Addr::LOCALHOST.to_string()
+    }
 }
 
 /// The machine's own network.
@@ -96,6 +108,24 @@ impl Network for SystemNetwork {
             socket.set_nodelay(true)?;
             Ok(Box::new(socket) as Box<dyn ByteStream>)
         })
+    }
+
+    fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
+        (host, port).to_socket_addrs()?.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Where the name cannot be resolved even here it would serve nobody, and the loopback address serves clients of this
+    /// machine.
+    fn own_host(&self) -> String {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        if self.resolve(&name, 0).is_ok() {
+            return name;
+        }
+        tracing::warn!(
+            name,
+            "the name of this machine cannot be resolved: only clients of this machine can connect; set advertised.listeners"
+        );
+        Ipv4Addr::LOCALHOST.to_string()
     }
 }
 

@@ -5,7 +5,7 @@
 //! next start wants to find, and only then say that the shutdown was clean.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use firn_model::broker_config::listeners::Listener as ListenerConfig;
 use firn_model::broker_config::settings::{HttpSettings, TierSettings};
 use firn_quorum::error::QuorumError;
 use firn_storage::error::StorageError;
-use firn_telemetry::http;
+use firn_telemetry::http::{self, Doors};
 use firn_telemetry::metrics::MetricsError;
 use firn_tiering::error::TierError;
 use firn_tiering::options::TierOptions;
@@ -152,9 +152,9 @@ impl Node {
         // First, so that a port that is taken is said at once, however slow the store.
         let sockets = Sockets::bind(&config, environment.network.as_ref()).await?;
         let background = Background::start().map_err(StartError::Threads)?;
-        let settings = config.tier.clone();
+        let (settings, seed) = (config.tier.clone(), environment.random.bits() as u64);
         // There, so that the connections to the store are driven by its threads.
-        let opening = background.handle().spawn(async move { open_tier(&settings).await });
+        let opening = background.handle().spawn(async move { open_tier(&settings, seed).await });
         let tier = firn_blocking::finished(opening).await?;
         Self::serve(config, environment, sockets, tier, background).await
     }
@@ -178,7 +178,7 @@ impl Node {
         background: Background,
     ) -> Result<Node, StartError> {
         let addresses = listeners.iter().filter_map(|listener| listener.local_address().ok()).collect();
-        let http_address = doors.as_ref().and_then(|doors| doors.local_addr().ok());
+        let http_address = doors.as_ref().and_then(|doors| doors.address().ok());
         let ports =
             listeners.iter().map(|listener| listener.local_address().map_or(0, |address| address.port()));
         let lobby = Arc::new(Lobby::new(&config, &environment, &ports.collect::<Vec<_>>())?);
@@ -193,9 +193,9 @@ impl Node {
             tasks.spawn(serving);
         }
         tasks.spawn(lobby.membership.clone().watch_leases(shutdown.clone()));
-        if let Some(listener) = doors {
+        if let Some(doors) = doors {
             let observed = Arc::new(ObservedBroker::new(lobby.clone()));
-            tasks.spawn(http::serve(listener, observed, shutdown.clone().cancelled_owned()));
+            tasks.spawn(http::serve(doors, observed, shutdown.clone().cancelled_owned()));
         }
         let opened = open(config, environment, tier, background.handle().clone(), &lobby).await;
         let (context, broker_epoch) = match opened {
@@ -341,14 +341,14 @@ pub enum Stopped {
 /// What a broker listens on.
 struct Sockets {
     listeners: Vec<Listener>,
-    doors: Option<tokio::net::TcpListener>,
+    doors: Option<Doors>,
 }
 
 impl Sockets {
     async fn bind(config: &BrokerConfig, network: &dyn Network) -> Result<Self, StartError> {
         let all = config.listeners.iter().chain(&config.controller_listeners);
         let listeners = bind(all, network, SocketOptions::of(&config.network))?;
-        Ok(Self { listeners, doors: bind_doors(config.http.as_ref()).await? })
+        Ok(Self { listeners, doors: bind_doors(config.http.as_ref(), network).await? })
     }
 }
 
@@ -359,31 +359,32 @@ fn bind<'a>(
 ) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for listener in configured {
-        let address = resolve(&listener.host, listener.port)?;
+        let address = resolve(network, &listener.host, listener.port)?;
         let bound = network.bind(address, options);
         listeners.push(bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?);
     }
     Ok(listeners)
 }
 
-async fn bind_doors(settings: Option<&HttpSettings>) -> Result<Option<tokio::net::TcpListener>, StartError> {
+async fn bind_doors(
+    settings: Option<&HttpSettings>,
+    network: &dyn Network,
+) -> Result<Option<Doors>, StartError> {
     let Some(settings) = settings else { return Ok(None) };
-    let address = resolve(&settings.host, settings.port)?;
-    let bound = http::bind(address).await;
+    let address = resolve(network, &settings.host, settings.port)?;
+    let bound = Doors::bind(address).await;
     Ok(Some(bound.map_err(|source| StartError::ListenHttp { address: address.to_string(), source })?))
 }
 
 /// An empty host stands for all addresses of the machine.
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+fn resolve(network: &dyn Network, host: &str, port: u16) -> Result<SocketAddr, StartError> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
-    let found = (host, port)
-        .to_socket_addrs()
-        .and_then(|mut found| found.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+    let found = network.resolve(host, port);
     found.map_err(|source| StartError::Resolve { address: format!("{host}:{port}"), source })
 }
 
 /// Opens the object store, which must answer: a wrong address is better known now than when the disk is full.
-async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> {
+async fn open_tier(settings: &TierSettings, seed: u64) -> Result<Option<Tier>, StartError> {
     let Some(url) = settings.store_url.as_ref().filter(|_| settings.enabled) else { return Ok(None) };
     tracing::info!(store = %url, "asking the object store");
     let deadline = period(settings.request_timeout_ms);
@@ -391,6 +392,7 @@ async fn open_tier(settings: &TierSettings) -> Result<Option<Tier>, StartError> 
         cache_bytes_max: u64::try_from(settings.cache_bytes).unwrap_or(0),
         attempt_timeout: deadline,
         call_deadline: deadline,
+        seed,
         ..TierOptions::default()
     };
     Ok(Some(Tier::open(&StoreUrl::parse(url)?, &StoreVariables::of_process(), options).await?))

@@ -394,16 +394,9 @@ fn offsets_codec(config: &BrokerConfig) -> Codec {
 /// Opens the logs of every topic, several at a time: after a crash each has a tail to check.
 fn open_logs(follower: &Follower, image: &Image, threads: usize, now_ms: i64) {
     let topics: Vec<_> = image.topics().cloned().collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(topics.len()) {
-            scope.spawn(|| {
-                while let Some(topic) = topics.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    if let Err(error) = follower.open_known(image, topic, now_ms) {
-                        tracing::error!(topic = %topic.name, %error, "some of the topic's partitions are offline");
-                    }
-                }
-            });
+    firn_blocking::share(&topics, threads, |topic| {
+        if let Err(error) = follower.open_known(image, topic, now_ms) {
+            tracing::error!(topic = %topic.name, %error, "some of the topic's partitions are offline");
         }
     });
 }

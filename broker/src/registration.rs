@@ -1,7 +1,6 @@
 //! Tells the controller that this broker is there: once when it is ready, and then by a heartbeat, by which it lives.
 
 use std::collections::VecDeque;
-use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::milliseconds::period;
+use crate::net::Network;
 use crate::node::StartError;
 use crate::partition::Partition;
 use crate::peers::membership::AskError;
@@ -33,7 +33,7 @@ const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where this broker is found by clients, and by other brokers that do not have it in their list: they take what they find for
 /// brokers alone (`controller.listener.names`). `ports` are those that its listeners were bound to, those for brokers alone last.
-pub fn own_endpoints(config: &BrokerConfig, ports: &[u16]) -> Vec<Endpoint> {
+pub fn own_endpoints(config: &BrokerConfig, network: &dyn Network, ports: &[u16]) -> Vec<Endpoint> {
     let for_brokers = &config.controller_listeners;
     let bound_port = |name: &str| {
         let bound = config.listeners.iter().chain(for_brokers).zip(ports);
@@ -42,7 +42,7 @@ pub fn own_endpoints(config: &BrokerConfig, ports: &[u16]) -> Vec<Endpoint> {
     let endpoint = |advertised: &Listener| Endpoint {
         listener: advertised.name.clone(),
         // An empty host stands for all addresses, of which clients need one.
-        host: if advertised.host.is_empty() { own_host_name() } else { advertised.host.clone() },
+        host: if advertised.host.is_empty() { network.own_host() } else { advertised.host.clone() },
         // Port 0 asks for any free one; clients are told which it became.
         port: if advertised.port == 0 { bound_port(&advertised.name) } else { advertised.port },
     };
@@ -268,18 +268,4 @@ async fn leave(context: &Context, broker_epoch: i64) {
             tracing::warn!(%error, "stops without the controller's knowing: others take over later")
         }
     }
-}
-
-/// The name of this machine, for clients to connect to (Kafka's default). Where it cannot be resolved even here it
-/// would serve nobody, and the loopback address serves clients of this machine.
-fn own_host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.next().is_some()) {
-        return name;
-    }
-    tracing::warn!(
-        name,
-        "the name of this machine cannot be resolved: only clients of this machine can connect; set advertised.listeners"
-    );
-    "127.0.0.1".to_owned()
 }

@@ -46,9 +46,24 @@ pub trait Observed: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
 }
 
-/// Serves the doors on `listener` until `shutdown` resolves, and for `LAST_ANSWER_PATIENCE` at most after that.
+/// The address of the doors, bound.
+#[derive(Debug)]
+pub struct Doors(TcpListener);
+
+impl Doors {
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        TcpListener::bind(address).await.map(Self)
+    }
+
+    /// Where they are; a port that was 0 is any free one.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Serves the doors until `shutdown` resolves, and for `LAST_ANSWER_PATIENCE` at most after that.
 pub async fn serve(
-    listener: TcpListener,
+    Doors(listener): Doors,
     observed: Arc<dyn Observed>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
@@ -97,11 +112,6 @@ async fn serve_connection(stream: TcpStream, doors: Router, mut stopped: watch::
     }
     served.as_mut().graceful_shutdown();
     timeout(LAST_ANSWER_PATIENCE, served).await.ok();
-}
-
-/// Binds the address of the doors.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 async fn metrics(State(observed): State<Arc<dyn Observed>>) -> Response {

@@ -26,9 +26,9 @@ impl Observed for Ailing {
 }
 
 async fn start(shutdown: impl Future<Output = ()> + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (address, tokio::spawn(serve(listener, Arc::new(Ailing), shutdown)))
+    let doors = Doors::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = doors.address().unwrap();
+    (address, tokio::spawn(serve(doors, Arc::new(Ailing), shutdown)))
 }
 
 async fn send(address: SocketAddr, request: &str) -> TcpStream {
