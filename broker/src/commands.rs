@@ -207,6 +207,10 @@ impl Serve {
         broker(&self.properties()?, None)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "there is no broker yet: its configuration says on which disk it is"
+    )]
     fn properties(&self) -> Result<BTreeMap<String, String>, CommandError> {
         let path = self.config.as_ref().or(self.file.as_ref()).ok_or(CommandError::NoFile)?;
         let text = std::fs::read_to_string(path)

@@ -58,6 +58,7 @@ impl Environment {
 struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam: the machine's own clock")]
     fn now_ms(&self) -> i64 {
         // A clock set before 1970 reads as the epoch: timestamps are then wrong, but nothing overflows.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
@@ -68,6 +69,7 @@ impl Clock for SystemClock {
 struct SystemRandom;
 
 impl Random for SystemRandom {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam: the kernel's own randomness")]
     fn bits(&self) -> u128 {
         let mut bytes = [0u8; 16];
         let mut filled = 0;

@@ -1,5 +1,7 @@
 //! The broker: serves the Kafka protocol over logs on disk and segments in an object store.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod anew;
 pub mod api;
 pub mod background;

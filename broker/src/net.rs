@@ -1,5 +1,11 @@
 //! The network seam: the only file of the broker that names sockets, and asks for the addresses of names.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the seam: the machine's own network"
+)]
+
 use std::fmt::Debug;
 use std::fs::File;
 use std::future::Future;

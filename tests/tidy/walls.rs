@@ -123,6 +123,20 @@ fn the_core_does_no_io_and_asks_no_clock() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Which methods and types those are, and what to take instead, is in `clippy.toml`.
+#[test]
+fn every_crate_of_the_product_is_kept_behind_the_seams() {
+    let denies = "#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]";
+    // What people type reads their files and their clock, and no simulation runs it.
+    let is_root = |path: &Path| path.ends_with("src/lib.rs") || path.ends_with("src/main.rs");
+    let open: Vec<_> = files(&["rs"])
+        .into_iter()
+        .filter(|path| path.starts_with("broker") && is_root(path) && !path.starts_with("broker/cli"))
+        .filter(|path| !text(path).lines().any(|line| line == denies))
+        .collect();
+    assert!(open.is_empty(), "a root that does not say {denies}: {open:#?}");
+}
+
 fn is_test(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     name == "tests.rs" || name.ends_with("_tests.rs") || path.iter().any(|part| part == "tests")

@@ -1,5 +1,7 @@
 //! Work that waits for a disk, kept off the threads that serve connections.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,6 +27,7 @@ pub fn is_in_place() -> bool {
 }
 
 /// Runs `work` on a thread that may block, and waits for its result. A panic in `work` goes on in the caller.
+#[expect(clippy::disallowed_methods, reason = "this is the seam: everybody else asks here")]
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     if let Some(latency) = IN_PLACE.with_borrow_mut(|latency| latency.as_mut().map(|next| next())) {
         tokio::time::sleep(latency).await;
@@ -34,6 +37,10 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 }
 
 /// Does `work` on each of `all`, on so many threads at a time; where work is done in place, on one after another.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the seam: who calls may block, and so may these threads"
+)]
 pub fn share<T: Sync>(all: &[T], threads: usize, work: impl Fn(&T) + Sync) {
     if is_in_place() {
         all.iter().for_each(work);
@@ -52,6 +59,7 @@ pub fn share<T: Sync>(all: &[T], threads: usize, work: impl Fn(&T) + Sync) {
 }
 
 /// Makes work that was given to [`run`] wait. False where it is done in place: there no time passes while it is done.
+#[expect(clippy::disallowed_methods, reason = "this is the seam: the thread is one that may block")]
 pub fn pause(time: Duration) -> bool {
     let waits = !is_in_place();
     if waits {

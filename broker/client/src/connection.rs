@@ -16,7 +16,6 @@ use firn_protocol::library::messages::{
 use firn_protocol::library::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use firn_protocol::{bounds, versions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -102,10 +101,14 @@ impl Connection {
     }
 
     /// Connects over TCP and learns which versions the broker speaks.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "[`Self::over`] is the seam: this is the machine's own network"
+    )]
     pub async fn connect(address: &str, options: ConnectionOptions) -> Result<Self, Error> {
         check_address(address)?;
         let failed = |reason: String| Error::Connect { address: address.to_owned(), reason };
-        let stream = timeout(options.deadline, TcpStream::connect(address))
+        let stream = timeout(options.deadline, tokio::net::TcpStream::connect(address))
             .await
             .map_err(|_| failed(format!("no answer within {} ms", options.deadline.as_millis())))?
             .map_err(|error| failed(error.to_string()))?;

@@ -1,5 +1,7 @@
 //! A Kafka client: connections, routing, producing, consuming, and the administration of topics, groups and configs.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod brokers;
 pub mod cluster;
 pub mod configs;

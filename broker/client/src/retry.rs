@@ -42,6 +42,10 @@ impl Retry {
     }
 
     /// Waits after so many failures before this one.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "as random as the hash maps, whose seeds a simulation owns"
+    )]
     pub(crate) async fn pause(&self, failed: u32) {
         // Seeded anew in each map: enough to keep clients out of step.
         let random = RandomState::new().hash_one(failed);

@@ -5,6 +5,8 @@
 //! [`PartitionLog`](firn_storage::partition_log::PartitionLog) like any other, one batch and one offset each, so that an
 //! entry's index is its offset and its term its leader epoch; votes in `quorum-state`; snapshots in KIP-630's files.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod entry;
 pub mod error;
 mod flushing;

@@ -167,6 +167,7 @@ impl Dev {
 }
 
 /// How this program was called.
+#[expect(clippy::disallowed_methods, reason = "people are told what they typed themselves")]
 pub fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "firn".to_owned())
 }

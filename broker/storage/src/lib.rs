@@ -1,5 +1,7 @@
 //! The hot log: disk, segments, indexes, recovery, producers, retention, compaction.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod check;
 mod checkpoint;
 pub mod directory;

@@ -30,6 +30,10 @@ pub(crate) struct OffsetMap {
 
 impl OffsetMap {
     /// A map of at most `bytes_max`, or of a few keys if that is less.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "as random as the hash maps, whose seeds a simulation owns"
+    )]
     pub(crate) fn new(bytes_max: usize) -> Self {
         let slots_max = (bytes_max / SLOT_BYTES).max(SLOTS_MIN);
         Self {

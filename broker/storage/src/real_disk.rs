@@ -1,5 +1,7 @@
 //! The operating system's own file system behind the disk seam.
 
+#![expect(clippy::disallowed_methods, reason = "this is the seam: the machine's own disk")]
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};

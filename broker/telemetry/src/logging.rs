@@ -9,6 +9,10 @@ use tracing_subscriber::EnvFilter;
 const DEFAULT_FILTER: &str = "info,openraft=warn";
 
 /// Starts the log. `FIRN_LOG` filters it, in the form `level` or `target=level,…`. A second call changes nothing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how a process logs is said to the process, and no broker goes by it"
+)]
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_env("FIRN_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

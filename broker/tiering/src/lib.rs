@@ -1,5 +1,7 @@
 //! The cold log: uploads, ranged reads through a cache, collection.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod bucket;
 pub mod cache;
 pub mod collect;

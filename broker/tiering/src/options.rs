@@ -54,6 +54,10 @@ pub struct TierOptions {
 }
 
 impl Default for TierOptions {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no two may share it: a broker hands in a number of its environment's"
+    )]
     fn default() -> Self {
         Self {
             cache_bytes_max: 256 << 20,
@@ -73,7 +77,6 @@ impl Default for TierOptions {
             retry_ratio_max: 0.2,
             retry_burst: 100,
             read_back: ReadBack::Whole,
-            // The standard library's own source of a random number for a process.
             seed: std::hash::RandomState::new().build_hasher().finish(),
         }
     }

@@ -73,6 +73,10 @@ pub struct StoreVariables(BTreeMap<String, String>);
 
 impl StoreVariables {
     /// Those of this process.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only a process of its own calls this: others hand in what they like"
+    )]
     pub fn of_process() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -160,6 +164,10 @@ impl Store {
     }
 
     /// A local directory. Every object is synced before it counts as written: it may become the only copy.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a store that is a directory is the machine's own, as all that object_store does with it"
+    )]
     pub fn directory(path: &FilePath) -> Result<Self, TierError> {
         let refuse =
             |reason: String| TierError::InvalidUrl { url: format!("file://{}", path.display()), reason };

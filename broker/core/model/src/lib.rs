@@ -1,5 +1,7 @@
 //! Words every other crate shares: names, ids, and the configs of topics and brokers.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod broker_config;
 pub mod config_definition;
 pub mod config_entry;

@@ -3,6 +3,8 @@
 //! Messages are the `kafka-protocol` library's; no other crate names it. Its decoders make room for as many elements as
 //! a length on the wire claims, so every request is walked by `bounds` first.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod bounds;
 pub mod fetch_response;
 pub mod frame;

@@ -1,5 +1,7 @@
 //! Record batches: format v2 and the two before it, validation, compression. Pure: bytes in, bytes out.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod batch;
 pub mod builder;
 pub mod compaction;

@@ -1,5 +1,10 @@
 //! The directory of `firn dev`: whose it is, and what stands in it beside the logs.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it is about files of people and processes, which no broker reads"
+)]
+
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 

@@ -86,6 +86,10 @@ fn start_all(
     Ok(())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process and the file that it reads, not this one's own data"
+)]
 fn start(broker: &Broker) -> Result<Child, DevError> {
     let config = broker.directory.join(CONFIG);
     let properties = properties::write(&broker.properties);
