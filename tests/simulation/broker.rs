@@ -14,6 +14,7 @@ use turmoil::Sim;
 use crate::environment::{VirtualClock, environment};
 use crate::replicas::Watch;
 use crate::shared::Shared;
+use crate::story::About;
 use crate::trace::Trace;
 
 pub const PORT: u16 = 9092;
@@ -158,22 +159,22 @@ impl Broker {
         let started = Node::start_with_tier(parsed.config, environment, tier);
         match started.await {
             Ok(node) => {
-                self.trace.note(&self.host, format_args!("serves since start {start}"));
+                self.trace.note(About::Run, &self.host, format_args!("serves since start {start}"));
                 let disk = self.disk();
                 disk.set_faults(DiskFaults { sync_lies: self.lying_disk.then_some(LOGS), ..disk.faults() });
                 let watch = Watch::new(self.number, self.shared.clone());
                 tokio::select! {
                     () = stop.notified() => {}
                     () = watch.watch(&node.context) => {}
-                    why = node.ended() => self.trace.note(&self.host, format_args!("{why}")),
+                    why = node.ended() => self.trace.note(About::Run, &self.host, format_args!("{why}")),
                 }
-                self.trace.note(&self.host, format_args!("stopped: {:?}", node.stop().await));
+                self.trace.note(About::Run, &self.host, format_args!("stopped: {:?}", node.stop().await));
             }
             // A disk that is full or fails may keep a broker from starting; nothing else may.
             Err(error) => {
-                self.trace.note(&self.host, format_args!("does not start: {error}"));
+                self.trace.note(About::Run, &self.host, format_args!("does not start: {error}"));
                 if !self.disk_is_faulty() {
-                    self.shared.broke(format!("{} does not start: {error}", self.host));
+                    self.shared.broke(None, format!("{} does not start: {error}", self.host));
                 }
             }
         }
@@ -216,7 +217,7 @@ impl Broker {
         let (trace, who) = (self.trace.clone(), format!("disk {}", self.number));
         disk.set_probe(Some(Arc::new(
             move |_: &SimulatedDisk, number, operation, path: &std::path::Path| {
-                trace.note(&who, format_args!("{number} {operation:?} {}", path.display()));
+                trace.note(About::Disk, &who, format_args!("{number} {operation:?} {}", path.display()));
             },
         )));
     }

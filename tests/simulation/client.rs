@@ -14,6 +14,7 @@ use turmoil::net::TcpStream;
 use uuid::Uuid;
 
 use crate::shared::{BETWEEN_ATTEMPTS, Shared};
+use crate::story::About;
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -33,6 +34,7 @@ pub enum Target {
 pub struct Client {
     pub name: String,
     pub shared: Rc<Shared>,
+    about: About,
     target: Target,
     connection: Option<Connection>,
     /// Whom its connection leads to, if it is to a leader or a coordinator.
@@ -42,12 +44,22 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(name: String, target: Target, shared: Rc<Shared>) -> Self {
-        Self { name, shared, target, connection: None, asked: String::new(), attempts: 0 }
+    /// `about` is what it is there for.
+    pub fn new(name: String, about: About, target: Target, shared: Rc<Shared>) -> Self {
+        Self { name, shared, about, target, connection: None, asked: String::new(), attempts: 0 }
     }
 
     pub fn note(&self, what: impl std::fmt::Display) {
-        self.shared.trace.note(&self.name, what);
+        self.shared.trace.note(self.about, &self.name, what);
+    }
+
+    /// It was told what it must not be.
+    pub fn broke(&self, what: String) {
+        let partition = match self.about {
+            About::Partition(partition) => Some(partition),
+            _ => None,
+        };
+        self.shared.broke(partition, what);
     }
 
     /// Asks others from now on.

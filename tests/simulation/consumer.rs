@@ -11,13 +11,15 @@ use crate::client::{Client, Target, passed};
 use crate::group::Group;
 use crate::reading::{LATEST, Read, fetch_request, listed, seen};
 use crate::shared::{BETWEEN_ATTEMPTS, Shared};
+use crate::story::About;
 
 /// Reads one partition, and commits, until the run is over.
 pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random: fastrand::Rng) {
     shared.working.set(shared.working.get() + 1);
     let topic = shared.topic().await;
     let leader = Target::Leader(topic, partition);
-    let mut client = Client::new(format!("consumer {number}"), leader, shared.clone());
+    let mut client =
+        Client::new(format!("consumer {number}"), About::Partition(partition), leader, shared.clone());
     let mut group = Group::new(&shared, number, topic, partition, random.fork());
     let (mut next, mut repositioned) = (0, true);
     while !shared.over.get() {
@@ -34,7 +36,7 @@ pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random
             if data.error_code == ResponseError::OffsetOutOfRange.code() {
                 let deleted = shared.deleted(partition);
                 if next >= deleted {
-                    shared.broke(format!(
+                    client.broke(format!(
                         "consumer {number} was at {next} of {partition}, and that is out of range"
                     ));
                 }
@@ -45,7 +47,7 @@ pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random
             tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             continue;
         }
-        let Read { records, epochs } = seen(&shared, &client.name, &data.records.unwrap_or_default(), next);
+        let Read { records, epochs } = seen(&client, &data.records.unwrap_or_default(), next);
         client.note(format_args!(
             "read {} from {next} of {partition}, below {}",
             records.len(),

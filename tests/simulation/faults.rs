@@ -13,6 +13,7 @@ use turmoil::Sim;
 use crate::broker::{Broker, Death};
 use crate::bucket::Bucket;
 use crate::shared::Shared;
+use crate::story::About;
 use crate::trace::Trace;
 
 /// Most clock that a broker's machine gains or loses at a time.
@@ -90,7 +91,7 @@ impl Faults {
     }
 
     fn note(&self, now: Duration, what: impl std::fmt::Display) {
-        self.trace.note_at(now, "FAULT", what);
+        self.trace.note_at(now, About::Run, "FAULT", what);
     }
 
     /// Called after every step: ends what is due, and begins what comes next.

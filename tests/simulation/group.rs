@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::client::{Client, Target, passed};
 use crate::shared::{Shared, TOPIC, text};
+use crate::story::About;
 
 /// Where a group stands in one partition, committed and asked for by one client at a time.
 pub struct Group {
@@ -32,7 +33,8 @@ impl Group {
         let name = format!("group-{number}");
         let coordinator = Target::Coordinator(name.clone());
         let member = |member: &str| {
-            Client::new(format!("member {member} of {number}"), coordinator.clone(), shared.clone())
+            let name = format!("member {member} of {number}");
+            Client::new(name, About::Partition(partition), coordinator.clone(), shared.clone())
         };
         Self { name, number, topic, partition, members: [member("a"), member("b")], random }
     }

@@ -14,13 +14,14 @@ use crate::client::{Client, Target, passed};
 use crate::producer::begin;
 use crate::reading::{EARLIEST, Read, fetch_request, listed, seen};
 use crate::shared::{BETWEEN_ATTEMPTS, PARTITIONS, Shared, TOPIC, WRITABLE_WITHIN, text};
+use crate::story::About;
 
 /// How often the judge reads where there is something and gets nothing.
 const IN_VAIN_MAX: u32 = 100;
 
 /// Creates the topic, and tells the others.
 pub async fn set_up(shared: Rc<Shared>) {
-    let mut client = Client::new("set up".to_owned(), Target::Any, shared.clone());
+    let mut client = Client::new("set up".to_owned(), About::Run, Target::Any, shared.clone());
     let config = |(name, value): (&str, &str)| {
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
     };
@@ -72,11 +73,15 @@ pub async fn judge(shared: Rc<Shared>) {
         }
     };
     if tokio::time::timeout(WRITABLE_WITHIN, writable).await.is_err() {
-        shared.broke(format!("not every partition was writable {WRITABLE_WITHIN:?} after the last fault"));
+        shared.broke(
+            None,
+            format!("not every partition was writable {WRITABLE_WITHIN:?} after the last fault"),
+        );
     }
     for partition in 0..PARTITIONS {
         let leader = Target::Leader(topic, partition);
-        let mut client = Client::new(format!("judge {partition}"), leader, shared.clone());
+        let mut client =
+            Client::new(format!("judge {partition}"), About::Partition(partition), leader, shared.clone());
         let out_of_range = ResponseError::OffsetOutOfRange.code();
         let (mut all, mut next, mut in_vain) = (Read::default(), 0, 0);
         let (log_start, log_end) = loop {
@@ -94,7 +99,7 @@ pub async fn judge(shared: Rc<Shared>) {
                 (all, next) = (Read::default(), start.unwrap_or(next));
                 continue;
             }
-            let found = seen(&shared, &client.name, &data.records.unwrap_or_default(), next);
+            let found = seen(&client, &data.records.unwrap_or_default(), next);
             let Some(last) = found.records.last() else {
                 // A segment that is exchanged just then gives nothing, and the next time it does.
                 if next < data.high_watermark && in_vain < IN_VAIN_MAX {

@@ -1,7 +1,7 @@
 //! Whole brokers and their clients on one thread, in virtual time, with faults from a seed: `firn-sim run --seed 7`.
 //!
-//! A run that breaks a promise prints its seed and what it broke; the same seed does the same again, with every event by
-//! `--print`. Each seed has a process of its own, so that nothing of another is in it.
+//! A run that breaks a promise prints its seed, what it broke and how it came to that; the same seed does the same again, with
+//! every event by `--print`. Each seed has a process of its own, so that nothing of another is in it.
 
 #![allow(clippy::print_stdout, reason = "this is a command")]
 
@@ -23,6 +23,7 @@ mod run;
 mod scale;
 mod shared;
 mod soak;
+mod story;
 mod trace;
 mod trimmer;
 
@@ -124,6 +125,18 @@ impl Seed {
     }
 }
 
+/// How it came to a broken promise, and how to see the rest.
+fn tell(what: &str, story: &[String]) {
+    println!(
+        "\nWhat befell the brokers until this was seen, and the last that clients of its partition did: {what}"
+    );
+    for line in story {
+        println!("{line}");
+    }
+    let command: Vec<String> = std::env::args().collect();
+    println!("\nEvery event of it: {} --print", command.join(" "));
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().action {
         Action::Run(seed) => {
@@ -140,6 +153,9 @@ fn main() -> ExitCode {
             );
             for broken in &outcome.broken {
                 println!("  {broken}");
+            }
+            if let Some((what, story)) = outcome.first.filter(|_| !settings.print) {
+                tell(&what, &story);
             }
             if outcome.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

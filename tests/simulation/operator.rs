@@ -21,6 +21,7 @@ use firn_protocol::library::protocol::Request;
 
 use crate::client::{Client, Target};
 use crate::shared::{PARTITIONS, Shared, TOPIC, text};
+use crate::story::About;
 
 const TIMEOUT_MS: i32 = 3_000;
 /// Kafka's number for the configs of a broker.
@@ -42,7 +43,7 @@ struct Operator {
 /// Operates until the run is over.
 pub async fn operate(shared: Rc<Shared>, random: fastrand::Rng) {
     shared.topic().await;
-    let client = Client::new("operator".to_owned(), Target::Any, shared.clone());
+    let client = Client::new("operator".to_owned(), About::Run, Target::Any, shared.clone());
     let mut operator = Operator { client, random, shared: shared.clone(), draining: None };
     while !shared.over.get() {
         let pause = operator.random.u64(500..6_000);

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::client::{Client, Target, passed};
 use crate::environment::VirtualClock;
 use crate::shared::{BETWEEN_ATTEMPTS, Shared};
+use crate::story::About;
 
 /// Writes to one partition until the run is over, each batch until it is acknowledged, as one idempotent producer after
 /// another.
@@ -40,7 +41,8 @@ pub async fn produce(shared: Rc<Shared>, partition: i32, mut random: fastrand::R
 /// A producer that nobody was before.
 pub async fn begin(shared: &Rc<Shared>, topic: Uuid, partition: i32, role: &str) -> (Client, Sending) {
     let number = shared.next_producer();
-    let mut client = Client::new(format!("{role} {number}"), Target::Any, shared.clone());
+    let mut client =
+        Client::new(format!("{role} {number}"), About::Partition(partition), Target::Any, shared.clone());
     let wanted = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_producer_id(ProducerId(-1))
@@ -126,9 +128,7 @@ impl Sending {
         if let Some(error) = never.into_iter().find(|error| error.code() == code) {
             let Self { number, partition, .. } = self;
             let asked = &client.asked;
-            client
-                .shared
-                .broke(format!("producer {number} was told {error:?} of partition {partition} by {asked}"));
+            client.broke(format!("producer {number} was told {error:?} of partition {partition} by {asked}"));
         }
     }
 

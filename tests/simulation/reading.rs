@@ -12,7 +12,7 @@ use firn_tests::history::{EpochSeen, Seen, Value};
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::shared::{Shared, TOPIC, text};
+use crate::shared::{TOPIC, text};
 
 /// In place of a timestamp: where the log starts, and where it ends.
 pub const EARLIEST: i64 = -2;
@@ -42,18 +42,18 @@ pub fn fetch_request(topic: Uuid, partition: i32, from: i64, wait: Duration) -> 
 }
 
 /// The records from an offset on. What cannot be read is a broken promise.
-pub fn seen(shared: &Shared, who: &str, bytes: &Bytes, from: i64) -> Read {
-    let mut found = Read::default();
+pub fn seen(client: &Client, bytes: &Bytes, from: i64) -> Read {
+    let (who, mut found) = (&client.name, Read::default());
     for batch in batch::batches(bytes).map_while(Result::ok) {
         let (header, batch) = batch;
         if let Err(error) = batch::verify_crc(batch) {
-            shared.broke(format!("{who} was given a corrupt batch at {}: {error}", header.base_offset));
+            client.broke(format!("{who} was given a corrupt batch at {}: {error}", header.base_offset));
             continue;
         }
         found.epochs.push(EpochSeen { offset: header.base_offset, epoch: header.partition_leader_epoch });
         for record in records(header.record_count, &batch[HEADER_LENGTH..]) {
             let Ok(record) = record else {
-                shared.broke(format!("{who} was given a malformed record at {}", header.base_offset));
+                client.broke(format!("{who} was given a malformed record at {}", header.base_offset));
                 break;
             };
             let offset = header.base_offset + i64::from(record.offset_delta);
@@ -63,7 +63,7 @@ pub fn seen(shared: &Shared, who: &str, bytes: &Bytes, from: i64) -> Read {
                 Some((Ok(producer), Ok(number))) => {
                     found.records.push(Seen { offset, value: Value { producer, number } })
                 }
-                _ => shared.broke(format!("{who} was given {value} at {offset}, which nobody wrote")),
+                _ => client.broke(format!("{who} was given {value} at {offset}, which nobody wrote")),
             }
         }
     }

@@ -15,7 +15,9 @@ use firn::partition::{Offsets, Partition, PartitionKey};
 use firn_metadata::image::Image;
 use firn_records::batch;
 
+use crate::broker::host;
 use crate::shared::{Shared, TOPIC};
+use crate::story::About;
 
 /// How often a broker is looked at: as often as it is given a turn.
 const EVERY: Duration = Duration::from_millis(2);
@@ -91,9 +93,10 @@ impl Watch {
         let mut metadata = self.shared.promised.metadata.borrow_mut();
         if *metadata.entry(applied_to).or_insert_with(|| image.clone()) != image {
             let broker = self.broker;
-            self.shared.broke(format!(
-                "the metadata before {applied_to} on broker {broker} are others than elsewhere"
-            ));
+            self.shared.broke(
+                None,
+                format!("the metadata before {applied_to} on broker {broker} are others than elsewhere"),
+            );
         }
     }
 
@@ -111,11 +114,15 @@ impl Watch {
             *seen = Seen { replica, ..Seen::default() };
         }
         let (broker, name) = (self.broker, &partition.name);
-        let broke = |what: String| self.shared.broke(format!("{name} on broker {broker}: {what}"));
+        let judged = (&*name.topic == TOPIC).then_some(name.partition);
+        let broke = |what: String| self.shared.broke(judged, format!("{name} on broker {broker}: {what}"));
         let led_in = partition.led_in();
         if led_in != seen.led_in
             && let Some(epoch) = led_in
         {
+            let about = judged.map_or(About::Others, About::Leader);
+            let what = format_args!("leads {name} in epoch {epoch}, from {} on", offsets.log_end);
+            self.shared.trace.note(about, &host(broker), what);
             ledger.led(epoch, broker, offsets.log_end).unwrap_or_else(broke);
         }
         seen.led_in = led_in;
@@ -131,7 +138,7 @@ impl Watch {
             seen.high_watermark = high_watermark;
             ledger.committed = ledger.committed.max(high_watermark);
             // What is compacted is not the same everywhere at any time.
-            if &*name.topic == TOPIC {
+            if judged.is_some() {
                 seen.compared = seen.compared.max(offsets.local_start);
                 match ledger.compare(partition, seen.compared, high_watermark) {
                     Ok(to) => seen.compared = to,

@@ -9,6 +9,7 @@ use firn_tests::checker;
 use crate::broker::{Broker, PORT, host};
 use crate::faults::{DiskLatency, Faults};
 use crate::shared::{PARTITIONS, Shared};
+use crate::story::Broken;
 use crate::trace::Trace;
 use crate::{consumer, judge, operator, producer, randomness, trimmer};
 
@@ -50,6 +51,8 @@ pub struct Outcome {
     pub acknowledged: usize,
     /// Promises that were broken, in words.
     pub broken: Vec<String>,
+    /// The one that was seen first, and how it came to it.
+    pub first: Option<(String, Vec<String>)>,
 }
 
 /// Runs a seed. A thread runs one at most.
@@ -91,13 +94,13 @@ pub fn run(settings: &Settings) -> Outcome {
         });
     }
     let mut faults = Faults::new(random.fork(), trace.clone(), names, disk_latency, shared.clone());
-    let mut failed = Vec::new();
+    let mut failed = None;
     loop {
         match sim.step() {
             Ok(true) => break,
             Ok(false) => {}
             Err(error) => {
-                failed.push(error.to_string());
+                failed = Some(error.to_string());
                 break;
             }
         }
@@ -108,16 +111,26 @@ pub fn run(settings: &Settings) -> Outcome {
             shared.over.set(true);
         }
     }
+    outcome(sim.elapsed(), failed, &shared)
+}
+
+/// What came of a run that has ended, and may have failed.
+fn outcome(elapsed: Duration, failed: Option<String>, shared: &Shared) -> Outcome {
     let history = shared.history.borrow();
-    failed.extend(shared.broken.borrow().iter().cloned());
-    failed.extend(checker::check(&history).iter().map(ToString::to_string));
-    let (hash, events) = trace.end();
+    let at_last = |partition, what| Broken { at: elapsed, partition, what };
+    let mut broken: Vec<Broken> = failed.into_iter().map(|what| at_last(None, what)).collect();
+    broken.extend(shared.broken.borrow().iter().cloned());
+    let found = checker::check(&history);
+    broken.extend(found.iter().map(|anomaly| at_last(Some(anomaly.partition), anomaly.to_string())));
+    let first = broken.iter().min_by_key(|broken| broken.at);
+    let (hash, events) = shared.trace.end();
     Outcome {
         trace: hash,
         events,
-        virtual_time: sim.elapsed(),
+        virtual_time: elapsed,
         acknowledged: history.acknowledged(),
-        broken: failed,
+        first: first.map(|first| (first.what.clone(), shared.trace.story(first))),
+        broken: broken.into_iter().map(|broken| broken.what).collect(),
     }
 }
 

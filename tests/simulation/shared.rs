@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::bucket::Bucket;
 use crate::replicas::Promised;
+use crate::story::{About, Broken};
 use crate::trace::Trace;
 
 pub const TOPIC: &str = "ledger";
@@ -37,7 +38,7 @@ pub struct Shared {
     /// Faults and new work have ended.
     pub over: Cell<bool>,
     /// Promises that were broken, and that the history does not know of.
-    pub broken: RefCell<Vec<String>>,
+    pub broken: RefCell<Vec<Broken>>,
     producers: Cell<u32>,
     /// Where each consumer of a partition stands.
     positions: RefCell<BTreeMap<(i32, u32), i64>>,
@@ -101,9 +102,11 @@ impl Shared {
         self.deleted.borrow().get(&partition).copied().unwrap_or(0)
     }
 
-    pub fn broke(&self, what: String) {
-        self.trace.note("BROKEN", &what);
-        self.broken.borrow_mut().push(what);
+    /// A promise was broken, of this partition if it is of one.
+    pub fn broke(&self, partition: Option<i32>, what: String) {
+        self.trace.note(partition.map_or(About::Others, About::Partition), "BROKEN", &what);
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        self.broken.borrow_mut().push(Broken { at, partition, what });
     }
 
     pub async fn topic(&self) -> Uuid {

@@ -9,13 +9,15 @@ use firn_tests::history::Deletion;
 
 use crate::client::{Client, Target, passed};
 use crate::shared::{Shared, TOPIC, text};
+use crate::story::About;
 
 /// Deletes from one partition until the run is over.
 pub async fn trim(shared: Rc<Shared>, partition: i32, mut random: fastrand::Rng) {
     shared.working.set(shared.working.get() + 1);
     let topic = shared.topic().await;
     let leader = Target::Leader(topic, partition);
-    let mut client = Client::new(format!("trimmer {partition}"), leader, shared.clone());
+    let mut client =
+        Client::new(format!("trimmer {partition}"), About::Partition(partition), leader, shared.clone());
     let mut before = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(random.u64(1_000..8_000))).await;
