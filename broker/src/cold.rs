@@ -10,6 +10,7 @@ use std::sync::Arc;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::settings::TierSettings;
 use firn_model::ids::{TopicId, TopicPartition};
+use firn_storage::partition_log::PartitionLog;
 use firn_tier::lineage::{EpochStart, LeaderEpochs};
 use firn_tiering::error::{ReadError as ColdReadError, TierError};
 use firn_tiering::partition::{PartitionView, Sizes, TieredPartition};
@@ -246,15 +247,19 @@ fn set_pace(tier: &Tier, settings: &TierSettings) {
 /// What the tier has to know of the log.
 fn view(partition: &Partition) -> Result<PartitionView, PartitionError> {
     let current = partition.leader_epoch();
-    partition.with_log(|log| {
-        let mut epochs: BTreeMap<i32, i64> =
-            log.epoch_entries().iter().map(|entry| (entry.epoch, entry.start_offset)).collect();
-        epochs.entry(current).or_insert(log.end_offset());
-        let entries = epochs.into_iter().map(|(epoch, start_offset)| EpochStart { epoch, start_offset });
-        PartitionView {
-            leader_epochs: LeaderEpochs::from_checkpoint(entries),
-            log_start_offset: log.log_start_offset(),
-            log_end_offset: log.end_offset(),
-        }
+    partition.with_log(|log| PartitionView {
+        leader_epochs: leader_epochs(log, current),
+        log_start_offset: log.log_start_offset(),
+        log_end_offset: log.end_offset(),
     })
+}
+
+/// The log's history of leaders, with the one of the moment, who may have written nothing.
+fn leader_epochs(log: &PartitionLog, current: i32) -> LeaderEpochs {
+    let mut epochs: BTreeMap<i32, i64> =
+        log.epoch_entries().iter().map(|entry| (entry.epoch, entry.start_offset)).collect();
+    epochs.entry(current).or_insert(log.end_offset());
+    LeaderEpochs::from_checkpoint(
+        epochs.into_iter().map(|(epoch, start_offset)| EpochStart { epoch, start_offset }),
+    )
 }

@@ -8,7 +8,7 @@ use firn_model::ids::{TopicId, TopicPartition};
 use firn_records::batch::batches;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_tests::store::Minio;
-use firn_tier::lineage::{EpochStart, LeaderEpochs};
+use firn_tier::lineage::{Compaction, EpochStart, LeaderEpochs};
 use firn_tiering::options::TierOptions;
 use firn_tiering::partition::{PartitionView, TieredPartition};
 use firn_tiering::segment::SegmentToUpload;
@@ -36,7 +36,7 @@ fn segment(base_offset: i64, bytes: usize) -> SegmentToUpload {
         base_offset,
         last_offset: offset - 1,
         max_timestamp: offset - 1,
-        compacted_to: -1,
+        compaction: Compaction::NONE,
         uploader_epoch: 0,
         leader_epochs: epochs(),
         log: Arc::new(log.freeze()),

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use firn_storage::cold_compaction::{CleanedCopy, ColdSegment, CopyRange, SegmentCopy, TieredCompaction};
 use firn_storage::error::StorageError;
-use firn_tier::lineage::LeaderEpochs;
+use firn_tier::lineage::{Compaction, LeaderEpochs};
 use firn_tier::select::Link;
 use firn_tiering::partition::TieredPartition;
 use firn_tiering::segment::SegmentToUpload;
 use firn_tiering::whole::WholeObject;
 
 use super::cooling::SegmentFile;
-use super::{Cold, ColdError, view};
+use super::{Cold, ColdError, leader_epochs, view};
 use crate::cleaner_pace::limits_of_one;
 use crate::partition::{Partition, PartitionError};
 
@@ -43,12 +43,17 @@ impl Cold {
             let stored = chain.iter().map(cold_segment).collect();
             let partition = partition.clone();
             let begin = move || {
-                partition.with_log(|log| log.tiered_compaction(now_ms, offsets.last_stable, limits, stored))
+                let current = partition.leader_epoch();
+                partition.with_log(|log| {
+                    let pass = log.tiered_compaction(now_ms, offsets.last_stable, limits, stored);
+                    (pass, leader_epochs(log, current))
+                })
             };
-            firn_blocking::run(begin).await?.map_err(PartitionError::from)?
+            let (pass, history) = firn_blocking::run(begin).await?;
+            pass.map_err(PartitionError::from)?.map(|pass| (pass, history))
         };
-        let Some(pass) = begun else { return Ok(()) };
-        let (pass, rewritten) = Box::pin(rewrite_cold(partition, tiered, &chain, pass)).await?;
+        let Some((pass, history)) = begun else { return Ok(()) };
+        let (pass, rewritten) = Box::pin(rewrite_cold(partition, tiered, &chain, &history, pass)).await?;
         let stats = {
             let partition = partition.clone();
             let finish = move || {
@@ -79,11 +84,12 @@ struct Rewritten {
     after: usize,
 }
 
-/// Gathers the dirty keys, and cleans the cold segments.
+/// Gathers the dirty keys, and cleans the cold segments. `history` is the log's as it was when the pass began.
 async fn rewrite_cold(
     partition: &Arc<Partition>,
     tiered: &TieredPartition,
     chain: &[Link],
+    history: &LeaderEpochs,
     mut pass: TieredCompaction,
 ) -> Result<(TieredCompaction, Rewritten), ColdError> {
     if let Some(first) = chain.first() {
@@ -115,12 +121,12 @@ async fn rewrite_cold(
         let (Some(cleaned), Some(last)) = (cleaned, last) else { continue };
         rewritten.before += links.len();
         rewritten.after += 1;
-        let compacted_to = pass.end_offset();
+        let compaction = history.compaction(pass.end_offset());
         let segment = SegmentToUpload {
             producer_snapshot: last.producer_snapshot().await?,
             // The objects' own histories: what a lost branch left in them stays marked as such.
             leader_epochs: LeaderEpochs::from_checkpoint(epochs),
-            ..to_upload(&cleaned, compacted_to, partition.leader_epoch())
+            ..to_upload(&cleaned, compaction, partition.leader_epoch())
         };
         let uploaded = tiered.upload(segment).await?;
         tracing::debug!(partition = %partition.name, object = %uploaded.name, "compacted a cold segment");
@@ -167,12 +173,12 @@ async fn fetch(
     Ok((pass, copy))
 }
 
-fn to_upload(cleaned: &CleanedCopy, compacted_to: i64, uploader_epoch: i32) -> SegmentToUpload {
+fn to_upload(cleaned: &CleanedCopy, compaction: Compaction, uploader_epoch: i32) -> SegmentToUpload {
     SegmentToUpload {
         base_offset: cleaned.base_offset,
         last_offset: cleaned.last_offset,
         max_timestamp: cleaned.max_timestamp,
-        compacted_to,
+        compaction,
         uploader_epoch,
         leader_epochs: LeaderEpochs::default(),
         log: Arc::new(SegmentFile { file: cleaned.log(), bytes: cleaned.bytes }),

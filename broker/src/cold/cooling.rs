@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use firn_storage::disk::DiskFile;
 use firn_storage::error::StorageError;
 use firn_storage::tier_handover::SealedSegment;
+use firn_tier::lineage::{Compaction, LeaderEpochs};
 use firn_tier::retention::{Retention, retained_start};
 use firn_tier::select::Link;
 use firn_tiering::partition::TieredPartition;
@@ -21,7 +22,7 @@ use firn_tiering::tier::Tier;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
-use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, Listed, view};
+use super::{COLLECTIONS_PER_GRACE, Cold, ColdError, Listed, leader_epochs, view};
 use crate::partition::{Offsets, Partition, PartitionError, PartitionKey};
 
 impl Cold {
@@ -187,8 +188,9 @@ impl Cold {
             *last = now_ms;
         }
         let deleted_to = partition.deleted_everywhere().unwrap_or(0);
-        let collected =
-            tiered.collect_garbage(view(partition)?, deleted_to, now_ms, self.garbage_grace_ms).await?;
+        let Some(parts_at) = partition.parts_at() else { return Ok(()) };
+        let (view, grace_ms) = (view(partition)?, self.garbage_grace_ms);
+        let collected = tiered.collect_garbage(view, deleted_to, &parts_at, now_ms, grace_ms).await?;
         if collected.deleted > 0 {
             let objects = collected.deleted;
             tracing::info!(partition = %partition.name, objects, "collected garbage from the store");
@@ -234,18 +236,23 @@ impl Cold {
             if !is_sound.await? {
                 return Ok(());
             }
-            let (segment, cleaned_offset) = {
+            let (segment, cleaned_offset, history) = {
                 let partition = partition.clone();
                 let open = move || {
-                    partition.with_log(|log| (log.sealed_segment(metadata.base_offset), log.cleaned_offset()))
+                    let current = partition.leader_epoch();
+                    partition.with_log(|log| {
+                        let segment = log.sealed_segment(metadata.base_offset);
+                        (segment, log.cleaned_offset(), leader_epochs(log, current))
+                    })
                 };
-                let (segment, cleaned_offset) = firn_blocking::run(open).await?;
-                (segment.map_err(PartitionError::from)?, cleaned_offset)
+                let (segment, cleaned_offset, history) = firn_blocking::run(open).await?;
+                (segment.map_err(PartitionError::from)?, cleaned_offset, history)
             };
             // Retention or compaction may have taken it meanwhile.
             let Some(segment) = segment else { continue };
             tiered.follow(view(partition)?);
-            let uploaded = tiered.upload(to_upload(partition, segment, cleaned_offset)?).await?;
+            let uploaded =
+                tiered.upload(to_upload(segment, cleaned_offset, history, listed.leader_epoch)).await?;
             self.tell(partition, tiered, listed, from)?;
             tracing::info!(
                 partition = %partition.name,
@@ -299,25 +306,26 @@ impl Cold {
 }
 
 fn to_upload(
-    partition: &Partition,
     segment: SealedSegment,
     cleaned_offset: i64,
-) -> Result<SegmentToUpload, PartitionError> {
+    history: LeaderEpochs,
+    uploader_epoch: i32,
+) -> SegmentToUpload {
     // Of a log that is compacted no more, the last segment that was may be clean in part.
     let is_clean = segment.metadata.base_offset < cleaned_offset;
-    Ok(SegmentToUpload {
+    SegmentToUpload {
         base_offset: segment.metadata.base_offset,
         last_offset: segment.metadata.last_offset,
         max_timestamp: segment.metadata.max_timestamp,
-        compacted_to: if is_clean { cleaned_offset } else { -1 },
-        uploader_epoch: partition.leader_epoch(),
-        leader_epochs: view(partition)?.leader_epochs,
+        compaction: if is_clean { history.compaction(cleaned_offset) } else { Compaction::NONE },
+        uploader_epoch,
+        leader_epochs: history,
         log: Arc::new(SegmentFile { file: segment.log, bytes: segment.metadata.bytes }),
         offset_index: segment.offset_index,
         time_index: segment.time_index,
         transaction_index: segment.transaction_index,
         producer_snapshot: segment.producer_snapshot,
-    })
+    }
 }
 
 /// A sealed segment's log as the tier reads it.

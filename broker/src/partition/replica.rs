@@ -5,6 +5,7 @@
 //! (`cut`). By asking it tells the leader how much of the log it vouches for (`read_for_replica`), which moves the high
 //! watermark. A replica that has turned meanwhile takes nothing that was fetched before: every step names its epoch.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -281,6 +282,11 @@ impl Partition {
         Some(self.leader(&state)?.low_watermark(start)).filter(|low| *low >= 0)
     }
 
+    /// Where the other replicas' histories would part from this leader's, if they led next; `None` if this broker does not lead.
+    pub fn parts_at(&self) -> Option<Vec<RangeInclusive<i64>>> {
+        Some(self.leader(&self.state.lock())?.parts_at())
+    }
+
     /// Lets go what this leader, one of this epoch, has on its disk below `end`: up to there the tier has a log that is compacted as
     /// far as this one.
     pub fn tiered_to(&self, leader_epoch: i32, end: impl FnOnce(i64) -> i64) -> Result<(), PartitionError> {
@@ -402,11 +408,13 @@ impl Partition {
 
     /// Takes over where the tier ends, as the leader of this epoch says, whose log is compacted up to `cleaned`. What is compacted
     /// further here stays until the leader's is: the tier may have records of which only this log knows the tombstones to be gone.
+    /// And so does everything as long as this log lacks records by which the leader's is compacted: if it led without them, what they
+    /// supersede would count again.
     pub fn follow_tiered_end(&self, leader_epoch: i32, end: i64, cleaned: i64) -> Result<(), PartitionError> {
         let mut state = self.state.lock();
         let committed = state.high_watermark;
         let log = state.followed_in(leader_epoch)?;
-        if log.cleaned_offset() <= cleaned {
+        if log.cleaned_offset() <= cleaned && cleaned <= log.end_offset() {
             log.follow_tiered_end_offset(end.min(committed));
         }
         Ok(())

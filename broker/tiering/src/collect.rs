@@ -1,10 +1,13 @@
 //! Deletes what nothing needs: below the log start, superseded, of a lost branch, left behind by uploads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use firn_model::ids::TopicId;
+use firn_tier::collect::Graveyard;
+use firn_tier::lineage::Compaction;
 use firn_tier::names::{Found, ObjectName, classify, is_partition_folder, topic_folder};
-use firn_tier::select::Garbage;
+use firn_tier::select::{Facts, Garbage, needed_after};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 
@@ -48,11 +51,14 @@ impl TieredPartition {
     }
 
     /// Lists anew, and deletes what has been garbage in every listing for `grace_ms`, but for what lies before the log's start and
-    /// reaches beyond `deleted_to`: it may be another replica's still, which leads next. Only the leader may do this, and `grace_ms` must be longer than a deposed leader can fail to notice, and than an upload's call deadline.
+    /// reaches beyond `deleted_to`: it may be another replica's still, which leads next. `parts_at` tells, for each other replica, where its history
+    /// would part from this one if it led next, however it was elected: what was compacted by records that it may not have does not stand in for what was not.
+    /// Only the leader may do this, and `grace_ms` must be longer than a deposed leader can fail to notice, and than an upload's call deadline.
     pub async fn collect_garbage(
         &self,
         view: PartitionView,
         deleted_to: i64,
+        parts_at: &[RangeInclusive<i64>],
         now_ms: i64,
         grace_ms: i64,
     ) -> Result<Collected, TierError> {
@@ -62,21 +68,7 @@ impl TieredPartition {
             return Err(TierError::Deposed { epoch });
         }
         let left_behind = left_behind_streams(&self.inner.shared.bucket, &self.inner.directory).await?;
-        let (due, by_file_name) = {
-            let mut state = self.inner.state.lock();
-            let is_needed = |name: &ObjectName, why: Garbage| {
-                why == Garbage::BelowStart && name.end_offset() > deleted_to
-            };
-            let garbage = state.selection.garbage.iter().filter(|(name, why)| !is_needed(name, **why));
-            let by_file_name: BTreeMap<String, ObjectName> =
-                garbage.map(|(name, _)| (name.to_string(), *name)).collect();
-            let staged = state.staged.difference(&state.uploading).cloned();
-            let streams = left_behind
-                .into_iter()
-                .filter(|file| !state.uploading.iter().any(|uploading| file.starts_with(uploading.as_str())));
-            let all: Vec<String> = by_file_name.keys().cloned().chain(staged).chain(streams).collect();
-            (state.graveyard.due(all, now_ms, grace_ms), by_file_name)
-        };
+        let (due, by_file_name) = self.inner.due(deleted_to, parts_at, left_behind, now_ms, grace_ms);
         let mut deleted = 0;
         for file_name in due {
             match by_file_name.get(&file_name) {
@@ -112,6 +104,13 @@ impl TieredPartition {
         state.staged.clear();
         state.reselect();
         Ok(deleted)
+    }
+}
+
+fn compacted_to(facts: &BTreeMap<ObjectName, Facts>, name: &ObjectName) -> i64 {
+    match facts.get(name) {
+        Some(Facts::Read { compaction, .. }) => compaction.to,
+        _ => Compaction::NONE.to,
     }
 }
 
@@ -176,6 +175,45 @@ async fn delete_objects(bucket: &Bucket, paths: Vec<Path>, topic: &Traffic) -> R
 const STREAM_MARK: char = '#';
 
 impl Inner {
+    /// What is to be deleted now of what was listed last, and the objects among all garbage by their file names.
+    fn due(
+        &self,
+        deleted_to: i64,
+        parts_at: &[RangeInclusive<i64>],
+        left_behind: Vec<String>,
+        now_ms: i64,
+        grace_ms: i64,
+    ) -> (Vec<String>, BTreeMap<String, ObjectName>) {
+        let mut state = self.state.lock();
+        let leads_in = state.view.leader_epochs.latest().map(|latest| latest.epoch);
+        if state.collected_in != leads_in {
+            // What an earlier term condemned, leaders between may have relied on.
+            state.graveyard = Graveyard::default();
+            state.collected_in = leads_in;
+        }
+        let needed: BTreeSet<ObjectName> = parts_at
+            .iter()
+            .flat_map(|parts_at| needed_after(parts_at, &state.facts, &state.selected_by()))
+            .collect();
+        let is_needed = |name: &ObjectName, why: Garbage| match why {
+            Garbage::BelowStart => name.end_offset() > deleted_to,
+            Garbage::Superseded => needed.contains(name),
+            Garbage::LostBranch => false,
+        };
+        let garbage = state.selection.garbage.iter().filter(|(name, why)| !is_needed(name, **why));
+        let by_file_name: BTreeMap<String, ObjectName> =
+            garbage.map(|(name, _)| (name.to_string(), *name)).collect();
+        let staged = state.staged.difference(&state.uploading).cloned();
+        let streams = left_behind
+            .into_iter()
+            .filter(|file| !state.uploading.iter().any(|uploading| file.starts_with(uploading.as_str())));
+        let all: Vec<String> = by_file_name.keys().cloned().chain(staged).chain(streams).collect();
+        let mut due = state.graveyard.due(all, now_ms, grace_ms);
+        // The least compacted first, for this may end half way: no value is to be left without a tombstone that went with the rest.
+        due.sort_by_key(|file_name| by_file_name.get(file_name).map(|name| compacted_to(&state.facts, name)));
+        (due, by_file_name)
+    }
+
     async fn delete_object(&self, name: &ObjectName) -> Result<(), TierError> {
         self.shared.bucket.delete(&self.path_of(name), &self.traffic).await?;
         self.shared.cache.remove(&self.key(name, Piece::Footer));

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use firn_tier::collect::Graveyard;
-use firn_tier::lineage::LeaderEpochs;
+use firn_tier::lineage::{Compaction, Keys, LeaderEpochs};
 use firn_tier::names::{Found, ObjectName, PartitionPath, classify};
 use firn_tier::select::{Facts, Selection, View, select};
 use futures_util::{StreamExt, stream};
@@ -100,6 +100,8 @@ pub(crate) struct State {
     pub view: PartitionView,
     pub selection: Arc<Selection>,
     pub graveyard: Graveyard<String>,
+    /// The leader epoch in which the garbage was seen.
+    pub collected_in: Option<i32>,
     pub staged: BTreeSet<String>,
     /// Staged names of this process's own uploads: not garbage while they last.
     pub uploading: BTreeSet<String>,
@@ -109,12 +111,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn reselect(&mut self) {
-        let view = View {
-            start_offset: self.view.log_start_offset,
-            end_offset: self.view.log_end_offset,
-            leader_epochs: &self.view.leader_epochs,
-        };
-        let selection = select(&self.facts, &view);
+        let selection = select(&self.facts, &self.selected_by());
         let serving: BTreeSet<ObjectName> = selection.chain.iter().map(|link| link.name).collect();
         self.sizes = Sizes {
             objects: self.objects.len(),
@@ -127,6 +124,27 @@ impl State {
             damaged: self.facts.values().filter(|facts| **facts == Facts::Damaged).count(),
         };
         self.selection = Arc::new(selection);
+    }
+
+    /// What this broker knows of the log, as [`select`] asks for it.
+    pub(crate) fn selected_by(&self) -> View<'_> {
+        View {
+            start_offset: self.view.log_start_offset,
+            end_offset: self.view.log_end_offset,
+            leader_epochs: &self.view.leader_epochs,
+            keys_end: i64::MAX,
+        }
+    }
+
+    /// Whether the records that a compaction went by are of the log as this broker knows it.
+    pub(crate) fn has_keys_of(&self, compaction: &Compaction) -> bool {
+        self.view.leader_epochs.keys(compaction) == Keys::Ours
+    }
+
+    /// Whether an object lacks what nothing supersedes in the log as this broker knows it.
+    fn is_of_lost_keys(&self, name: &ObjectName) -> bool {
+        let facts = self.facts.get(name);
+        matches!(facts, Some(Facts::Read { compaction, .. }) if !self.has_keys_of(compaction))
     }
 
     pub(crate) fn forget(&mut self, name: &ObjectName) {
@@ -264,7 +282,8 @@ impl TieredPartition {
 
     /// Up to where local segments from `from_offset` on may be deleted: all below is in objects that this process has
     /// listed and read back. `from_offset` itself if nothing is. What the log has compacted, below `cleaned_offset`,
-    /// must be as clean in the store: else a record would come back whose tombstone is gone.
+    /// must be as clean in the store: else a record would come back whose tombstone is gone. An object that was compacted by
+    /// records of a lost branch may lack what only the disk has.
     ///
     /// A new leader must let a grace period pass before it deletes by this: after an unclean election its predecessor
     /// may still be deleting objects that this branch of history needs (`firn-tier`'s model finds that trace).
@@ -274,7 +293,8 @@ impl TieredPartition {
         for link in state.selection.chain.iter().filter(|link| link.to > from_offset) {
             let needed = if link.from < cleaned_offset { cleaned_offset } else { -1 };
             let verified = state.objects.get(&link.name).and_then(|object| object.verified);
-            if link.from > end || verified.is_none_or(|compacted_to| compacted_to < needed) {
+            let is_clean = verified.is_some_and(|compacted_to| compacted_to >= needed);
+            if link.from > end || !is_clean || state.is_of_lost_keys(&link.name) {
                 break;
             }
             end = link.to;
@@ -337,11 +357,7 @@ impl TieredPartition {
             for (name, outcome) in outcomes {
                 match outcome? {
                     FooterOutcome::Read(read) => {
-                        let facts = Facts::Read {
-                            leader_epochs: read.footer.leader_epochs.clone(),
-                            compacted_to: read.footer.compacted_to,
-                        };
-                        state.facts.insert(name, facts);
+                        state.facts.insert(name, Facts::from(&read.footer));
                     }
                     FooterOutcome::Damaged(reason) => {
                         tracing::warn!(%name, %reason, "object in the tier is damaged; it serves nothing");

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firn_tier::lineage::LeaderEpochs;
+use firn_tier::lineage::{Compaction, LeaderEpochs};
 use firn_tier::names::ObjectName;
 
 /// Bytes of a log on the local disk. Read on a thread that may block.
@@ -37,8 +37,8 @@ pub struct SegmentToUpload {
     pub last_offset: i64,
     /// Milliseconds, -1 if no record has a timestamp.
     pub max_timestamp: i64,
-    /// First offset against which the segment has not been compacted; -1 if the cleaner never touched it.
-    pub compacted_to: i64,
+    /// By which records the cleaner went, in the history of the time.
+    pub compaction: Compaction,
     /// The leader epoch in which this broker uploads.
     pub uploader_epoch: i32,
     /// History of leaders that covers the segment; more than that is cut away.

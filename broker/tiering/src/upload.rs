@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firn_tier::footer::{Footer, Section, SectionKind};
-use firn_tier::lineage::LeaderEpochs;
+use firn_tier::lineage::{Compaction, Keys, LeaderEpochs};
 use firn_tier::names::{ObjectName, staged_name};
-use firn_tier::select::Facts;
+use firn_tier::select::{Facts, Link};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use object_store::PutPayload;
@@ -79,12 +79,23 @@ impl Inner {
                 Written::Exists(footer) => (footer, false, None),
                 Written::Unknown(footer, error) => (footer, true, Some(error)),
             };
-            match self.inspect(&plan.name, &footer).await? {
-                Inspection::Same { object_bytes, footer } => {
+            let inspection = self.inspect(&plan.name, &footer).await?;
+            self.refuse_if_newer(&inspection)?;
+            match inspection {
+                Inspection::Same { object_bytes, mut footer } => {
+                    // Compacted by lost records, it lacks nothing, as it happens; but nobody else knows that, and serves another if
+                    // there is one. Then this one is garbage, and its place is free soon.
+                    if !self.has_keys_of(&footer) {
+                        if !self.serves_all_of(&plan.name) {
+                            return Err(TierError::Different { path: self.path_of(&plan.name).to_string() });
+                        }
+                        footer.compaction = plan.compaction;
+                    }
                     return Ok(self.tiered(&plan, object_bytes, &footer, created));
                 }
                 Inspection::Different { object_bytes, footer: other } => {
-                    if other.compacted_to < segment.compacted_to || segment.compacted_to < 0 {
+                    let (theirs, ours) = (other.compaction.to, segment.compaction.to);
+                    if theirs < ours || ours < 0 || !self.has_keys_of(&other) {
                         return Err(TierError::Different { path: self.path_of(&plan.name).to_string() });
                     }
                     return Ok(self.tiered(&plan, object_bytes, &other, false));
@@ -106,6 +117,27 @@ impl Inner {
         Err(last)
     }
 
+    /// What is compacted by records of a later leader is not this one's to judge.
+    fn refuse_if_newer(&self, inspection: &Inspection) -> Result<(), TierError> {
+        let (Inspection::Same { footer, .. } | Inspection::Different { footer, .. }) = inspection else {
+            return Ok(());
+        };
+        match self.state.lock().view.leader_epochs.keys(&footer.compaction) {
+            Keys::Newer => Err(TierError::Deposed { epoch: footer.compaction.epoch.unwrap_or(-1) }),
+            Keys::Ours | Keys::Lost => Ok(()),
+        }
+    }
+
+    fn has_keys_of(&self, footer: &Footer) -> bool {
+        self.state.lock().has_keys_of(&footer.compaction)
+    }
+
+    fn serves_all_of(&self, name: &ObjectName) -> bool {
+        let start = self.state.lock().view.log_start_offset.max(name.base_offset);
+        let serves = |link: &Link| (link.name, link.from, link.to) == (*name, start, name.end_offset());
+        self.selection().chain.iter().any(serves)
+    }
+
     /// An object that is compacted further must not be covered by one that is compacted less: it would lose anyway.
     async fn refuse_superseded(&self, segment: &SegmentToUpload, name: &ObjectName) -> Result<(), TierError> {
         let selection = self.selection();
@@ -114,7 +146,8 @@ impl Inner {
         });
         let mut further = false;
         for link in overlapping {
-            further |= self.footer(&link.name).await?.footer.compacted_to > segment.compacted_to;
+            let other = &self.footer(&link.name).await?.footer;
+            further |= other.compaction.to > segment.compaction.to && self.has_keys_of(other);
         }
         let start = self.state.lock().view.log_start_offset.max(segment.base_offset);
         if further && selection.served_until(start) > segment.last_offset {
@@ -127,12 +160,14 @@ impl Inner {
     }
 
     fn tiered(&self, plan: &Plan, object_bytes: u64, footer: &Footer, created: bool) -> TieredSegment {
-        let facts =
-            Facts::Read { leader_epochs: footer.leader_epochs.clone(), compacted_to: footer.compacted_to };
         // The log is as clean as the local one, and the same, though an earlier pass may have written it.
-        let compacted_to = footer.compacted_to.max(plan.compacted_to);
+        let compacted_to = footer.compaction.to.max(plan.compaction.to);
         let mut state = self.state.lock();
-        state.remember(plan.name, Object { size: object_bytes, verified: Some(compacted_to) }, facts);
+        state.remember(
+            plan.name,
+            Object { size: object_bytes, verified: Some(compacted_to) },
+            Facts::from(footer),
+        );
         state.reselect();
         TieredSegment { name: plan.name, object_bytes, created }
     }
@@ -317,7 +352,7 @@ struct Plan {
     log_bytes: u64,
     block_bytes: u32,
     uploader_epoch: i32,
-    compacted_to: i64,
+    compaction: Compaction,
     leader_epochs: LeaderEpochs,
     log: Arc<dyn SegmentSource>,
     /// Offset index, time index, transaction index, producer snapshot.
@@ -343,7 +378,7 @@ impl Plan {
             max_timestamp: segment.max_timestamp.max(-1),
             log_bytes,
         };
-        if !name.is_valid() || segment.uploader_epoch < 0 || segment.compacted_to < -1 || block_bytes == 0 {
+        if !name.is_valid() || segment.uploader_epoch < 0 || segment.compaction.to < -1 || block_bytes == 0 {
             return Err(invalid("its offsets or epochs are out of range"));
         }
         Ok(Self {
@@ -351,7 +386,7 @@ impl Plan {
             log_bytes,
             block_bytes,
             uploader_epoch: segment.uploader_epoch,
-            compacted_to: segment.compacted_to,
+            compaction: segment.compaction,
             leader_epochs,
             log: segment.log.clone(),
             others: [
@@ -471,7 +506,7 @@ impl<'a> LogReader<'a> {
             last_offset: self.plan.name.last_offset,
             uploader_epoch: self.plan.uploader_epoch,
             max_timestamp: self.plan.name.max_timestamp,
-            compacted_to: self.plan.compacted_to,
+            compaction: self.plan.compaction,
             block_bytes: self.plan.block_bytes,
             leader_epochs: self.plan.leader_epochs.clone(),
             sections: [Section::default(); SectionKind::ALL.len()],

@@ -53,13 +53,9 @@ impl TieredPartition {
             match outcome {
                 Ok(read) => {
                     if let Some(object) = state.objects.get_mut(&name) {
-                        object.verified = Some(read.footer.compacted_to);
+                        object.verified = Some(read.footer.compaction.to);
                     }
-                    let facts = Facts::Read {
-                        leader_epochs: read.footer.leader_epochs.clone(),
-                        compacted_to: read.footer.compacted_to,
-                    };
-                    state.facts.insert(name, facts);
+                    state.facts.insert(name, Facts::from(&read.footer));
                 }
                 Err(reason) => {
                     tracing::warn!(%name, %reason, "object in the tier is damaged; it serves nothing");

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_records::batch::batches;
 use firn_records::builder::{BatchBuilder, BatchOptions};
-use firn_tier::lineage::{EpochStart, LeaderEpochs};
+use firn_tier::lineage::{Compaction, EpochStart, LeaderEpochs};
 use firn_tiering::options::TierOptions;
 use firn_tiering::partition::{PartitionView, TieredPartition};
 use firn_tiering::segment::{SegmentSource, SegmentToUpload};
@@ -75,7 +75,7 @@ fn segment(log: &Arc<MadeUp>) -> SegmentToUpload {
         base_offset: 0,
         last_offset: SEGMENT_BATCHES - 1,
         max_timestamp: 1,
-        compacted_to: -1,
+        compaction: Compaction::NONE,
         uploader_epoch: 0,
         leader_epochs: epochs(),
         log: log.clone(),

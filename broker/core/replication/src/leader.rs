@@ -8,6 +8,7 @@
 //! one, which moves the epoch. With fewer than `min.insync.replicas` in sync nothing more is committed (KIP-966).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A follower's last fetches.
@@ -192,6 +193,13 @@ impl Leader {
         }
         let starts = self.isr.iter().filter_map(|id| self.followers.get(id)).map(|seen| seen.log_start);
         starts.min().map_or(own_start, |start| start.min(own_start))
+    }
+
+    /// Where the history of each follower would part from this one, if it led next with no more than it has: at its log's end,
+    /// or, as long as that is not known, anywhere before this leader began.
+    pub fn parts_at(&self) -> Vec<RangeInclusive<i64>> {
+        let ends = self.followers.values().map(|seen| seen.end_offset);
+        ends.map(|end| if end < 0 { 0..=self.began_at_offset } else { end..=end }).collect()
     }
 
     /// The leader's own log is durable up to here.

@@ -147,6 +147,17 @@ fn who_has_not_fetched_from_this_leader_is_not_taken_in() {
 }
 
 #[test]
+fn histories_part_where_a_follower_ends_or_anywhere_before() {
+    let mut leader = leader(&[1, 2, 3]);
+    assert_eq!(leader.parts_at(), [0..=10, 0..=10]);
+    leader.fetched(2, 7, 12, 15, at(1));
+    leader.fetched(3, 8, 4, 15, at(1));
+    assert_eq!(leader.parts_at(), [12..=12, 4..=4]);
+    leader.reassigned(&[1, 2, 3, 4], 3, 15, at(2));
+    assert_eq!(leader.parts_at(), [12..=12, 4..=4, 0..=10]);
+}
+
+#[test]
 fn records_are_deleted_once_all_in_sync_have_done_so() {
     let mut leader = leader(&[1, 2]);
     assert_eq!(leader.low_watermark(5), -1, "nobody has said anything");

@@ -1,7 +1,7 @@
 //! What the tier promises of any object in its bucket: its footer is refused, or every number of it lies within the
 //! object and writing it again gives the same bytes; its name is foreign, or formatting what was read gives the name.
 
-use firn_tier::footer::{FORMAT_VERSION, Footer, SectionKind, TRAILER_LENGTH, Trailer};
+use firn_tier::footer::{FORMAT_VERSIONS, Footer, SectionKind, TRAILER_LENGTH, Trailer};
 use firn_tier::names::{Found, ObjectName, PartitionPath, classify};
 
 const MAGIC: &[u8; 8] = b"FirnSeg\n";
@@ -12,8 +12,10 @@ pub fn object_footer(data: &[u8]) {
     let Some((object_bytes, tail)) = data.split_first_chunk::<8>() else { return };
     footer(tail, u64::from_le_bytes(*object_bytes));
     footer(tail, tail.len() as u64);
-    let (sealed, object_bytes) = sealed(tail);
-    footer(&sealed, object_bytes);
+    for version in FORMAT_VERSIONS {
+        let (sealed, object_bytes) = sealed(tail, version);
+        footer(&sealed, object_bytes);
+    }
     if let Ok(text) = std::str::from_utf8(tail) {
         names(text);
     }
@@ -45,7 +47,7 @@ fn footer(tail: &[u8], object_bytes: u64) {
 }
 
 /// `tail` without what may be its trailer, and behind it one that is right: so that what the trailer guards is reached.
-fn sealed(tail: &[u8]) -> (Vec<u8>, u64) {
+fn sealed(tail: &[u8], version: u16) -> (Vec<u8>, u64) {
     let body = &tail[..tail.len().saturating_sub(TRAILER_LENGTH)];
     let mut sealed = body.to_vec();
     // The last section's offset and length say how long the object must be.
@@ -57,7 +59,7 @@ fn sealed(tail: &[u8]) -> (Vec<u8>, u64) {
     let sections = number(20).unwrap_or(0).wrapping_add(number(12).unwrap_or(0));
     let object_bytes = sections.wrapping_add((body.len() + TRAILER_LENGTH) as u64);
     sealed.extend((body.len() as u32).to_be_bytes());
-    sealed.extend(FORMAT_VERSION.to_be_bytes());
+    sealed.extend(version.to_be_bytes());
     sealed.extend(0u16.to_be_bytes());
     sealed.extend(object_bytes.to_be_bytes());
     let crc = crc32c::crc32c(&sealed);

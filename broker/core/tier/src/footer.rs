@@ -1,14 +1,17 @@
 //! The end of every object: where its sections lie, their checksums, and what the segment was.
 //!
-//! Format 1, all numbers big-endian:
+//! Format 2, all numbers big-endian:
 //! ```text
 //! object  = log, offset index, time index, transaction index, producer snapshot, block checksums, body, trailer
 //! body    = base offset i64, last offset i64, uploader's epoch i32, max timestamp i64, compacted to i64,
-//!           block length u32, epochs (count u32, then epoch i32 and start offset i64 each),
+//!           epoch compacted to i32 (the leader epoch of the offset before), block length u32, epochs (count u32, then epoch i32 and start offset i64 each),
 //!           sections (count u32, then kind u16, offset u64, length u64, crc32c u32 each)
 //! trailer = body length u32, version u16, zero u16, object length u64, crc32c u32 of body and the trailer so far,
 //!           magic "FirnSeg\n"
 //! ```
+//! Format 1 has no epoch compacted to. It is read, and written still where there is none to tell: of logs that were never
+//! compacted.
+//!
 //! The trailer has a fixed size, so one ranged GET of an object's last bytes finds it, and usually the body and the
 //! block checksums too. The log comes first: a position in it is a position in the object, and `head -c` of the log's
 //! length is a file that Kafka's tools read.
@@ -16,11 +19,11 @@
 //! Block checksums are the CRC-32C of each `block_bytes` of the log. A batch's own CRC leaves its base offset and
 //! leader epoch out, and a ranged read cuts batches; the blocks cover every byte, and are checked before a byte is served.
 
-use crate::lineage::{EpochStart, LeaderEpochs};
+use crate::lineage::{Compaction, EpochStart, LeaderEpochs};
 use crate::names::ObjectName;
 
-/// Version that [`Footer::encode`] writes.
-pub const FORMAT_VERSION: u16 = 1;
+/// Versions that [`Footer::encode`] writes: without an epoch compacted to, and with one.
+pub const FORMAT_VERSIONS: [u16; 2] = [1, 2];
 /// Bytes of the trailer, the object's last.
 pub const TRAILER_LENGTH: usize = 28;
 /// Longest body that is read: far above what a segment's leader epochs can need.
@@ -82,8 +85,7 @@ pub struct Footer {
     pub uploader_epoch: i32,
     /// Milliseconds, -1 if no record has a timestamp.
     pub max_timestamp: i64,
-    /// Records here have been compacted against all records below this offset; -1 for a log as it was written.
-    pub compacted_to: i64,
+    pub compaction: Compaction,
     /// Bytes of the log that one block checksum covers.
     pub block_bytes: u32,
     /// Who led while these records were written.
@@ -116,6 +118,7 @@ pub enum FooterError {
 pub struct Trailer {
     pub body_length: usize,
     pub object_bytes: u64,
+    version: u16,
 }
 
 impl Trailer {
@@ -133,7 +136,7 @@ impl Trailer {
         if reader.0 != MAGIC {
             return Err(FooterError::NoMagic);
         }
-        if version != FORMAT_VERSION {
+        if !FORMAT_VERSIONS.contains(&version) {
             return Err(FooterError::UnknownVersion(version));
         }
         if said != object_bytes {
@@ -143,7 +146,7 @@ impl Trailer {
         {
             return Err(FooterError::Inconsistent("its length"));
         }
-        Ok(Self { body_length, object_bytes })
+        Ok(Self { body_length, object_bytes, version })
     }
 
     /// Bytes of body and trailer: what a tail must hold for [`Footer::parse`].
@@ -168,7 +171,7 @@ impl Footer {
             return Err(FooterError::WrongCrc { stored, computed });
         }
         let mut reader = Reader(signed.get(..trailer.body_length).unwrap_or_default());
-        let parsed = Self::parse_body(&mut reader, object_bytes)?;
+        let parsed = Self::parse_body(&mut reader, &trailer)?;
         if !reader.0.is_empty() {
             return Err(FooterError::Inconsistent("bytes after its sections"));
         }
@@ -176,12 +179,13 @@ impl Footer {
         Ok(parsed)
     }
 
-    fn parse_body(reader: &mut Reader<'_>, object_bytes: u64) -> Result<Self, FooterError> {
+    fn parse_body(reader: &mut Reader<'_>, trailer: &Trailer) -> Result<Self, FooterError> {
         let base_offset = reader.i64()?;
         let last_offset = reader.i64()?;
         let uploader_epoch = reader.i32()?;
         let max_timestamp = reader.i64()?;
-        let compacted_to = reader.i64()?;
+        let to = reader.i64()?;
+        let epoch = if trailer.version == FORMAT_VERSIONS[0] { None } else { Some(reader.i32()?) };
         let block_bytes = reader.u32()?;
         let epochs = reader.u32()? as usize;
         // Each entry takes bytes that must be there, so the count bounds itself.
@@ -209,11 +213,11 @@ impl Footer {
             last_offset,
             uploader_epoch,
             max_timestamp,
-            compacted_to,
+            compaction: Compaction { to, epoch },
             block_bytes,
             leader_epochs,
             sections,
-            object_bytes,
+            object_bytes: trailer.object_bytes,
         })
     }
 
@@ -236,8 +240,11 @@ impl Footer {
         if blocks.checked_mul(4) != Some(self.section(SectionKind::BlockChecksums).length) {
             return Err(FooterError::Inconsistent("checksums do not match the log's blocks"));
         }
-        if !self.name().is_valid() || self.uploader_epoch < 0 || self.compacted_to < -1 {
+        if !self.name().is_valid() || self.uploader_epoch < 0 || self.compaction.to < -1 {
             return Err(FooterError::Inconsistent("offsets, epoch or timestamp out of range"));
+        }
+        if self.compaction.epoch.is_some_and(|epoch| epoch < 0 || self.compaction.to < 1) {
+            return Err(FooterError::Inconsistent("compacted in an epoch, and by no records"));
         }
         if self.leader_epochs.epoch_at(self.last_offset).is_none() {
             return Err(FooterError::Inconsistent("no leader epoch for its last offset"));
@@ -268,7 +275,8 @@ impl Footer {
         out.extend(self.last_offset.to_be_bytes());
         out.extend(self.uploader_epoch.to_be_bytes());
         out.extend(self.max_timestamp.to_be_bytes());
-        out.extend(self.compacted_to.to_be_bytes());
+        out.extend(self.compaction.to.to_be_bytes());
+        out.extend(self.compaction.epoch.into_iter().flat_map(i32::to_be_bytes));
         out.extend(self.block_bytes.to_be_bytes());
         out.extend((self.leader_epochs.entries().len() as u32).to_be_bytes());
         for entry in self.leader_epochs.entries() {
@@ -284,7 +292,7 @@ impl Footer {
         }
         let body_length = out.len() as u32;
         out.extend(body_length.to_be_bytes());
-        out.extend(FORMAT_VERSION.to_be_bytes());
+        out.extend(self.version().to_be_bytes());
         out.extend(0u16.to_be_bytes());
         out.extend(self.object_bytes.to_be_bytes());
         let crc = crc32c::crc32c(&out);
@@ -293,10 +301,16 @@ impl Footer {
         out
     }
 
+    fn version(&self) -> u16 {
+        let [without_epoch, with_epoch] = FORMAT_VERSIONS;
+        if self.compaction.epoch.is_none() { without_epoch } else { with_epoch }
+    }
+
     /// Bytes that [`Footer::encode`] makes.
     pub fn encoded_length(&self) -> usize {
         const FIXED: usize = 8 + 8 + 4 + 8 + 8 + 4 + 4 + 4;
         FIXED
+            + self.compaction.epoch.map_or(0, |_| size_of::<i32>())
             + self.leader_epochs.entries().len() * EPOCH_LENGTH
             + SectionKind::ALL.len() * SECTION_LENGTH
             + TRAILER_LENGTH

@@ -4,6 +4,9 @@
 //! (KIP-101, KIP-279). So if two histories give one offset the same epoch, they hold the same records up to it: the
 //! log matching property. An unclean election may make two branches; a later leader's history then gives the offsets
 //! of the lost branch other epochs, and that is what tells its objects apart.
+//!
+//! It tells also by whose keys an object was compacted. One that lies wholly below the point where the branches part may
+//! lack a record because a newer one of its key stood beyond: on the branch that is lost, so that the older one counts again.
 
 use crate::names::ObjectName;
 
@@ -17,6 +20,32 @@ pub struct EpochStart {
 /// A log's history of leaders: epochs and start offsets, both strictly rising.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct LeaderEpochs(Vec<EpochStart>);
+
+/// How far records were compacted, and in which history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Compaction {
+    /// By all records below this offset; -1 for a log as it was written.
+    pub to: i64,
+    /// Leader epoch of the last offset below `to`, as the cleaner knew it. `None` where nothing was compacted, and where an
+    /// object does not say (footers of format 1): it is believed to be of every branch.
+    pub epoch: Option<i32>,
+}
+
+impl Compaction {
+    /// Of a log as it was written.
+    pub const NONE: Self = Self { to: -1, epoch: None };
+}
+
+/// What a history says of the records by which an object was compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// They are of this branch, or there are none.
+    Ours,
+    /// Some are of another: the object may lack records that nothing supersedes on this one.
+    Lost,
+    /// The last was written in an epoch this history has not reached: its reader has been deposed.
+    Newer,
+}
 
 /// What a history says of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +125,25 @@ impl LeaderEpochs {
             let ours = self.end_of(entry.epoch)?;
             other.end_of(entry.epoch).map(|theirs| ours.min(theirs))
         })
+    }
+
+    /// What this history says of the records that a compaction went by. As in [`LeaderEpochs::standing`], what ends before this
+    /// history begins is taken as it is.
+    pub fn keys(&self, compaction: &Compaction) -> Keys {
+        let (Some(first), Some(latest)) = (self.0.first(), self.latest()) else { return Keys::Ours };
+        match compaction.epoch {
+            Some(epoch) if epoch > latest.epoch => Keys::Newer,
+            Some(epoch) if compaction.to > first.start_offset => match self.end_of(epoch) {
+                Some(end) if compaction.to <= end => Keys::Ours,
+                _ => Keys::Lost,
+            },
+            _ => Keys::Ours,
+        }
+    }
+
+    /// How a compaction by all records of this history below `to` is noted.
+    pub fn compaction(&self, to: i64) -> Compaction {
+        Compaction { to, epoch: to.checked_sub(1).and_then(|last| self.epoch_at(last)) }
     }
 
     /// What this history says of `name`, whose own history is `epochs` if it has been read.

@@ -4,20 +4,27 @@
 //! - an **unclean election** leaves objects of a lost branch. The reader's own leader epochs say up to where an
 //!   object is true ([`LeaderEpochs::standing`]); beyond that it serves nothing.
 //! - **compaction** takes records away. An object compacted further must win wherever it reaches, or a record whose
-//!   tombstone is gone already would come back.
+//!   tombstone is gone already would come back. But one that was compacted by records of a lost branch may lack what
+//!   nothing supersedes on this one: it serves where there is no other, and of several the one that was compacted least.
 //!
-//! So overlaps are settled by one total order, greatest first: `compacted_to`, leader epoch, last offset, then the
-//! lower base offset, fewer bytes, greater timestamp. The order looks at objects alone, never at the reader's history:
-//! a deposed leader that still collects and its successor may see different branches, but of two objects that are
-//! true to both they let the same one go, so that one always stays. For the same reason an object of an epoch that
-//! the reader has not reached is never garbage.
+//! So overlaps are settled by one total order, greatest first: compacted further by records of this branch, less far by
+//! those of another, leader epoch, last offset, then the lower base offset, fewer bytes, greater timestamp.
+//!
+//! Where one history lets an object go another would need it, the next leader's may be the other one. So a leader keeps
+//! what each of its replicas would choose if it were elected with what it has now ([`needed_after`]), and what it
+//! condemns all the same waits for a grace, after which those that it might have been needed by have told where they are,
+//! and leaders of before have ended. For the same reason an object of an epoch that the reader has not reached is never
+//! garbage.
 //!
 //! An object covers its whole range `[base, last]`, holes left by compaction included. Offsets that no object
 //! covers are a hole in the tier and are reported as such, never skipped silently.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::RangeInclusive;
 
-use crate::lineage::{LeaderEpochs, Standing};
+use crate::footer::Footer;
+use crate::lineage::{Compaction, Keys, LeaderEpochs, Standing};
 use crate::names::ObjectName;
 
 /// What has been learned of an object from its footer.
@@ -28,10 +35,16 @@ pub enum Facts {
     Unread,
     Read {
         leader_epochs: LeaderEpochs,
-        compacted_to: i64,
+        compaction: Compaction,
     },
     /// The object is not what its name says: it serves nothing, and only its uploader's retry replaces it.
     Damaged,
+}
+
+impl From<&Footer> for Facts {
+    fn from(footer: &Footer) -> Self {
+        Facts::Read { leader_epochs: footer.leader_epochs.clone(), compaction: footer.compaction }
+    }
 }
 
 /// The offsets a reader cares about, and its history of leaders.
@@ -43,6 +56,8 @@ pub struct View<'a> {
     pub end_offset: i64,
     /// The reader's own leader epochs, its current epoch included; empty when all is to be rebuilt from the bucket.
     pub leader_epochs: &'a LeaderEpochs,
+    /// Records from here on are of another branch, whatever the leader epochs say: `i64::MAX` but for a reader that lacks them.
+    pub keys_end: i64,
 }
 
 /// An object and the offsets it serves.
@@ -71,7 +86,7 @@ pub struct Selection {
     /// What serves, in the order of offsets, without overlap; from `start_offset` on, holes possible.
     pub chain: Vec<Link>,
     pub garbage: BTreeMap<ObjectName, Garbage>,
-    /// Written in epochs the reader has not reached: it is no longer the leader and must collect nothing.
+    /// Written, or compacted, in epochs the reader has not reached: it is no longer the leader and must collect nothing.
     pub newer: Vec<ObjectName>,
     /// Cannot be judged by name: read their footers, then select again. They serve nothing before.
     pub needs_footer: Vec<ObjectName>,
@@ -123,12 +138,30 @@ impl Selection {
 /// An object's place in the order: the greater one serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    compacted_to: i64,
+    compacted: Compacted,
     leader_epoch: i32,
     last_offset: i64,
-    base_offset: std::cmp::Reverse<i64>,
-    log_bytes: std::cmp::Reverse<u64>,
+    base_offset: Reverse<i64>,
+    log_bytes: Reverse<u64>,
     max_timestamp: i64,
+}
+
+/// How clean an object is to a reader: the greater the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Compacted {
+    ByAnotherBranch(Reverse<i64>),
+    ByThisBranch(i64),
+}
+
+impl Compacted {
+    fn to(compaction: &Compaction, view: &View<'_>) -> Self {
+        let is_lost = view.leader_epochs.keys(compaction) == Keys::Lost || compaction.to > view.keys_end;
+        if is_lost {
+            Self::ByAnotherBranch(Reverse(compaction.to))
+        } else {
+            Self::ByThisBranch(compaction.to)
+        }
+    }
 }
 
 /// An object that is true on `[from, to)`.
@@ -138,6 +171,19 @@ struct Candidate {
     from: i64,
     to: i64,
     name: ObjectName,
+}
+
+/// The objects that a replica would choose if it led from now on, and histories parted somewhere in `parts_at`. Where the
+/// point is not known, it has at least all records before the first, and nothing else is told of it: the least
+/// compacted objects can be used wherever it is.
+pub fn needed_after(
+    parts_at: &RangeInclusive<i64>,
+    objects: &BTreeMap<ObjectName, Facts>,
+    view: &View<'_>,
+) -> BTreeSet<ObjectName> {
+    let theirs =
+        View { end_offset: view.end_offset.min(*parts_at.end()), keys_end: *parts_at.start(), ..*view };
+    select(objects, &theirs).chain.iter().map(|link| link.name).collect()
 }
 
 /// Judges `objects` for `view`.
@@ -161,10 +207,9 @@ fn judge(
     selection: &mut Selection,
     candidates: &mut Vec<Candidate>,
 ) {
-    let (epochs, compacted_to) = match facts {
-        Facts::Unread => (None, -1),
-        Facts::Read { leader_epochs, compacted_to } => (Some(leader_epochs), *compacted_to),
-        Facts::Damaged => (None, -1),
+    let (epochs, compaction) = match facts {
+        Facts::Unread | Facts::Damaged => (None, &Compaction::NONE),
+        Facts::Read { leader_epochs, compaction } => (Some(leader_epochs), compaction),
     };
     let end = match view.leader_epochs.standing(name, epochs) {
         Standing::Newer => return selection.newer.push(*name),
@@ -183,24 +228,28 @@ fn judge(
     if *facts == Facts::Damaged {
         return;
     }
+    if view.leader_epochs.keys(compaction) == Keys::Newer {
+        selection.newer.push(*name);
+    }
     let (from, to) = (name.base_offset.max(view.start_offset), end.min(view.end_offset));
     if from < to {
-        candidates.push(Candidate { rank: rank(name, compacted_to), from, to, name: *name });
+        let rank = rank(name, Compacted::to(compaction, view));
+        candidates.push(Candidate { rank, from, to, name: *name });
     }
 }
 
-fn rank(name: &ObjectName, compacted_to: i64) -> Rank {
+fn rank(name: &ObjectName, compacted: Compacted) -> Rank {
     Rank {
-        compacted_to,
+        compacted,
         leader_epoch: name.leader_epoch,
         last_offset: name.last_offset,
-        base_offset: std::cmp::Reverse(name.base_offset),
-        log_bytes: std::cmp::Reverse(name.log_bytes),
+        base_offset: Reverse(name.base_offset),
+        log_bytes: Reverse(name.log_bytes),
         max_timestamp: name.max_timestamp,
     }
 }
 
-/// How far an object has been compacted stands in its footer alone, and matters where objects overlap.
+/// How far an object has been compacted, and by whom, stands in its footer alone, and matters where objects overlap.
 fn withhold_unread_overlaps(
     candidates: &mut Vec<Candidate>,
     objects: &BTreeMap<ObjectName, Facts>,
@@ -287,8 +336,7 @@ fn mark_superseded(
             selection.garbage.entry(*name).or_insert(Garbage::Superseded);
         }
     }
-    let serving: std::collections::BTreeSet<ObjectName> =
-        selection.chain.iter().map(|link| link.name).collect();
+    let serving: BTreeSet<ObjectName> = selection.chain.iter().map(|link| link.name).collect();
     for candidate in candidates {
         // Reaching past the reader's end, it may serve others that know more.
         let beyond = candidate.name.last_offset >= view.end_offset;

@@ -9,21 +9,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use firn_tier::footer::{Footer, Section};
-use firn_tier::lineage::{EpochStart, LeaderEpochs};
+use firn_tier::lineage::{Compaction, EpochStart, LeaderEpochs};
 use firn_tier::names::{ObjectName, PartitionPath, staged_name};
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/object_footer")
 }
 
-fn footer(epochs: &[(i32, i64)], compacted_to: i64, lengths: [u64; 6]) -> Footer {
+fn footer(epochs: &[(i32, i64)], compaction: Compaction, lengths: [u64; 6]) -> Footer {
     let epochs = epochs.iter().map(|&(epoch, start_offset)| EpochStart { epoch, start_offset });
     let mut footer = Footer {
         base_offset: 100,
         last_offset: 199,
         uploader_epoch: 4,
         max_timestamp: 1_700_000_000_000,
-        compacted_to,
+        compaction,
         block_bytes: 1 << 20,
         leader_epochs: LeaderEpochs::new(epochs.collect()).unwrap(),
         sections: [Section::default(); 6],
@@ -47,11 +47,15 @@ fn name() -> ObjectName {
 fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
     let long_history: Vec<(i32, i64)> = (0..40).map(|epoch| (epoch, i64::from(epoch) * 5)).collect();
     let footers = [
-        ("one-epoch", footer(&[(0, 0)], -1, [900, 8, 12, 0, 10, 4])),
-        ("all-sections", footer(&[(0, 0), (3, 120)], -1, [3 << 20, 800, 1200, 34, 50, 12])),
-        ("compacted", footer(&[(7, 0)], 5_000, [1, 0, 0, 0, 0, 4])),
-        ("long-history", footer(&long_history, -1, [5 << 20, 16, 24, 0, 0, 20])),
-        ("empty-log", footer(&[(0, 0)], -1, [0, 0, 0, 0, 0, 0])),
+        ("one-epoch", footer(&[(0, 0)], Compaction::NONE, [900, 8, 12, 0, 10, 4])),
+        ("all-sections", footer(&[(0, 0), (3, 120)], Compaction::NONE, [3 << 20, 800, 1200, 34, 50, 12])),
+        ("compacted", footer(&[(7, 0)], Compaction { to: 5_000, epoch: None }, [1, 0, 0, 0, 0, 4])),
+        (
+            "compacted-in-an-epoch",
+            footer(&[(7, 0)], Compaction { to: 5_000, epoch: Some(9) }, [1, 0, 0, 0, 0, 4]),
+        ),
+        ("long-history", footer(&long_history, Compaction::NONE, [5 << 20, 16, 24, 0, 0, 20])),
+        ("empty-log", footer(&[(0, 0)], Compaction::NONE, [0, 0, 0, 0, 0, 0])),
     ];
     let footers = footers
         .into_iter()
@@ -81,7 +85,7 @@ fn every_seed_is_what_it_is_called() {
             }
         }
     }
-    assert_eq!(footers, 5);
+    assert_eq!(footers, 6);
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn files_that_the_store_does_not_show_are_looked_for_with_a_deadline() {
         let tier = Tier::with_store(store, impatient());
         let history = epochs(&[(0, 0)]);
         let collected =
-            Box::pin(in_time(partition(&tier).collect_garbage(view(&history), i64::MAX, 0, 0))).await;
+            Box::pin(in_time(partition(&tier).collect_garbage(view(&history), i64::MAX, &[], 0, 0))).await;
         assert!(matches!(collected.unwrap_err(), TierError::Store(_)));
         let deleted = in_time(tier.delete_topic("cluster", "cold.topic", TOPIC_ID)).await;
         assert!(matches!(deleted.unwrap_err(), TierError::Store(_)));

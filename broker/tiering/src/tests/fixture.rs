@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_records::batch::{Codec, batches};
 use firn_records::builder::{BatchBuilder, BatchOptions};
-use firn_tier::lineage::{EpochStart, LeaderEpochs};
+use firn_tier::lineage::{Compaction, EpochStart, LeaderEpochs};
 
 use crate::options::TierOptions;
 use crate::partition::{PartitionView, TieredPartition};
@@ -91,7 +91,7 @@ impl Segment {
             base_offset: self.base_offset,
             last_offset: self.last_offset,
             max_timestamp: timestamp_of(self.last_offset),
-            compacted_to: -1,
+            compaction: Compaction::NONE,
             uploader_epoch: leader_epochs.latest().map_or(0, |entry| entry.epoch),
             leader_epochs: leader_epochs.clone(),
             log: Arc::new(self.log.clone()),

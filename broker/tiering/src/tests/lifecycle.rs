@@ -113,7 +113,7 @@ async fn what_another_replica_has_not_deleted_yet_stays() {
     }
     let ours = PartitionView { log_start_offset: 100, ..view(&history) };
     for now_ms in [0, 1_000] {
-        let collected = partition.collect_garbage(ours.clone(), 50, now_ms, 500).await.unwrap();
+        let collected = partition.collect_garbage(ours.clone(), 50, &[], now_ms, 500).await.unwrap();
         assert_eq!(collected.deleted, usize::from(now_ms > 0), "the first alone");
     }
     partition.follow(ours.clone());
@@ -133,9 +133,84 @@ async fn what_the_log_has_compacted_in_part_is_safe_only_in_an_object_as_clean()
     partition.upload(segment.to_upload(&history)).await.unwrap();
     assert_eq!(partition.verified_end(0, 0), 50, "as long as nothing was compacted");
     assert_eq!(partition.verified_end(0, 25), 0, "its first half has been, on the disk alone");
-    let cleaned = SegmentToUpload { compacted_to: 25, ..segment.to_upload(&history) };
+    let cleaned = SegmentToUpload { compaction: history.compaction(25), ..segment.to_upload(&history) };
     partition.upload(cleaned).await.unwrap();
     assert_eq!(partition.verified_end(0, 25), 50);
+}
+
+/// Epoch 1 compacted offsets 0 to 49 by records up to 80, and then a leader was elected that has none from 60 on.
+#[tokio::test]
+async fn what_was_compacted_by_lost_records_stands_in_for_nothing() {
+    let store = Store::memory();
+    let (before, after) = (epochs(&[(0, 0), (1, 55)]), epochs(&[(0, 0), (1, 55), (2, 60)]));
+    let (written, cleaned) = (Segment::of(0, 10, 5, 50, Codec::None), Segment::of(0, 10, 5, 20, Codec::None));
+    let first = partition(&Tier::with_store(store.clone(), small()));
+    first.upload(written.to_upload(&before)).await.unwrap();
+    let by_lost = SegmentToUpload { compaction: before.compaction(80), ..cleaned.to_upload(&before) };
+    first.upload(by_lost).await.unwrap();
+    assert_eq!(first.read(0, usize::MAX, true).await.unwrap(), cleaned.log);
+    let collect = async |reach: i64| {
+        first.collect_garbage(view(&before), i64::MAX, &[90..=90, reach..=reach], 0, 0).await.unwrap().deleted
+    };
+    assert_eq!(collect(60).await, 0, "a replica has no more than that");
+    let next = partition(&Tier::with_store(store.clone(), small()));
+    next.refresh(view(&after)).await.unwrap();
+    assert_eq!(next.read(0, usize::MAX, true).await.unwrap(), written.log);
+    assert_eq!(next.verify(0, 0).await.unwrap(), 50);
+    assert_eq!(collect(80).await, 1, "all have what it was compacted by");
+    let last = partition(&Tier::with_store(store, small()));
+    last.refresh(view(&after)).await.unwrap();
+    assert_eq!(last.read(0, usize::MAX, true).await.unwrap(), cleaned.log, "better than nothing");
+    assert_eq!(last.verify(0, 0).await.unwrap(), 0, "the disk may have more");
+    assert!(last.upload(written.to_upload(&after)).await.unwrap().created);
+    assert_eq!(last.verified_end(0, 0), 50);
+    assert_eq!(last.read(0, usize::MAX, true).await.unwrap(), written.log);
+}
+
+/// There was nothing to take away. Yet who has no such log to compare it with serves another, if there is one.
+#[tokio::test]
+async fn the_same_log_counts_though_it_was_compacted_by_lost_records() {
+    let (before, after) = (epochs(&[(0, 0), (1, 55)]), epochs(&[(0, 0), (1, 55), (2, 60)]));
+    let (written, cleaned) = (Segment::of(0, 10, 5, 50, Codec::None), Segment::of(0, 10, 5, 20, Codec::None));
+    let ours = SegmentToUpload { compaction: after.compaction(40), ..cleaned.to_upload(&after) };
+    for is_alone in [true, false] {
+        let store = Store::memory();
+        let first = partition(&Tier::with_store(store.clone(), small()));
+        let by_lost = SegmentToUpload { compaction: before.compaction(80), ..cleaned.to_upload(&before) };
+        first.upload(by_lost).await.unwrap();
+        let next = partition(&Tier::with_store(store.clone(), small()));
+        if !is_alone {
+            next.upload(written.to_upload(&after)).await.unwrap();
+        }
+        next.refresh(view(&after)).await.unwrap();
+        if !is_alone {
+            let error = next.upload(ours.clone()).await.unwrap_err();
+            assert!(matches!(error, TierError::Different { .. }), "{error}");
+            assert_eq!(next.collect_garbage(view(&after), i64::MAX, &[], 0, 0).await.unwrap().deleted, 1);
+        }
+        assert_eq!(next.verified_end(0, 40), 0);
+        assert_eq!(next.upload(ours.clone()).await.unwrap().created, !is_alone);
+        assert_eq!(next.verified_end(0, 40), 50);
+        assert_eq!(next.read(0, usize::MAX, true).await.unwrap(), cleaned.log);
+    }
+}
+
+/// Others led meanwhile, to whom it may have been of use.
+#[tokio::test]
+async fn grace_begins_anew_with_each_leader_epoch() {
+    let tier = Tier::with_store(Store::memory(), small());
+    let partition = partition(&tier);
+    let (first, third) = (epochs(&[(0, 0), (1, 100)]), epochs(&[(0, 0), (3, 100)]));
+    for bytes in [20, 50] {
+        let segment = Segment::of(0, 10, 5, bytes, Codec::None);
+        partition.upload(segment.to_upload(&first)).await.unwrap();
+    }
+    for (history, now_ms, deleted) in
+        [(&first, 0, 0), (&third, 1_000, 0), (&third, 1_400, 0), (&third, 1_500, 1)]
+    {
+        let collected = partition.collect_garbage(view(history), i64::MAX, &[], now_ms, 500).await.unwrap();
+        assert_eq!(collected.deleted, deleted, "at {now_ms}");
+    }
 }
 
 #[tokio::test]
@@ -158,10 +233,10 @@ async fn garbage_goes_after_its_grace_and_strangers_stay() {
         }
         let leftovers = 2 + usize::from(store.directory.is_some());
         let ours = PartitionView { log_start_offset: 0, ..view(&epochs(&[(0, 0), (2, 50)])) };
-        let collected = partition.collect_garbage(ours.clone(), i64::MAX, 1_000, 500).await.unwrap();
+        let collected = partition.collect_garbage(ours.clone(), i64::MAX, &[], 1_000, 500).await.unwrap();
         assert_eq!((collected.deleted, collected.waiting), (0, leftovers));
         assert_eq!(partition.tiered_range(), Some((0, 50)), "the lost branch serves nothing at once");
-        let collected = partition.collect_garbage(ours.clone(), i64::MAX, 1_500, 500).await.unwrap();
+        let collected = partition.collect_garbage(ours.clone(), i64::MAX, &[], 1_500, 500).await.unwrap();
         assert_eq!((collected.deleted, collected.waiting), (leftovers, 0));
         let listing = partition.refresh(ours).await.unwrap();
         assert_eq!((listing.segments, listing.garbage, listing.staged, listing.foreign), (1, 0, 0, 1));
@@ -218,7 +293,7 @@ async fn a_deposed_leader_neither_uploads_nor_collects() {
     new.upload(Segment::of(0, 10, 5, 50, Codec::None).to_upload(&after)).await.unwrap();
     let listing = old.refresh(view(&before)).await.unwrap();
     assert!(listing.deposed);
-    let error = old.collect_garbage(view(&before), i64::MAX, 0, 0).await.unwrap_err();
+    let error = old.collect_garbage(view(&before), i64::MAX, &[], 0, 0).await.unwrap_err();
     assert!(matches!(error, TierError::Deposed { epoch: 1 }), "{error}");
     let error = old.upload(large().to_upload(&before)).await.unwrap_err();
     assert!(matches!(error, TierError::Deposed { epoch: 1 }), "{error}");

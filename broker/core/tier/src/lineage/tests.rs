@@ -41,6 +41,34 @@ fn the_name_alone_does_not_bound_an_unknown_epoch() {
 }
 
 #[test]
+fn a_history_knows_its_own_keys() {
+    let history = epochs(&[(1, 10), (2, 25), (4, 40)]);
+    for (to, epoch, keys) in [
+        (-1, None, Keys::Ours),
+        (99, None, Keys::Ours),
+        (25, Some(1), Keys::Ours),
+        (26, Some(1), Keys::Lost),
+        (26, Some(2), Keys::Ours),
+        (41, Some(2), Keys::Lost),
+        (41, Some(3), Keys::Lost),
+        (99, Some(4), Keys::Ours),
+        (99, Some(5), Keys::Newer),
+        // Before the history begins nothing can be told.
+        (10, Some(0), Keys::Ours),
+        (11, Some(0), Keys::Lost),
+    ] {
+        assert_eq!(history.keys(&Compaction { to, epoch }), keys, "{to} in {epoch:?}");
+        assert_eq!(LeaderEpochs::default().keys(&Compaction { to, epoch }), Keys::Ours);
+    }
+    // A replica may have got an epoch's records without the first, which were compacted before they came.
+    assert_eq!(epochs(&[(1, 0), (2, 28)]).keys(&history.compaction(27)), Keys::Ours);
+    assert_eq!(history.compaction(26), Compaction { to: 26, epoch: Some(2) });
+    assert_eq!(history.compaction(25), Compaction { to: 25, epoch: Some(1) });
+    assert_eq!(history.compaction(10), Compaction { to: 10, epoch: None });
+    assert_eq!(history.compaction(0), Compaction { to: 0, epoch: None });
+}
+
+#[test]
 fn epochs_own_ranges() {
     let history = epochs(&[(1, 10), (2, 15), (4, 20)]);
     assert_eq!(

@@ -14,12 +14,16 @@ fn object(base_offset: i64, last_offset: i64, leader_epoch: i32, log_bytes: u64)
     ObjectName { base_offset, last_offset, leader_epoch, max_timestamp: 0, log_bytes }
 }
 
-fn compacted(compacted_to: i64) -> Facts {
-    Facts::Read { leader_epochs: epochs(&[(1, 0)]), compacted_to }
+fn compacted(to: i64) -> Facts {
+    compacted_in(to, None)
+}
+
+fn compacted_in(to: i64, epoch: Option<i32>) -> Facts {
+    Facts::Read { leader_epochs: epochs(&[(1, 0)]), compaction: Compaction { to, epoch } }
 }
 
 fn chosen(objects: &[(ObjectName, Facts)], start_offset: i64, history: &LeaderEpochs) -> Selection {
-    let view = View { start_offset, end_offset: i64::MAX, leader_epochs: history };
+    let view = View { start_offset, end_offset: i64::MAX, leader_epochs: history, keys_end: i64::MAX };
     select(&objects.iter().cloned().collect(), &view)
 }
 
@@ -69,6 +73,75 @@ fn the_further_compacted_object_wins_however_short_and_old() {
     assert_eq!(served(&chosen(&objects, 0, &epochs(&[(1, 0)]))), [(0, 20, 0)]);
 }
 
+/// Epoch 1 went on to offset 40 on a branch that parts from ours at 25, and compacted what lies before 25 by what lies behind.
+#[test]
+fn what_was_compacted_by_lost_records_serves_last() {
+    let name = |bytes| object(0, 19, 1, bytes);
+    let (written, ours, lost, more_lost) = (name(9), name(8), name(7), name(6));
+    let facts = [
+        (written, compacted_in(-1, None)),
+        (ours, compacted_in(25, Some(1))),
+        (lost, compacted_in(30, Some(1))),
+        (more_lost, compacted_in(40, Some(1))),
+    ];
+    let history = epochs(&[(1, 0), (2, 25)]);
+    let serves = |objects: &[(ObjectName, Facts)], history: &LeaderEpochs| {
+        chosen(objects, 0, history).chain.iter().map(|link| link.name).collect::<Vec<_>>()
+    };
+    assert_eq!(serves(&facts, &epochs(&[(1, 0)])), [more_lost], "to whom nothing of it is lost");
+    assert_eq!(serves(&facts, &history), [ours]);
+    let selection = chosen(&facts[..1], 0, &history);
+    assert_eq!(selection.chain[0].name, written);
+    assert_eq!(serves(&[facts[0].clone(), facts[3].clone()], &history), [written]);
+    assert_eq!(
+        serves(&facts[2..], &history),
+        [lost],
+        "of two that may lack something the one that lacks less"
+    );
+    assert_eq!(serves(&facts[3..], &history), [more_lost], "better than nothing");
+    // Compacted again, by what is ours.
+    let again = [facts[2].clone(), (name(5), compacted_in(28, Some(2)))];
+    assert_eq!(serves(&again, &history), [name(5)]);
+    assert_eq!(
+        serves(&[(written, compacted(-1)), (ours, compacted(99))], &history),
+        [ours],
+        "who does not say"
+    );
+}
+
+#[test]
+fn a_deposed_leader_collects_nothing_that_is_compacted_by_newer_records() {
+    let (written, cleaned) = (object(0, 19, 1, 9), object(0, 19, 1, 5));
+    let objects = [(written, compacted(-1)), (cleaned, compacted_in(30, Some(2)))];
+    let selection = chosen(&objects, 0, &epochs(&[(1, 0)]));
+    assert_eq!(selection.newer, [cleaned]);
+    assert_eq!(selection.chain[0].name, cleaned);
+}
+
+#[test]
+fn what_another_replica_would_choose_is_needed() {
+    let name = |bytes| object(0, 19, 1, bytes);
+    let objects: BTreeMap<ObjectName, Facts> = [
+        (name(9), compacted(-1)),
+        (name(8), compacted_in(25, Some(1))),
+        (name(7), compacted_in(30, Some(1))),
+        (object(20, 29, 1, 4), compacted_in(30, Some(1))),
+        (object(20, 29, 1, 3), compacted_in(40, Some(1))),
+    ]
+    .into();
+    let history = epochs(&[(1, 0)]);
+    let view = View { start_offset: 0, end_offset: 50, leader_epochs: &history, keys_end: i64::MAX };
+    let needed = |parts_at| needed_after(&parts_at, &objects, &view).into_iter().collect::<Vec<_>>();
+    assert_eq!(
+        needed(50..=50),
+        [name(7), object(20, 29, 1, 3)],
+        "who has all of it needs what the leader chooses"
+    );
+    assert_eq!(needed(25..=25), [name(8), object(20, 29, 1, 4)]);
+    assert_eq!(needed(20..=20), [name(9)], "of what begins later it has nothing");
+    assert_eq!(needed(0..=50), [name(9), object(20, 29, 1, 4)], "nobody knows what it has");
+}
+
 #[test]
 fn a_lost_branch_serves_only_what_it_shares() {
     let history = epochs(&[(1, 0), (2, 5)]);
@@ -103,16 +176,17 @@ proptest! {
     /// Against the plainest statement of the rule: at each offset, the greatest object that is true there serves.
     #[test]
     fn the_sweep_does_what_the_rule_says(
-        objects in prop::collection::btree_map((0i64..30, 0i64..12, 1i32..4, 1u64..3), -1i64..3, 0..12),
+        objects in prop::collection::btree_map((0i64..30, 0i64..12, 1i32..4, 1u64..3), (-1i64..40, 1i32..4), 0..12),
         starts in prop::collection::vec(1i64..15, 2),
         start_offset in 0i64..20,
         end_offset in 20i64..50,
+        keys_end in 0i64..40,
     ) {
         let history = epochs(&[(1, 0), (2, starts[0]), (3, starts[0] + starts[1])]);
-        let objects: BTreeMap<ObjectName, Facts> = objects.into_iter().map(|((base, length, epoch, bytes), to)| {
-            (object(base, base + length, epoch, bytes), compacted(to))
+        let objects: BTreeMap<ObjectName, Facts> = objects.into_iter().map(|((base, length, epoch, bytes), (to, in_epoch))| {
+            (object(base, base + length, epoch, bytes), compacted_in(to, (to > 0).then_some(in_epoch)))
         }).collect();
-        let view = View { start_offset, end_offset, leader_epochs: &history };
+        let view = View { start_offset, end_offset, leader_epochs: &history, keys_end };
         let selection = select(&objects, &view);
         prop_assert!(selection.needs_footer.is_empty());
         for offset in start_offset..end_offset {
@@ -121,8 +195,18 @@ proptest! {
                 Standing::Until(end) => offset < end,
                 _ => false,
             };
-            let facts = |name: &ObjectName| match &objects[name] { Facts::Read { compacted_to, .. } => *compacted_to, _ => -1 };
-            let best = objects.keys().filter(|name| true_here(name)).max_by_key(|name| rank(name, facts(name)));
+            let compaction = |name: &ObjectName| match objects[name] {
+                Facts::Read { compaction, .. } => compaction,
+                _ => Compaction::NONE,
+            };
+            let is_ours = |by: &Compaction| by.to <= keys_end && by.epoch.is_none_or(|epoch| {
+                history.end_of(epoch).is_some_and(|end| by.to <= end)
+            });
+            let best = objects.keys().filter(|name| true_here(name)).max_by_key(|name| {
+                let by = compaction(name);
+                let clean = if is_ours(&by) { (true, by.to) } else { (false, -by.to) };
+                (clean, rank(name, Compacted::ByThisBranch(0)))
+            });
             let serving = selection.link_at(offset).filter(|link| link.from <= offset).map(|link| &link.name);
             prop_assert_eq!(serving, best);
             if let Some(name) = serving {
