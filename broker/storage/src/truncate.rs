@@ -28,6 +28,9 @@ impl PartitionLog {
                 false => self.truncate_fully_and_start_at(offset),
             };
         }
+        if offset < self.cleaned_offset && self.is_of_tiered_topic() {
+            return self.truncate_to_log_start();
+        }
         if let Some(damage) = self.damage_before_cut(offset)? {
             return Err(damage.error);
         }
@@ -35,6 +38,12 @@ impl PartitionLog {
         self.directory.lower_to(&self.topic_partition, cut_at)?;
         self.lower_cleaned_offset(cut_at)?;
         self.cut_tail(cut_at).map_err(|error| self.fail(error))
+    }
+
+    /// A log that loses records by which it was compacted may lack, below the cut, what they superseded, and what the leader has. Of
+    /// a tiered topic it is not to pass for a whole one: it would take the place of a better one in the tier.
+    fn is_of_tiered_topic(&self) -> bool {
+        self.config.remote_storage_enable || self.log_start_offset < self.local_start_offset()
     }
 
     /// Removes every record from the disk. The log goes on at its start, where it has been told of no record.

@@ -378,6 +378,22 @@ fn a_segment_that_leaves_the_disk_ends_the_pass_and_the_next_one_begins_anew() {
     );
 }
 
+/// The leader that makes it cut them may have what they superseded here.
+#[test]
+fn a_tiered_log_that_loses_records_by_which_it_was_compacted_begins_anew() {
+    for (is_tiered, cut_at, end) in [(true, 8, 8), (true, 7, 0), (false, 7, 7)] {
+        let disk = SimulatedDisk::new();
+        let dir = open_dir(&disk);
+        let config = TopicConfig { remote_storage_enable: is_tiered, ..config() };
+        let mut log = nine_segments(&dir, config);
+        compact(&mut log, 5_000, 1 << 20).unwrap();
+        assert_eq!(log.cleaned_offset(), 8);
+        log.truncate_to(cut_at).unwrap();
+        assert_eq!((log.end_offset(), log.cleaned_offset()), (end, end), "cut at {cut_at}, {is_tiered}");
+        assert_eq!(log.log_start_offset(), 0);
+    }
+}
+
 /// The same, of which the first three have left the disk.
 fn cold_at_its_beginning(dir: &LogDir) -> PartitionLog {
     let tiered = TopicConfig { remote_storage_enable: true, local_retention_bytes: 2_600, ..config() };
