@@ -1,7 +1,6 @@
 //! The data directories of this broker, each with the guard of its free space, and which partition lies in which.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +9,7 @@ use firn_metadata::incarnations::Noted;
 use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 use firn_storage::directory::LogDirOptions;
-use firn_storage::disk::{Disk, OpenMode};
+use firn_storage::disk::Disk;
 use firn_storage::error::StorageError;
 use firn_storage::identity::Identity;
 use firn_storage::log_dir::{FoundLog, LogDir};
@@ -20,9 +19,6 @@ use uuid::Uuid;
 
 use crate::disk_guard::DiskGuard;
 use firn_quorum::log_store::METADATA_TOPIC;
-
-/// Largest `meta.properties` that is read; a real one has some hundred bytes.
-const PROPERTIES_BYTES_MAX: usize = 64 << 10;
 
 /// One data directory.
 #[derive(Debug)]
@@ -261,21 +257,4 @@ fn partitions(dir: &DataDir) -> Result<Vec<FoundLog>, StorageError> {
     let mut found = dir.dir.partitions()?;
     found.retain(|log| *log.topic_partition.topic != *METADATA_TOPIC);
     Ok(found)
-}
-
-/// The cluster that a data directory belongs to, if it has belonged to one.
-pub fn cluster_id_of(disk: &dyn Disk, directory: &Path) -> Result<Option<String>, StorageError> {
-    let path = directory.join("meta.properties");
-    let failed = |source| StorageError::Io { action: "read", path: path.clone(), source };
-    let file = match disk.open(&path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let length = usize::try_from(file.len().map_err(failed)?).unwrap_or(0).min(PROPERTIES_BYTES_MAX);
-    let mut bytes = vec![0; length];
-    let read = file.read_at(&mut bytes, 0).map_err(failed)?;
-    let text = String::from_utf8_lossy(&bytes[..read]);
-    let id = text.lines().find_map(|line| line.trim().strip_prefix("cluster.id="));
-    Ok(id.map(|id| id.trim().to_owned()))
 }

@@ -14,10 +14,12 @@ use brokers::{Cluster, stop_all, wait_for};
 use bytes::Bytes;
 use firn::node::{Node, Stopped};
 use firn_client::connection::Connection;
+use firn_protocol::library::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
 use firn_protocol::library::messages::fetch_response::PartitionData;
 use firn_protocol::library::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use firn_protocol::library::messages::{FetchRequest, ProduceRequest};
+use firn_protocol::library::messages::{DeleteRecordsRequest, FetchRequest, ProduceRequest, TopicName};
+use firn_protocol::library::protocol::StrBytes;
 use firn_records::batch::batches;
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_storage::disk::{Disk, OpenMode};
@@ -304,4 +306,52 @@ async fn a_log_that_was_cut_short_while_all_were_stopped_loses_nothing() {
         assert_eq!(whole(&nodes[cut]), written);
         stop_all(nodes).await;
     }
+}
+
+async fn trim(client: &Connection, before: i64) {
+    let partition = DeleteRecordsPartition::default().with_offset(before);
+    let topic = DeleteRecordsTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
+        .with_partitions(vec![partition]);
+    let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+    let told = client.call(&request).await.unwrap().topics.remove(0).partitions.remove(0);
+    assert_eq!((told.error_code, told.low_watermark), (0, before));
+}
+
+/// Whom the others follow in where the log starts must not have it from a bit that has flipped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_rots_deletes_no_record() {
+    const TRIMMED: i64 = 10;
+    let (cluster, mut nodes, topic, _) = start("").await;
+    let leads = leader(&nodes, topic).await;
+    trim(&cluster.connect(leads).await, TRIMMED).await;
+    let now = state(&nodes[leads], topic).unwrap();
+    let next = *now.replicas.iter().find(|id| **id != now.leader).unwrap() as usize;
+    assert_eq!(nodes.remove(next).stop().await, Stopped::Cleanly);
+    let (disk, path) = (&cluster.disks[next], Path::new("/data/log-start-offset-checkpoint"));
+    let text = String::from_utf8(disk.contents(path).unwrap()).unwrap();
+    let digit = text.find(&format!("{TOPIC} 0 {TRIMMED}")).unwrap() + TOPIC.len() + 3;
+    assert!(disk.flip_bit(path, digit as u64, 2), "from 10 to 50");
+    nodes.insert(next, cluster.start(next, &[0, 1, 2]).await.unwrap());
+    in_sync(&nodes[leads], topic, 3).await;
+    assert_eq!(nodes.remove(leads).stop().await, Stopped::Cleanly);
+    wait_for("the one that was hurt to lead", || {
+        state(&nodes[0], topic).filter(|now| now.leader == next as i32)
+    })
+    .await;
+    assert_eq!(write(&cluster.connect(next).await, topic, RECORDS).await, RECORDS);
+    nodes.insert(leads, cluster.start(leads, &[0, 1, 2]).await.unwrap());
+    in_sync(&nodes[next], topic, 3).await;
+    for node in &nodes {
+        assert_eq!(replica(node).offsets().unwrap().log_start, TRIMMED);
+    }
+    let client = cluster.connect(next).await;
+    let mut from = TRIMMED;
+    while from <= RECORDS {
+        let part = fetch(&client, topic, from).await;
+        let records = part.records.unwrap_or_default();
+        let (last, _) = batches(&records).map_while(Result::ok).last().expect("records");
+        from = last.next_offset();
+    }
+    stop_all(nodes).await;
 }

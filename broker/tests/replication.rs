@@ -85,7 +85,8 @@ async fn what_is_deleted_is_so_on_the_disks_of_all() {
             let left = disk.after_power_cut(PowerCut::DropUnsynced);
             let starts = left.contents(Path::new("/data/log-start-offset-checkpoint")).unwrap_or_default();
             let starts = String::from_utf8(starts).unwrap();
-            assert!(starts.contains(&format!("{TOPIC} 0 {before}\n")), "broker {id}: {starts}");
+            let due = format!("{TOPIC} 0 {before}");
+            assert!(starts.lines().any(|line| line.trim_end() == due), "broker {id}: {starts}");
         }
     }
     stop_all(nodes).await;

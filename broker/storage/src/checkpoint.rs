@@ -4,11 +4,11 @@
 //! new one, and perhaps a `.tmp` that the next write empties. Callers that sync the directory anyway skip the last step.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use firn_model::ids::TopicPartition;
 
+use crate::checksum;
 use crate::disk::{Disk, OpenMode, write_all_at};
 use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::TEMPORARY;
@@ -48,12 +48,15 @@ pub(crate) fn replace(
 
 /// Offsets by partition, as Kafka's `OffsetCheckpointFile` spells them: a version, a count, then a line each.
 pub(crate) fn encode_offsets(offsets: &BTreeMap<TopicPartition, i64>) -> Vec<u8> {
-    let mut text = format!("0\n{}\n", offsets.len());
-    for (partition, offset) in offsets {
-        // Writing to a string cannot fail.
-        let _written = writeln!(text, "{} {} {offset}", partition.topic, partition.partition);
-    }
-    text.into_bytes()
+    encode(offsets.iter().map(|(name, offset)| format!("{} {} {offset}\n", name.topic, name.partition)))
+}
+
+/// A checkpoint of version 0, of a line for each entry.
+pub(crate) fn encode(lines: impl ExactSizeIterator<Item = String>) -> Vec<u8> {
+    let count = lines.len();
+    let text = format!("0\n{count}\n{}", lines.collect::<String>());
+    // Of no entries nothing else can be said, so that whatever else is said is wrong.
+    if count == 0 { text.into_bytes() } else { checksum::with_blanks(&text).into_bytes() }
 }
 
 /// Reads what `encode_offsets` wrote. The error says which line is wrong.
@@ -71,9 +74,10 @@ pub(crate) fn parse_offsets(bytes: &[u8]) -> Result<BTreeMap<TopicPartition, i64
     Ok(offsets)
 }
 
-/// Splits a checkpoint of version 0 into its entries of `N` fields each, and checks their count.
+/// Splits a checkpoint of version 0 into its entries of `N` fields each, and checks its checksum and their count.
 pub(crate) fn entries<const N: usize>(bytes: &[u8]) -> Result<Vec<[&str; N]>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
+    checksum::check_blanks(text)?;
     let mut lines = text.lines();
     let version = lines.next().unwrap_or_default();
     if version != "0" {
@@ -115,8 +119,9 @@ mod tests {
     fn offsets_are_spelled_as_kafka_spells_them() {
         let offsets = BTreeMap::from([(TopicPartition::new("b", 1), 42), (TopicPartition::new("a-x", 0), 0)]);
         let bytes = encode_offsets(&offsets);
-        assert_eq!(bytes, b"0\n2\na-x 0 0\nb 1 42\n");
-        assert_eq!(parse_offsets(&bytes), Ok(offsets));
+        assert_eq!(bytes.trim_ascii_end(), b"0\n2\na-x 0 0\nb 1 42");
+        assert_eq!(parse_offsets(&bytes), Ok(offsets.clone()));
+        assert_eq!(parse_offsets(b"0\n2\na-x 0 0\nb 1 42\n"), Ok(offsets), "as Kafka writes it");
         assert_eq!(parse_offsets(b"0\n0\n"), Ok(BTreeMap::new()));
     }
 
@@ -128,6 +133,8 @@ mod tests {
             "0\n",
             "0\n1\n",
             "0\n1\na 0\n",
+            "0\n1\na 0 1",
+            "0\n1\na 0 1 \n",
             "0\n1\na 0 1 2\n",
             "0\n0\na 0 1\n",
             "0\n1\na x 1\n",

@@ -46,6 +46,8 @@ pub(crate) struct Checkpoints {
     pub(crate) high_watermarks: BTreeMap<TopicPartition, i64>,
     /// Ends of what the cleaner has done; lost, it only begins again.
     pub(crate) cleaned: BTreeMap<TopicPartition, i64>,
+    /// The recovery points were damaged: of what is not among them any of it may have been synced.
+    pub(crate) points_are_lost: bool,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,18 @@ impl Directory {
     pub(crate) fn recall(&self, partition: &TopicPartition) -> (Option<i64>, Option<i64>) {
         let checkpoints = self.checkpoints.lock();
         (checkpoints.recovery_points.get(partition).copied(), checkpoints.log_starts.get(partition).copied())
+    }
+
+    /// Whether nobody knows how much of a partition was synced, because the checkpoint was damaged: then nothing in its log is taken for
+    /// a write that was not finished. What ends at `offset` for now is noted as known to be longer, since the next
+    /// start finds a checkpoint that is sound.
+    pub(crate) fn doubts_end(&self, partition: &TopicPartition, offset: i64) -> bool {
+        let mut checkpoints = self.checkpoints.lock();
+        let is_lost = checkpoints.points_are_lost && !checkpoints.recovery_points.contains_key(partition);
+        if is_lost {
+            checkpoints.recovery_points.insert(partition.clone(), offset + 1);
+        }
+        is_lost
     }
 
     /// What the checkpoint says of a partition's high watermark; 0 if nothing.

@@ -7,12 +7,15 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use crate::checkpoint::{self, DirSync};
+use crate::checksum;
 use crate::error::StorageError;
 use crate::file_names::INCARNATIONS;
 use crate::log_dir::LogDir;
 use crate::open_files::read_file;
 
 const VERSION: &str = "0";
+/// Begins the last line, which has the checksum of those before.
+const CHECKSUM: &str = "crc32c ";
 /// So many are kept: of the last ones some may have ended before they had registered.
 const KEPT: usize = 100;
 
@@ -41,12 +44,12 @@ fn damaged(path: &Path, reason: &str) -> StorageError {
 
 fn encode(incarnations: &[Uuid]) -> Vec<u8> {
     let lines = incarnations.iter().map(|one| format!("{one}\n"));
-    format!("{VERSION}\n{}", lines.collect::<String>()).into_bytes()
+    checksum::with_line(&format!("{VERSION}\n{}", lines.collect::<String>()), CHECKSUM).into_bytes()
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Uuid>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
-    let mut lines = text.lines();
+    let mut lines = checksum::check_line(text, CHECKSUM)?.unwrap_or(text).lines();
     if lines.next() != Some(VERSION) {
         return Err("its version is unknown".to_owned());
     }
@@ -61,8 +64,9 @@ mod tests {
     fn what_is_noted_is_read() {
         let noted = [Uuid::from_u128(1), Uuid::from_u128(2)];
         assert_eq!(parse(&encode(&noted)), Ok(noted.to_vec()));
-        assert_eq!(encode(&noted[..1]), b"0\n00000000-0000-0000-0000-000000000001\n");
-        for bad in [&b""[..], b"1\n", b"0\nx\n", &[0xff]] {
+        assert_eq!(encode(&noted[..1]), b"0\n00000000-0000-0000-0000-000000000001\ncrc32c 33d322c9\n");
+        assert_eq!(parse(b"0\n00000000-0000-0000-0000-000000000001\n"), Ok(noted[..1].to_vec()));
+        for bad in [&b""[..], b"1\n", b"0\nx\n", &[0xff], b"0\ncrc32c 00000000\n"] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod check;
 mod checkpoint;
+mod checksum;
 pub mod directory;
 mod file_names;
 mod index;

@@ -15,6 +15,7 @@ use firn_model::ids::{TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 
 use crate::checkpoint::{self, DirSync};
+use crate::checksum;
 use crate::directory::{Checkpoints, Directory, LogDirOptions};
 use crate::disk::{Disk, Lock, OpenMode, Space, write_all_at};
 use crate::error::{StorageError, failed_to, failed_to_sync};
@@ -27,6 +28,9 @@ use crate::identity::{self, Identity};
 use crate::open_files::read_file;
 use crate::partition_log::PartitionLog;
 use crate::recovery::{self, Opening};
+
+/// Begins the line of `partition.metadata` that has the checksum of those before, which Kafka does not read.
+const TOPIC_ID_CHECKSUM: &str = "firn.crc32c: ";
 
 /// A log directory, locked by this process. See the module.
 #[derive(Debug)]
@@ -42,7 +46,8 @@ pub struct LogDir {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundLog {
     pub topic_partition: TopicPartition,
-    /// `None` when the partition's metadata did not survive a crash: then nothing in it was acknowledged as flushed.
+    /// `None` when the partition's metadata did not survive a crash: then nothing in it was acknowledged as flushed. Or they are
+    /// damaged: then it does not open.
     pub topic_id: Option<TopicId>,
 }
 
@@ -103,7 +108,11 @@ impl LogDir {
         let mut found = Vec::new();
         for entry in entries.into_iter().filter(|entry| entry.is_dir) {
             let Some(topic_partition) = parse_partition_dir(&entry.name) else { continue };
-            let topic_id = read_topic_id(disk, &self.path().join(&entry.name))?;
+            let topic_id = match read_topic_id(disk, &self.path().join(&entry.name)) {
+                // Whoever opens it is told.
+                Err(StorageError::Corrupt { .. }) => None,
+                read => read?,
+            };
             found.push(FoundLog { topic_partition, topic_id });
         }
         found.sort_by(|one, other| one.topic_partition.cmp(&other.topic_partition));
@@ -299,16 +308,17 @@ fn create_durably(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
 }
 
 /// Checks whose directory it is, or makes it ours. One that Apache Kafka wrote is taken over after a clean shutdown only,
-/// and one that holds partitions but does not say whose they are not at all.
+/// and one that holds partitions but does not say whose they are not at all. What an earlier release wrote gets its checksum.
 fn claim(disk: &dyn Disk, path: &Path, identity: &Identity, clean: bool) -> Result<Identity, StorageError> {
     let file = path.join(META_PROPERTIES);
     let mut claimed = identity.clone();
     if let Some(bytes) = read_file(disk, &file)? {
         claimed = identity::check(&file, &bytes, identity)?;
-        if identity::is_ours(&bytes) {
+        let is_ours = identity::is_ours(&bytes);
+        if is_ours && bytes == identity::encode(&claimed) {
             return Ok(claimed);
         }
-        if !clean {
+        if !is_ours && !clean {
             return Err(StorageError::corrupt(
                 path,
                 "Apache Kafka wrote it and did not shut down cleanly: start that broker once more and stop it",
@@ -332,31 +342,29 @@ fn first_partition(disk: &dyn Disk, path: &Path) -> Result<Option<TopicPartition
     Ok(entries.iter().filter(|entry| entry.is_dir).find_map(|entry| parse_partition_dir(&entry.name)))
 }
 
+/// What is damaged is as good as lost, and said to be: a bit that has flipped must not make a log shorter than it is, nor more of it
+/// committed.
 fn load_checkpoints(disk: &dyn Disk, path: &Path) -> Result<Checkpoints, StorageError> {
-    let recovery_points = match checkpoint::load_offsets(disk, &path.join(RECOVERY_POINTS)) {
+    let load = |name: &str, what_happens: &str| match checkpoint::load_offsets(disk, &path.join(name)) {
         Err(StorageError::Corrupt { path, reason }) => {
-            tracing::warn!(file = %path.display(), reason, "every log is read from its beginning");
-            Default::default()
+            tracing::warn!(file = %path.display(), reason, "a checkpoint is damaged: {what_happens}");
+            Ok(None)
         }
-        other => other?,
+        other => other.map(Some),
     };
-    // Without this file deleted records would come back: the operator decides, by removing it.
-    let log_starts = checkpoint::load_offsets(disk, &path.join(LOG_START_OFFSETS))?;
-    let cleaned = match checkpoint::load_offsets(disk, &path.join(CLEANER_OFFSETS)) {
-        Err(StorageError::Corrupt { path, reason }) => {
-            tracing::warn!(file = %path.display(), reason, "compaction begins again");
-            Default::default()
-        }
-        other => other?,
-    };
-    let high_watermarks = match checkpoint::load_offsets(disk, &path.join(HIGH_WATERMARKS)) {
-        Err(StorageError::Corrupt { path, reason }) => {
-            tracing::warn!(file = %path.display(), reason, "what is committed is asked of the replicas");
-            Default::default()
-        }
-        other => other?,
-    };
-    Ok(Checkpoints { recovery_points, log_starts, high_watermarks, cleaned })
+    let recovery_points = load(RECOVERY_POINTS, "every log is read from its beginning")?;
+    Ok(Checkpoints {
+        points_are_lost: recovery_points.is_none(),
+        recovery_points: recovery_points.unwrap_or_default(),
+        log_starts: load(
+            LOG_START_OFFSETS,
+            "every log starts with its first segment until its leader says otherwise; where nobody does, deleted records come back",
+        )?
+        .unwrap_or_default(),
+        high_watermarks: load(HIGH_WATERMARKS, "what is committed is asked of the replicas")?
+            .unwrap_or_default(),
+        cleaned: load(CLEANER_OFFSETS, "compaction begins again")?.unwrap_or_default(),
+    })
 }
 
 fn remove_deleted_partitions(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
@@ -386,12 +394,22 @@ fn remove_tree(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
 fn write_topic_id(disk: &dyn Disk, path: &Path, topic_id: TopicId) -> Result<(), StorageError> {
     let file_path = path.join(PARTITION_METADATA);
     let file = disk.open(&file_path, OpenMode::CreateEmpty).map_err(failed_to("create", &file_path))?;
-    write_all_at(file.as_ref(), format!("version: 0\ntopic_id: {topic_id}").as_bytes(), 0)
-        .map_err(failed_to("write", &file_path))
+    let text = checksum::with_line(&format!("version: 0\ntopic_id: {topic_id}\n"), TOPIC_ID_CHECKSUM);
+    write_all_at(file.as_ref(), text.as_bytes(), 0).map_err(failed_to("write", &file_path))
 }
 
+/// `None` where nobody says, or a crash came before the file was finished, of which its last line tells: that of the checksum ends.
 fn read_topic_id(disk: &dyn Disk, path: &Path) -> Result<Option<TopicId>, StorageError> {
-    let Some(bytes) = read_file(disk, &path.join(PARTITION_METADATA))? else { return Ok(None) };
-    let Ok(text) = String::from_utf8(bytes) else { return Ok(None) };
+    let file_path = path.join(PARTITION_METADATA);
+    let Some(bytes) = read_file(disk, &file_path)? else { return Ok(None) };
+    let damaged = |reason: String| {
+        let what_to_do = "the partition is copied from another replica; if there is none, and no other topic has had its name, remove this file and start again";
+        StorageError::corrupt(&file_path, format!("{reason}; {what_to_do}"))
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is not text".to_owned()))?;
+    let text = text.trim_end_matches('\0');
+    if text.ends_with('\n') {
+        checksum::check_line(text, TOPIC_ID_CHECKSUM).map_err(damaged)?;
+    }
     Ok(text.lines().find_map(|line| TopicId::parse(line.strip_prefix("topic_id: ")?.trim())))
 }

@@ -106,7 +106,7 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Whether the batches say of each epoch that it begins where it is known to: the file has no checksum. Nor has what a batch
+    /// Whether the batches say of each epoch that it begins where it is known to: the file may have no checksum. Nor has what a batch
     /// says of its epoch, so that it takes two of them to say otherwise; and what cannot be read says nothing.
     pub(crate) fn epochs_agree(&self) -> bool {
         let local_start = self.local_start_offset();

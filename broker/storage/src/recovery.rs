@@ -4,7 +4,8 @@
 //! headers; no records are read. After
 //! a crash everything from the recovery point on is read and its checksums verified; the log ends where the first batch
 //! is not whole, and what follows is cut off. Below the recovery point everything was synced, so damage there is no torn
-//! write: the log refuses to open rather than lose acknowledged records without a word.
+//! write: the log refuses to open rather than lose acknowledged records without a word. So it does wherever something is not
+//! whole, when the checkpoint of the recovery points was damaged.
 //!
 //! What recovery finds valid it syncs before the log opens: what a reader has seen once, no later power cut takes back.
 //! Every step can be cut short and is repeated by the next open.
@@ -22,7 +23,8 @@ use crate::disk::{DirEntry, Disk, OpenMode};
 use crate::epochs::EpochCache;
 use crate::error::{StorageError, failed_to, failed_to_sync};
 use crate::file_names::{
-    INDEX, LEADER_EPOCHS, LOG, PARTITION_METADATA, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file,
+    INDEX, LEADER_EPOCHS, LOG, PARTITION_METADATA, RECOVERY_POINTS, SNAPSHOT, TIME_INDEX, TXN_INDEX,
+    parse_segment_file,
 };
 use crate::index::OffsetEntry;
 use crate::leftovers;
@@ -252,8 +254,15 @@ impl PartitionLog {
             // header. So a hole above the recovery point is a tail that was never written, and what follows it was
             // never acknowledged.
             let next = self.segments.get(index).map(|next| next.base_offset);
-            let hole = self.end_offset >= recovery_point && next.is_some_and(|base| base > self.end_offset);
-            if !whole || hole {
+            let hole = next.filter(|base| self.end_offset >= recovery_point && *base > self.end_offset);
+            if let Some(base) = hole
+                && let Some(why) =
+                    why_synced(&self.directory, &self.topic_partition, self.end_offset, recovery_point)
+            {
+                let reason = format!("offsets {} to {} are missing; {why}", self.end_offset, base - 1);
+                return Err(StorageError::corrupt(&self.path, reason));
+            }
+            if !whole || hole.is_some() {
                 self.remove_segments_from(index)?;
                 self.sync_names()?;
             }
@@ -307,13 +316,8 @@ impl PartitionLog {
             }
         };
         self.end_offset = expected;
-        if expected < recovery_point {
-            return Err(StorageError::corrupt(
-                &path,
-                format!(
-                    "{reason}; all below offset {recovery_point} had been synced, so this is no torn write: restore the partition from a replica or the tier, or move its directory away"
-                ),
-            ));
+        if let Some(why) = why_synced(&self.directory, &self.topic_partition, expected, recovery_point) {
+            return Err(StorageError::corrupt(&path, format!("{reason}; {why}")));
         }
         let cut = bytes - segment.size;
         tracing::warn!(file = %path.display(), reason, cut_bytes = cut, end_offset = expected, "the tail of an unfinished write is cut off");
@@ -389,6 +393,25 @@ impl PartitionLog {
             Err(error) => unless_short(Err(error)),
         }
     }
+}
+
+/// Why what is not whole at `offset` is no write that was not finished, and what to do; `None` if it may be one.
+fn why_synced(
+    directory: &Directory,
+    partition: &TopicPartition,
+    offset: i64,
+    recovery_point: i64,
+) -> Option<String> {
+    if offset < recovery_point {
+        return Some(format!(
+            "all below offset {recovery_point} had been synced, so this is no torn write: restore the partition from a replica or the tier, or move its directory away"
+        ));
+    }
+    directory.doubts_end(partition, offset).then(|| {
+        format!(
+            "{RECOVERY_POINTS} was damaged, so that nobody knows what had been synced: restore the partition from a replica or the tier, or stop the broker and remove that file to have the log end here"
+        )
+    })
 }
 
 /// A shortage must not keep a log from being read: what could not be written waits in memory.

@@ -353,7 +353,7 @@ fn a_damaged_log_is_not_cut_and_goes_on() {
     assert!(read(&log, 0) == (of_replica(&whole, &(0..cut_at)).to_vec(), None));
 }
 
-/// `leader-epoch-checkpoint` has no checksum: what it says is held against the batches.
+/// Where `leader-epoch-checkpoint` has no checksum what it says is held against the batches.
 #[test]
 fn leader_epochs_that_no_batch_has_are_read_from_the_batches_again() {
     let scratch = Scratch::new("epochs");
