@@ -280,6 +280,7 @@ async fn the_metadata_of_another_directory_are_refused() {
     let disk = disk.after_power_cut(PowerCut::DropUnsynced);
     let path = Path::new("/data/meta.properties");
     let properties = String::from_utf8(disk.contents(path).unwrap()).unwrap();
+    let (properties, _checksum) = properties.split_once("firn.crc32c=").unwrap();
     let copied = properties.replace("directory.id=d", "directory.id=another");
     let file = disk.open(path, OpenMode::CreateEmpty).unwrap();
     file.write_vectored_at(&[IoSlice::new(copied.as_bytes())], 0).unwrap();
