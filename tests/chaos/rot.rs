@@ -191,6 +191,13 @@ impl Run {
             .filter(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0))
             .collect();
         let draw = self.rng.u8(0..10);
+        if draw == 0 && meanwhile != Meanwhile::Runs {
+            let mut small = files(&self.machines[place].data(), "offset-checkpoint");
+            small.extend(files(&directory, "partition.metadata"));
+            let path = &small[self.rng.usize(0..small.len())];
+            flip(&mut self.rng, path).expect("flip a bit");
+            return "a bit of a checkpoint or a name, of a broker that is down";
+        }
         if draw < 2 && meanwhile != Meanwhile::Runs && !others.is_empty() {
             let other = &others[self.rng.usize(0..others.len())];
             flip(&mut self.rng, other).expect("flip a bit");
@@ -216,13 +223,14 @@ impl Run {
     }
 }
 
-/// The files of a directory with this ending, or name, by their names.
+/// The files of a directory whose names end so, behind a dot or a dash if there is more, by their names.
 fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let is_one = |path: &PathBuf| {
-        path.extension().is_some_and(|it| it == end) || path.file_name().is_some_and(|it| it == end)
+        let name = path.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
+        name.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with(['.', '-']))
     };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut found: Vec<PathBuf> = paths.filter(is_one).collect();
     found.sort();
     found
