@@ -115,9 +115,12 @@ impl Faults {
     }
 
     /// Flips a bit of a log, below what is known to be flushed at the next start: above, what does not look whole looks like a write
-    /// that was not finished.
+    /// that was not finished. Or of what the next start has to know of what is committed.
     fn rot(&mut self, now: Duration, broker: &Broker) {
         let disk = broker.disk();
+        if self.rot.0.u8(..4) == 0 {
+            return self.flip_bit(now, broker, Path::new("/data/replication-offset-checkpoint"));
+        }
         let points = recovery_points(&disk);
         let below = |path: &&PathBuf| {
             let log = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
@@ -128,10 +131,14 @@ impl Faults {
         };
         let files = disk.files(Path::new("/data")).unwrap_or_default();
         let sealed: Vec<&PathBuf> = files.iter().filter(below).collect();
-        if sealed.is_empty() {
-            return;
+        if !sealed.is_empty() {
+            let path = sealed[self.rot.0.usize(..sealed.len())];
+            self.flip_bit(now, broker, path);
         }
-        let path = sealed[self.rot.0.usize(..sealed.len())];
+    }
+
+    fn flip_bit(&mut self, now: Duration, broker: &Broker, path: &Path) {
+        let disk = broker.disk();
         let len = disk.contents(path).map_or(0, |bytes| bytes.len() as u64);
         if len > 0 {
             let (byte, bit) = (self.rot.0.u64(..len), self.rot.0.u8(..8));
@@ -358,7 +365,7 @@ fn recovery_points(disk: &SimulatedDisk) -> BTreeMap<String, i64> {
     let bytes = disk.contents(Path::new("/data/recovery-point-offset-checkpoint")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let point = |line: &str| {
-        let [topic, partition, offset] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let [topic, partition, offset] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
         Some((format!("{topic}-{partition}"), offset.parse().ok()?))
     };
     text.lines().filter_map(point).collect()
