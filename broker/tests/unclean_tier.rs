@@ -180,7 +180,7 @@ async fn what_was_superseded_by_lost_records_alone_is_there_again() {
     elect_uncleanly(&client).await;
     leader(&nodes, topic).await;
     let served = first_records(&client, topic).await;
-    assert_eq!(served[..2], [(0, 0), (1, 1)], "a value is lost that nothing supersedes");
+    assert!(served.starts_with(&[(0, 0), (1, 1)]), "a value is lost that nothing supersedes: {served:?}");
     // The next leader compacts by what it has, and who led before takes over what that has.
     for key in [2, 200, 201, 202] {
         write(&client, topic, key).await;
@@ -191,6 +191,7 @@ async fn what_was_superseded_by_lost_records_alone_is_there_again() {
     assert_eq!(take(&mut nodes, second).stop().await, Stopped::Cleanly);
     leader(&nodes, topic).await;
     let client = cluster.connect(first as usize).await;
-    assert_eq!(first_records(&client, topic).await[..2], [(0, 0), (1, 1)]);
+    let served = first_records(&client, topic).await;
+    assert!(served.starts_with(&[(0, 0), (1, 1)]), "it lacks what it had compacted away: {served:?}");
     stop_all(nodes).await;
 }
