@@ -73,7 +73,7 @@ pub enum StartError {
     )]
     StaleDirectory { path: PathBuf, broker_id: i32, incarnation_id: Uuid },
     #[error(
-        "another process answers as broker {broker_id} at {address}, where controller.quorum.voters has it: stop that one first, or give this one a broker.id of its own"
+        "another process answers as broker {broker_id} at {address}, where that broker is listed or has registered: stop that one first, or give this one a node.id of its own"
     )]
     Twin { broker_id: i32, address: String },
     #[error(

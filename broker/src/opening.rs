@@ -105,12 +105,12 @@ async fn take_part(
         }
     };
     let was_claimed = founds.is_none();
-    let (directories, found, registered) = firn_blocking::run({
+    let (directories, found, brokers) = firn_blocking::run({
         let (config, environment) = (config.clone(), environment.clone());
         move || {
             let (directories, found) = open_directories(&config, &environment, cluster_id, was_claimed)?;
-            let registered = found.registrations()?;
-            Ok::<_, StartError>((directories, found, registered))
+            let brokers = found.known()?;
+            Ok::<_, StartError>((directories, found, brokers))
         }
     })
     .await?;
@@ -119,13 +119,14 @@ async fn take_part(
     let is_alone = peers.is_alone();
     let is_new = found.is_new;
     let Directories { log_dirs, cluster_id } = &directories;
-    let known = registered.get(&config.node_id).cloned();
-    let here = Here { member: member.clone(), registered: known, end_offset: found.end_offset() };
+    let here = Here::new(&found, &brokers, peers);
+    // Of those that have votes, too, which are to elect a controller before anybody can be told.
+    peers.learn_others(&brokers.endpoints);
     if !is_new {
-        membership.places().has_read(cluster_id.clone(), registered);
+        membership.places().has_read(cluster_id.clone(), member.clone(), brokers);
     }
     if !is_alone {
-        own_place::check_alone(membership).await?;
+        own_place::check_alone(membership, here.was_at.clone()).await?;
     }
     if !is_alone && !is_new {
         own_place::check_disks(membership, cluster_id, here, log_dirs).await?;

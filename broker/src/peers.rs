@@ -160,15 +160,26 @@ impl Peers {
         image.brokers().for_each(|broker| self.learn_endpoint(broker.id, &broker.endpoints));
     }
 
+    /// Takes note of where the others are that had registered so before this start.
+    pub fn learn_others(&self, known: &BTreeMap<i32, Vec<Endpoint>>) {
+        let others = known.iter().filter(|(id, _)| **id != self.0.node_id);
+        others.for_each(|(id, endpoints)| self.learn_endpoint(*id, endpoints));
+    }
+
     /// Takes note of where a broker is that has registered so.
     pub fn learn_endpoint(&self, broker_id: i32, endpoints: &[Endpoint]) {
-        let is_for_brokers = |endpoint: &&Endpoint| self.0.listeners.contains(&endpoint.listener);
-        if let Some(endpoint) = endpoints.iter().find(is_for_brokers).or(endpoints.first()) {
-            self.learn(broker_id, endpoint.address());
+        if let Some(address) = self.address_in(endpoints) {
+            self.learn(broker_id, address);
         }
     }
 
-    /// Takes note of where a broker is, which is not listed.
+    /// Where brokers find one that has registered so.
+    pub fn address_in(&self, endpoints: &[Endpoint]) -> Option<String> {
+        let is_for_brokers = |endpoint: &&Endpoint| self.0.listeners.contains(&endpoint.listener);
+        endpoints.iter().find(is_for_brokers).or(endpoints.first()).map(Endpoint::address)
+    }
+
+    /// Takes note of where a broker is, which is not listed: of one that has registered, has a vote, or has answered there.
     pub fn learn(&self, broker_id: i32, address: String) {
         let mut learned = self.0.learned.lock();
         if self.is_listed(broker_id) || learned.get(&broker_id) == Some(&address) {
@@ -211,6 +222,21 @@ impl Peers {
             }
             Err(error) => Err(failed(error.to_string())),
         }
+    }
+
+    /// Asks whoever is at an address, which need not be a broker's: nothing is remembered of it.
+    pub async fn ask_at(&self, address: &str, ask: &Ask, patience: Duration) -> Result<Told, String> {
+        let asking = async {
+            let message = message(ask, &[]).map_err(|error| error.to_string())?;
+            let connecting = self.0.network.connect(address.to_owned());
+            let stream = connecting.await.map_err(|error| error.to_string())?;
+            let connection = self.line_over(stream, address);
+            let answer = connection.send(API_KEY, 0, &message, patience).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            read(&answer).map(|(told, _)| told).map_err(|error| error.to_string())
+        };
+        let asked = tokio::time::timeout(patience, asking).await;
+        asked.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")))
     }
 
     /// Whether the broker's process has ended, as far as can be told: its machine said just now that nobody listens at its address.
@@ -282,15 +308,19 @@ impl Peers {
         patience: Duration,
     ) -> Result<Arc<Connection>, String> {
         let stream = self.reach(place.0, address, patience).await?;
+        let connection = Arc::new(self.line_over(stream, address));
+        let open = Open { connection: connection.clone(), owes_since: Some(Instant::now()) };
+        self.0.open.lock().insert(place, open);
+        Ok(connection)
+    }
+
+    fn line_over(&self, stream: Box<dyn ByteStream>, address: &str) -> Connection {
         let options = ConnectionOptions {
             client_id: format!("broker-{}", self.0.node_id),
             frame_bytes_max: ANSWER_BYTES_MAX,
             ..ConnectionOptions::default()
         };
-        let connection = Arc::new(Connection::unnegotiated(stream, address.to_owned(), options));
-        let open = Open { connection: connection.clone(), owes_since: Some(Instant::now()) };
-        self.0.open.lock().insert(place, open);
-        Ok(connection)
+        Connection::unnegotiated(stream, address.to_owned(), options)
     }
 
     fn answered(&self, place: (i32, Line), connection: &Arc<Connection>) {

@@ -6,9 +6,11 @@
 mod brokers;
 mod replicas;
 mod topics;
+mod votes;
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use brokers::{Cluster, controller, free_ports, stop_all, wait_for};
 use firn::node::{Node, StartError, Stopped};
@@ -17,6 +19,7 @@ use firn_storage::simulated::{PowerCut, SimulatedDisk};
 use replicas::{TOPIC, leader, produce, replicated, state};
 use topics::create_replicated;
 use uuid::Uuid;
+use votes::{directory, give, members, set, take_vote};
 
 const ALL: [usize; 3] = [0, 1, 2];
 const SECOND: &str = "/more";
@@ -200,6 +203,50 @@ async fn a_copy_from_before_is_refused_when_all_start_at_once() {
     stop_all(nodes).await;
 }
 
+/// Votes have moved to brokers that are not listed. Of these one other has what the copy lacks; those that are listed, and the third that
+/// votes, were away. So nobody of them may be believed that nothing is known against the copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_from_before_is_refused_by_those_that_have_the_votes_now() {
+    let mut cluster = Cluster::new(6);
+    let mut nodes = cluster.start_listed(&ALL).await;
+    let client = cluster.connect(5).await;
+    for id in 3..6 {
+        assert_eq!(give(&client, id, directory(&nodes[id as usize])).await, (0, String::new()));
+    }
+    for id in 0..3 {
+        assert_eq!(take_vote(&client, id, directory(&nodes[id as usize])).await, (0, String::new()));
+        members(&nodes, (id + 1..6).collect(), (0..=id).collect()).await;
+    }
+    for id in [0, 1, 2, 5, 4] {
+        take(&mut nodes, id).stop().await;
+    }
+    let old = copy(&cluster.disks[4]);
+    nodes.push(cluster.start(4, &ALL).await.unwrap());
+    create_replicated(&cluster.connect(3).await, "known-to-two", 1, 1, &[]).await;
+    stop_all(nodes).await;
+    let own = std::mem::replace(&mut cluster.disks[4], old);
+    let mut copied = Box::pin(cluster.start(4, &ALL));
+    let away = [0, 1, 2, 5].map(|id| cluster.start(id, &ALL));
+    let mut away = Box::pin(futures_util::future::join_all(away));
+    let elected = async {
+        tokio::select! {
+            started = &mut copied => format!("the copy: {started:?}"),
+            started = &mut away => format!("the others: {started:?}"),
+        }
+    };
+    let elected = tokio::time::timeout(Duration::from_secs(2), elected).await;
+    assert!(elected.is_err(), "started without the only one that knows: {elected:?}");
+    let (copied, away, last) = tokio::join!(copied, away, cluster.start(3, &ALL));
+    let error = refusal(copied);
+    assert!(error.contains("/data") && error.contains("from before"), "{error}");
+    let mut nodes: Vec<Node> = away.into_iter().chain([last]).map(Result::unwrap).collect();
+    assert!(nodes.iter().all(|node| node.context.controller.image().topic("known-to-two").is_some()));
+    cluster.disks[4] = own;
+    nodes.push(cluster.start(4, &ALL).await.unwrap());
+    members(&nodes, set([3, 4, 5]), set([0, 1, 2])).await;
+    stop_all(nodes).await;
+}
+
 /// It has the vote of the original, and hears nothing of what the original is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_beside_the_original_is_refused() {
@@ -224,7 +271,7 @@ async fn a_second_process_of_one_broker_id_is_refused() {
     let topic = replicated_topic(&cluster).await;
     let port = free_ports(1)[0];
     let error = refusal(cluster.start_at(1, &ALL, port, &SimulatedDisk::new()).await);
-    assert!(error.contains("broker.id") && error.contains("another process"), "{error}");
+    assert!(error.contains("node.id") && error.contains("another process"), "{error}");
     assert_eq!(write(&cluster, &nodes, topic, "after").await, 0);
     in_sync(&nodes, topic, 3).await;
     stop_all(nodes).await;

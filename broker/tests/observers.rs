@@ -5,44 +5,27 @@
 mod brokers;
 mod replicas;
 mod topics;
+mod votes;
 
 use std::collections::BTreeSet;
 
 use brokers::{Cluster, controller, free_ports, stop_all, wait_for};
 use firn::node::{Node, Stopped};
 use firn_client::connection::{Connection, ConnectionOptions};
-use firn_protocol::library::messages::{
-    AddRaftVoterRequest, BrokerId, RemoveRaftVoterRequest, UnregisterBrokerRequest,
-};
+use firn_protocol::library::messages::{BrokerId, RemoveRaftVoterRequest, UnregisterBrokerRequest};
 use firn_protocol::library::protocol::StrBytes;
-use firn_quorum::quorum::MemberState;
 use replicas::{TOPIC, leader, produce, state};
 use topics::create_replicated;
 use uuid::Uuid;
+use votes::{directory, give, members, set, take_vote};
 
 const VOTERS: [usize; 3] = [0, 1, 2];
 
 /// Three that vote, and two that observe.
 async fn start() -> (Cluster, Vec<Node>) {
     let cluster = Cluster::new(5);
-    let starts = (0..5).map(|id| cluster.start(id, &VOTERS));
-    let nodes = futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect();
+    let nodes = cluster.start_listed(&VOTERS).await;
     (cluster, nodes)
-}
-
-/// Waits until these vote and those observe, as the controller has it.
-async fn members(nodes: &[Node], voters: BTreeSet<i32>, observers: BTreeSet<i32>) {
-    let ids = |known: &[MemberState]| known.iter().map(|known| known.member.broker_id).collect();
-    let are_so = || {
-        let members = nodes.iter().find_map(|node| node.context.controller.members())?;
-        let found: (BTreeSet<i32>, BTreeSet<i32>) = (ids(&members.voters), ids(&members.observers));
-        (found == (voters.clone(), observers.clone())).then_some(())
-    };
-    wait_for(&format!("voters {voters:?}, observers {observers:?}"), are_so).await;
-}
-
-fn set<const N: usize>(ids: [i32; N]) -> BTreeSet<i32> {
-    BTreeSet::from(ids)
 }
 
 fn take(nodes: &mut Vec<Node>, id: i32) -> Node {
@@ -56,30 +39,6 @@ async fn write(cluster: &Cluster, nodes: &[Node], topic: Uuid, value: &str) {
     let client = Connection::connect(&address, ConnectionOptions::default()).await.unwrap();
     let told = produce(&client, topic, -1, value).await;
     assert_eq!(told.error_code, 0, "{:?} {}", told.error_message, cluster.port(0));
-}
-
-fn directory(node: &Node) -> Uuid {
-    let id = &node.context.log_dirs.first().dir.identity().directory_id;
-    firn_model::ids::TopicId::parse(id).unwrap().0
-}
-
-async fn give(client: &Connection, broker: i32, directory: Uuid) -> (i16, String) {
-    let request = AddRaftVoterRequest::default()
-        .with_cluster_id(None)
-        .with_voter_id(broker)
-        .with_voter_directory_id(directory)
-        .with_timeout_ms(10_000);
-    let told = client.call(&request).await.unwrap();
-    (told.error_code, told.error_message.map(|text| text.to_string()).unwrap_or_default())
-}
-
-async fn take_vote(client: &Connection, broker: i32, directory: Uuid) -> (i16, String) {
-    let request = RemoveRaftVoterRequest::default()
-        .with_cluster_id(None)
-        .with_voter_id(broker)
-        .with_voter_directory_id(directory);
-    let told = client.call(&request).await.unwrap();
-    (told.error_code, told.error_message.map(|text| text.to_string()).unwrap_or_default())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub mod electorate;
 pub mod entry;
 pub mod error;
 mod flushing;
@@ -15,7 +16,7 @@ pub mod machine;
 pub mod network;
 pub mod quorum;
 mod quorum_state;
-mod registrations;
+pub mod registrations;
 pub mod snapshot;
 pub mod types;
 pub mod wire;

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 
+use crate::electorate::Electorate;
 use crate::error::{Lost, QuorumError};
 use crate::log_store::{Found, LogStore};
 use crate::machine::{Machine, Observer, Published};
@@ -229,6 +230,11 @@ impl Quorum {
             [voters] => Some(voters.clone()),
             _ => None,
         }
+    }
+
+    /// The same with the halves of a change, and where the log says so.
+    pub fn electorate(&self) -> Electorate {
+        self.raft.metrics().borrow_watched().membership_config.as_ref().into()
     }
 
     /// Whether this is a member, with a vote or without, as far as the log here says.

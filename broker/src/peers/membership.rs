@@ -209,7 +209,7 @@ impl Membership {
             Ask::Standing => Told::Standing(self.standing()),
             Ask::Place(member) => {
                 let part = self.part.get().map(|part| (&*part.cluster_id, &part.member, &*part.quorum));
-                self.places.answer(self.config.node_id, &member, part)
+                self.places.answer(&self.peers, &member, part)
             }
             Ask::Quorum { to } => return self.answer_member(to, rest).await,
             Ask::Controller(ask) => match self.as_controller(&ask).await {

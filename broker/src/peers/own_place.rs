@@ -4,14 +4,21 @@
 //! That is asked before it takes its part in the quorum, where it would give votes that it has given already, and elect who lacks
 //! what it does not know any more. When all start at once the one that can tell may be a little later than the others: so it is waited
 //! for, until the controller has answered, or so many that one of them has whatever was agreed on. Those who have gone cannot say.
+//!
+//! Only those know it for certain who have a vote, and who has one is known here as of when the disk was written last. So whoever
+//! answers tells who has by what he knows, and these are asked, too. One of any majority of those that had the votes knows that they
+//! have none any more, and who has them instead.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use firn_metadata::incarnations::{Noted, Registered, StaleDirectory};
+use firn_quorum::electorate::Electorate;
+use firn_quorum::log_store::Found;
 use firn_quorum::quorum::Quorum;
+use firn_quorum::registrations::Known;
 use firn_quorum::types::Member;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -34,15 +41,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What is known here of brokers' disks, this one's among them.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// The cluster of the metadata that were on the disk at the start, and how they say that each broker has registered last.
-    read: OnceLock<(String, BTreeMap<i32, Registered>)>,
+    read: OnceLock<Read>,
     is_robbed: AtomicBool,
 }
 
+/// The metadata that were on the disk at the start.
+#[derive(Debug)]
+struct Read {
+    cluster_id: String,
+    /// Whose they are.
+    member: Member,
+    brokers: Known,
+}
+
 impl Places {
-    /// This broker has metadata, which say how each has registered last.
-    pub fn has_read(&self, cluster_id: String, registered: BTreeMap<i32, Registered>) {
-        self.read.get_or_init(|| (cluster_id, registered));
+    /// This broker has metadata, which say how each has registered last, and who has a vote.
+    pub fn has_read(&self, cluster_id: String, member: Member, brokers: Known) {
+        self.read.get_or_init(|| Read { cluster_id, member, brokers });
     }
 
     /// This broker's disk has lost what it had synced, of the metadata and perhaps of more.
@@ -51,23 +66,31 @@ impl Places {
     }
 
     /// Answers who asks what is known of it, `part` being this broker's in the quorum: cluster, member.
-    pub(super) fn answer(&self, node_id: i32, of: &Member, part: Option<(&str, &Member, &Quorum)>) -> Told {
-        let (read, registered) = self.read.get().map(|(id, registered)| (id.as_str(), registered)).unzip();
+    pub(super) fn answer(&self, peers: &Peers, of: &Member, part: Option<(&str, &Member, &Quorum)>) -> Told {
+        let read = self.read.get();
         // Who began with an empty disk has all that is agreed on once it has a vote.
         let voting =
             part.filter(|(_, own, quorum)| quorum.voters().is_some_and(|voters| voters.contains(&own.id())));
-        let Some(cluster_id) = read.or(voting.map(|(cluster_id, ..)| cluster_id)) else {
+        let known = read.map(|read| (&*read.cluster_id, &read.member));
+        let Some((cluster_id, own)) = known.or(voting.map(|(cluster_id, own, _)| (cluster_id, own))) else {
             return Told::Failed("the broker has no metadata yet".to_owned());
         };
         let quorum = part.map(|(.., quorum)| quorum);
-        let on_disk = registered.and_then(|registered| registered.get(&of.broker_id).cloned());
+        let on_disk = read.and_then(|read| read.brokers.registered.get(&of.broker_id).cloned());
         let in_force = quorum.and_then(|quorum| quorum.image().broker(of.broker_id).map(Registered::from));
+        let read_there = || read.map(|read| read.brokers.electorate.clone());
+        let electorate = quorum.map(Quorum::electorate).or_else(read_there).unwrap_or_default();
+        let unlisted = electorate.brokers().into_iter().filter(|id| !peers.is_listed(*id));
+        let addresses = unlisted.filter_map(|id| Some((id, peers.address(id)?))).collect();
         Told::Place(Place {
-            broker_id: node_id,
+            broker_id: peers.own_id(),
             cluster_id: cluster_id.to_owned(),
             leads: quorum.is_some_and(|quorum| quorum.progress().leads),
             registered: Registered::later(on_disk, in_force),
             had: quorum.and_then(|quorum| quorum.end_offset_of(of)),
+            member: own.id(),
+            electorate,
+            addresses,
         })
     }
 }
@@ -77,24 +100,49 @@ impl Places {
 pub struct Here {
     pub member: Member,
     pub registered: Option<Registered>,
+    /// Where it was then.
+    pub was_at: Option<String>,
+    pub electorate: Electorate,
     /// Offset after the last entry.
     pub end_offset: i64,
 }
 
-/// That no other process answers where this broker is listed. One that is about to end may take some time to do so, and not
-/// everybody can reach himself.
-pub async fn check_alone(membership: &Membership) -> Result<(), StartError> {
+impl Here {
+    pub fn new(found: &Found, brokers: &Known, peers: &Peers) -> Self {
+        let own = &found.member.broker_id;
+        Self {
+            member: found.member.clone(),
+            registered: brokers.registered.get(own).cloned(),
+            was_at: brokers.endpoints.get(own).and_then(|endpoints| peers.address_in(endpoints)),
+            electorate: brokers.electorate.clone(),
+            end_offset: found.end_offset(),
+        }
+    }
+}
+
+/// That no other process answers where this broker is listed or, if it is not, where it is and has registered last.
+pub async fn check_alone(membership: &Membership, was_at: Option<String>) -> Result<(), StartError> {
     let peers = membership.peers();
     let own = peers.own_id();
+    let was_at = was_at.filter(|_| !peers.is_listed(own));
+    let places: BTreeSet<String> = peers.address(own).into_iter().chain(was_at).collect();
+    for address in places {
+        check_alone_at(membership, address).await?;
+    }
+    Ok(())
+}
+
+/// One that is about to end may take some time to do so, and not everybody can reach himself.
+async fn check_alone_at(membership: &Membership, address: String) -> Result<(), StartError> {
+    let broker_id = membership.peers().own_id();
     let began = Instant::now();
     loop {
-        match peers.ask(own, Line::Signals, &Ask::Standing, &[], ANSWER_PATIENCE).await {
-            Ok((Told::Standing(found), _))
-                if found.broker_id == own && found.process != membership.process() =>
+        match membership.peers().ask_at(&address, &Ask::Standing, ANSWER_PATIENCE).await {
+            Ok(Told::Standing(found))
+                if found.broker_id == broker_id && found.process != membership.process() =>
             {
                 if began.elapsed() >= TWIN_PATIENCE {
-                    let address = peers.address(own).unwrap_or_default();
-                    return Err(StartError::Twin { broker_id: own, address });
+                    return Err(StartError::Twin { broker_id, address });
                 }
             }
             _ => return Ok(()),
@@ -114,14 +162,12 @@ pub async fn check_disks(
     let peers = membership.peers();
     let noted = noted(log_dirs).await?;
     let began = Instant::now();
-    // Of all that have a vote a majority has what is agreed on, this broker among them perhaps.
-    let enough = match peers.is_listed(peers.own_id()) {
-        true => (peers.others().count() + 1).div_ceil(2),
-        false => peers.others().count() / 2 + 1,
-    };
+    let mut electorate = here.electorate.clone();
     loop {
+        let asked = asked(peers, &electorate);
+        let places = places(peers, &here.member, &asked).await;
         let (places, strangers): (Vec<Place>, Vec<Place>) =
-            places(peers, &here.member).await.into_iter().partition(|place| place.cluster_id == cluster_id);
+            places.into_iter().partition(|place| place.cluster_id == cluster_id);
         let leads = places.iter().any(|place| place.leads);
         // Where there is a controller the stranger is the other, and is refused itself.
         if let Some(other) = strangers.first().filter(|_| !leads) {
@@ -146,7 +192,15 @@ pub async fn check_disks(
             );
             membership.places().is_robbed.store(true, Ordering::Release);
         }
-        if leads || places.len() >= enough || began.elapsed() >= OTHERS_PATIENCE {
+        electorate = places.iter().fold(electorate, |known, place| known.later(&place.electorate));
+        if electorate != here.electorate {
+            learn_absent(peers, &places, &electorate);
+        }
+        let heard = places.iter().map(|place| place.member).collect();
+        // Where this one has decided alone whoever is there is heard.
+        let all_answer = places.len() == asked.len() && asked == self::asked(peers, &electorate);
+        let is_over = leads || all_answer || electorate.is_represented_by(&heard, here.member.id());
+        if is_over || began.elapsed() >= OTHERS_PATIENCE {
             return Ok(());
         }
         tokio::time::sleep(PAUSE).await;
@@ -176,10 +230,25 @@ pub async fn noted(log_dirs: &Arc<LogDirs>) -> Result<Noted, StartError> {
     Ok(firn_blocking::run(move || log_dirs.incarnations()).await?)
 }
 
+/// Whoever is listed, and whoever is known to have a vote.
+fn asked(peers: &Peers, electorate: &Electorate) -> BTreeSet<i32> {
+    let voters = electorate.brokers().into_iter().filter(|id| *id != peers.own_id());
+    peers.others().chain(voters).collect()
+}
+
+/// Who does not answer where it was may be where those know it to be that know more than there is here.
+fn learn_absent(peers: &Peers, places: &[Place], newest: &Electorate) {
+    let answers = |id: i32| id == peers.own_id() || places.iter().any(|place| place.broker_id == id);
+    let told = places.iter().filter(|place| place.electorate == *newest).flat_map(|place| &place.addresses);
+    for (id, address) in told.filter(|(id, _)| !answers(**id)) {
+        peers.learn(*id, address.clone());
+    }
+}
+
 /// What the others say, as far as they answer; all are asked at the same time.
-async fn places(peers: &Peers, own: &Member) -> Vec<Place> {
+async fn places(peers: &Peers, own: &Member, asked: &BTreeSet<i32>) -> Vec<Place> {
     let mut asking = JoinSet::new();
-    for id in peers.others() {
+    for id in asked.iter().copied() {
         let (peers, own) = (peers.clone(), own.clone());
         asking.spawn(async move { place(&peers, id, own).await.filter(|place| place.broker_id == id) });
     }

@@ -1,5 +1,6 @@
 //! What brokers say to each other beside Kafka's protocol: a message of the quorum's form, in a frame of Kafka's.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use firn_metadata::decide::DecisionError;
@@ -11,6 +12,7 @@ use firn_metadata::decide::isr::{IsrError, IsrReport};
 use firn_metadata::decide::producer_ids::ProducerIdBlock;
 use firn_metadata::image::Partition;
 use firn_metadata::incarnations::Registered;
+use firn_quorum::electorate::Electorate;
 use firn_quorum::types::Member;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -190,6 +192,14 @@ pub struct Place {
     pub registered: Option<Registered>,
     /// Offset after the last entry of the metadata log that the controller has known it to have, synced.
     pub had: Option<i64>,
+    /// The member of the quorum that says so. An earlier release does not tell, and counts as none.
+    #[serde(default)]
+    pub member: u64,
+    /// Who has a vote, as far as is known there, and where those are that are not listed.
+    #[serde(default)]
+    pub electorate: Electorate,
+    #[serde(default)]
+    pub addresses: BTreeMap<i32, String>,
 }
 
 /// What went wrong, where something did.
@@ -264,6 +274,22 @@ mod tests {
             &bytes[4..],
             br#"{"v":1,"message":{"log_sizes":[{"topic_id":"AAAAAAAAAAAAAAAAAAAAAQ","partition":2,"bytes":3}]}}"#
         );
+        let place = Told::Place(Place {
+            broker_id: 3,
+            cluster_id: "c".to_owned(),
+            leads: false,
+            registered: None,
+            had: None,
+            member: 7,
+            electorate: Electorate::default(),
+            addresses: BTreeMap::from([(4, "there:1".to_owned())]),
+        });
+        let bytes = message(&place, &[]).unwrap();
+        assert_eq!(
+            &bytes[4..],
+            br#"{"v":1,"message":{"place":{"broker_id":3,"cluster_id":"c","leads":false,"registered":null,"had":null,"member":7,"electorate":{"since":null,"voters":[]},"addresses":{"4":"there:1"}}}}"#
+        );
+        assert_eq!(read::<Told>(&bytes).unwrap().0, place);
         let told =
             Told::Controller(ControllerTold::Refused(DecisionError::StaleBrokerEpoch("old".to_owned())));
         let bytes = message(&told, &[]).unwrap();

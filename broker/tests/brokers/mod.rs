@@ -66,8 +66,12 @@ impl Cluster {
     }
 
     pub async fn start_all(&self) -> Vec<Node> {
-        let all: Vec<usize> = (0..self.ports.len()).collect();
-        let starts = all.iter().map(|id| self.start(*id, &all));
+        self.start_listed(&(0..self.ports.len()).collect::<Vec<_>>()).await
+    }
+
+    /// All, of which these are listed.
+    pub async fn start_listed(&self, listed: &[usize]) -> Vec<Node> {
+        let starts = (0..self.ports.len()).map(|id| self.start(id, listed));
         futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect()
     }
 
