@@ -77,6 +77,10 @@ pub enum StartError {
     )]
     Twin { broker_id: i32, address: String },
     #[error(
+        "another process is broker {broker_id} already: {reason}; stop that one first, or give this one a node.id of its own"
+    )]
+    Taken { broker_id: i32, reason: String },
+    #[error(
         "{count} topics have remote.storage.enable=true, '{first}' among them, and this broker is given no object store: set firn.store.url, or with the store switch it off on those topics first"
     )]
     NoStore { first: String, count: usize },

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_metadata::decide::DecisionError;
 use firn_quorum::quorum::Quorum;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -26,6 +27,8 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long nothing may be heard of a leader before this member may be none any more.
 const UNHEARD_MAX: Duration = Duration::from_secs(2);
+/// How long another process of this broker's number is given to end.
+const TWIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is said what is waited for.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -147,7 +150,7 @@ pub async fn take_part(
     own: u64,
 ) -> Result<(), StartError> {
     let mut told = None;
-    let mut refusals = None;
+    let mut refusals = Refusals::default();
     loop {
         let voters = quorum.voters();
         let image = quorum.image();
@@ -165,7 +168,7 @@ pub async fn take_part(
         let others: Vec<Standing> = standings(peers).await.into_values().flatten().collect();
         check_cluster(&membership.standing(), &others)?;
         if !has_part || !is_led {
-            join(membership, peers, &others, &mut refusals).await;
+            join(membership, peers, &others, &mut refusals).await?;
         }
         say(&mut told, || match has_part {
             true if is_led => {
@@ -185,16 +188,18 @@ pub async fn take_part(
 /// log does not say so: whoever hears of no leader for a while asks to be taken in once more, which is nothing to who has a vote.
 pub async fn settle(membership: &Membership, peers: &Peers, quorum: &Quorum) -> Result<(), StartError> {
     let asking = async {
-        let mut refusals = None;
+        let mut refusals = Refusals::default();
         loop {
             tokio::time::sleep(UNHEARD_MAX).await;
             let others: Vec<Standing> = standings(peers).await.into_values().flatten().collect();
-            join(membership, peers, &others, &mut refusals).await;
+            if let Err(error) = join(membership, peers, &others, &mut refusals).await {
+                return error;
+            }
         }
     };
     tokio::select! {
         settled = quorum.settled() => Ok(settled?),
-        () = asking => Ok(()),
+        error = asking => Err(error),
     }
 }
 
@@ -215,22 +220,44 @@ fn check_cluster(own: &Standing, others: &[Standing]) -> Result<(), StartError> 
     )))
 }
 
-async fn join(membership: &Membership, peers: &Peers, others: &[Standing], refusals: &mut Option<Instant>) {
+/// That a broker was not taken in.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    /// Since when another process of its number has been found each time.
+    twin_since: Option<Instant>,
+}
+
+async fn join(
+    membership: &Membership,
+    peers: &Peers,
+    others: &[Standing],
+    refusals: &mut Refusals,
+) -> Result<(), StartError> {
     // Who was cut off may believe in an earlier one.
     let newest = others.iter().max_by_key(|standing| (standing.controller.is_some(), standing.term));
     let controller = newest.and_then(|standing| standing.controller).filter(|id| *id != peers.own_id());
-    let (Some(controller), Some(wish)) = (controller, membership.wish()) else { return };
+    let (Some(controller), Some(wish)) = (controller, membership.wish()) else { return Ok(()) };
     if let Some(address) = newest.and_then(|standing| standing.controller_address.clone()) {
         peers.learn(controller, address);
     }
     match peers.ask(controller, Line::Controller, &Ask::Controller(wish), &[], JOIN_PATIENCE).await {
-        Ok((Told::Controller(ControllerTold::Joined), _)) => {}
+        Ok((Told::Controller(ControllerTold::Joined), _)) => refusals.twin_since = None,
         Ok((Told::Controller(ControllerTold::Refused(error)), _)) => {
-            say(refusals, || format!("broker {controller} does not take this broker in: {error}"));
+            say(&mut refusals.told, || format!("broker {controller} does not take this broker in: {error}"));
+            match error {
+                DecisionError::DuplicateBrokerRegistration(reason) => {
+                    if refusals.twin_since.get_or_insert_with(Instant::now).elapsed() >= TWIN_PATIENCE {
+                        return Err(StartError::Taken { broker_id: peers.own_id(), reason });
+                    }
+                }
+                _ => refusals.twin_since = None,
+            }
         }
         Ok((told, _)) => tracing::debug!(controller, %told, "not taken in yet"),
         Err(error) => tracing::debug!(%error, "not taken in yet"),
     }
+    Ok(())
 }
 
 /// Says what is waited for, at once and then from time to time.

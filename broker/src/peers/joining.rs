@@ -11,8 +11,9 @@ use firn_quorum::quorum::{Members, ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+use uuid::Uuid;
 
-use super::wire::{Ask, Told};
+use super::wire::{Ask, Standing, Told};
 use super::{Line, Peers};
 
 /// How long a joining broker may take to say who it is.
@@ -26,6 +27,17 @@ pub struct Candidate<'a> {
     pub address: &'a str,
     /// It is listed, and so has a vote unless operators say otherwise.
     pub votes: bool,
+    /// Of its process, where it tells.
+    pub process: Option<Uuid>,
+}
+
+impl Candidate<'_> {
+    /// Whether it is who says this of itself.
+    fn is(&self, standing: &Standing) -> bool {
+        standing.broker_id == self.member.broker_id
+            && standing.directory_id.as_ref() == Some(&self.member.directory_id)
+            && self.process.is_none_or(|process| process == standing.process)
+    }
 }
 
 /// How the members change.
@@ -57,14 +69,15 @@ impl Joining {
         quorum: &Quorum,
         candidate: Candidate<'_>,
     ) -> Result<(), ProposeError> {
-        let Candidate { member, address, votes } = candidate;
+        let member = candidate.member;
         let broker_id = member.broker_id;
-        let votes = quorum.image().wants_vote(broker_id).unwrap_or(votes);
+        let votes = quorum.image().wants_vote(broker_id).unwrap_or(candidate.votes);
         let has_vote = |members: &Members| members.voters.iter().any(|known| known.member == *member);
         // Who is listed has not moved.
         let may_have_moved = !peers.is_listed(broker_id);
         if may_have_moved || quorum.members().is_none_or(|members| !has_vote(&members)) {
-            check_place(peers, member, address).await?;
+            let lives = || quorum.image().broker(broker_id).is_some_and(|broker| !broker.fenced);
+            check_place(peers, candidate, lives).await?;
         }
         if !votes {
             self.candidates.lock().insert(member.id(), member.clone());
@@ -75,25 +88,29 @@ impl Joining {
         let others = members.voters.iter().filter(|known| known.member.broker_id != broker_id);
         let others = others.map(|known| known.member.id());
         let directory = &member.directory_id;
-        if has_vote(&members) {
-            self.candidates.lock().remove(&member.id());
-        } else if votes {
-            quorum.take_in(member.clone()).await?;
-            quorum.change_voters(others.chain([member.id()])).await?;
-            tracing::info!(broker = broker_id, directory, "a broker has a vote in the quorum");
-        } else {
-            // Whoever waits behind this one finds it done.
-            let mut new = std::mem::take(&mut *self.candidates.lock());
-            for known in &members.observers {
-                new.remove(&known.member.id());
+        match (has_vote(&members), votes) {
+            (true, _) => {
+                self.candidates.lock().remove(&member.id());
             }
-            if !new.is_empty() {
-                quorum.let_observe(new.into_values()).await?;
+            (false, true) => {
+                quorum.take_in(member.clone()).await?;
+                quorum.change_voters(others.chain([member.id()])).await?;
+                tracing::info!(broker = broker_id, directory, "a broker has a vote in the quorum");
             }
-            if had_vote {
-                quorum.change_voters(others).await?;
+            (false, false) => {
+                // Whoever waits behind this one finds it done.
+                let mut new = std::mem::take(&mut *self.candidates.lock());
+                for known in &members.observers {
+                    new.remove(&known.member.id());
+                }
+                if !new.is_empty() {
+                    quorum.let_observe(new.into_values()).await?;
+                }
+                if had_vote {
+                    quorum.change_voters(others).await?;
+                }
+                tracing::info!(broker = broker_id, directory, "a broker follows the metadata");
             }
-            tracing::info!(broker = broker_id, directory, "a broker follows the metadata");
         }
         // Of disks that were replaced.
         let observers = quorum.members().map_or_else(Vec::new, |members| members.observers);
@@ -118,31 +135,184 @@ async fn completed<'a>(
     Ok(alone)
 }
 
-/// That this member is the one that answers where its broker is. Two processes that were given one number by mistake would
-/// otherwise put each other out in turn.
-async fn check_place(peers: &Peers, member: &Member, address: &str) -> Result<(), ProposeError> {
-    let broker_id = member.broker_id;
-    let ask = async || {
-        let asked = peers.ask(broker_id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE);
-        match asked.await {
-            Ok((Told::Standing(found), _)) if found.broker_id == broker_id => found.directory_id,
-            Ok(_) | Err(_) => None,
+/// That the candidate is the one that answers where its broker is. Two processes that were given one number by mistake would
+/// otherwise put each other out in turn. One that is not listed may have moved: nobody is where it was before, and it `lives` no more,
+/// for the controller has fenced it. Where it says that it is now counts once it has answered there.
+async fn check_place(
+    peers: &Peers,
+    candidate: Candidate<'_>,
+    lives: impl Fn() -> bool,
+) -> Result<(), DecisionError> {
+    let Candidate { member: Member { broker_id, directory_id }, address, .. } = candidate;
+    let known = peers.address(*broker_id);
+    let was_at = known.as_deref().unwrap_or(address);
+    if known.is_some() {
+        let asked = peers.ask(*broker_id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE).await;
+        if let Ok((Told::Standing(found), _)) = asked
+            && found.broker_id == *broker_id
+        {
+            return if candidate.is(&found) { Ok(()) } else { Err(taken(&found, was_at)) };
         }
-    };
-    let directory_id = Some(member.directory_id.clone());
-    let mut found = ask().await;
-    if found.is_none() && !peers.is_listed(broker_id) {
-        // Nobody is where it was.
-        peers.learn(broker_id, address.to_owned());
-        found = ask().await;
+        if peers.is_listed(*broker_id) || address == was_at {
+            return Err(DecisionError::InvalidRequest(format!(
+                "Broker {broker_id} with log directory {directory_id} does not answer at {was_at}, where it is listed or says that it is"
+            )));
+        }
+        if lives() {
+            return Err(DecisionError::InvalidRequest(format!(
+                "Broker {broker_id} was heard of within broker.session.timeout.ms, and was at {was_at} then: another process may be at {address} once it is not heard of any more"
+            )));
+        }
     }
-    if found == directory_id {
-        return Ok(());
+    match peers.ask_at(address, &Ask::Standing, STANDING_PATIENCE).await {
+        Ok(Told::Standing(found)) if candidate.is(&found) => {
+            peers.learn(*broker_id, address.to_owned());
+            Ok(())
+        }
+        Ok(Told::Standing(found)) if found.broker_id == *broker_id => Err(taken(&found, address)),
+        Ok(_) | Err(_) => Err(DecisionError::InvalidRequest(format!(
+            "Broker {broker_id} with log directory {directory_id} does not answer at {address}, where it says that it is: its advertised.listeners have to name an address at which the other brokers reach it"
+        ))),
     }
-    let at = peers.address(broker_id).unwrap_or_default();
-    Err(DecisionError::InvalidRequest(format!(
-        "Broker {broker_id} with log directory {} is not the one that answers at its address, {at}",
-        member.directory_id
+}
+
+fn taken(by: &Standing, address: &str) -> DecisionError {
+    let directory_id = by.directory_id.as_deref().unwrap_or("none yet");
+    DecisionError::DuplicateBrokerRegistration(format!(
+        "broker {} runs at {address}, with log directory {directory_id}",
+        by.broker_id
     ))
-    .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use firn_model::broker_config::BrokerConfig;
+    use firn_model::properties;
+    use firn_quorum::wire::message;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::net::{Connecting, Listener, Network, SocketOptions};
+
+    /// What is at an address; nobody, if it is not named.
+    #[derive(Debug, Clone)]
+    enum At {
+        Silence,
+        Process(Standing),
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct World(Arc<Mutex<BTreeMap<&'static str, At>>>);
+
+    impl World {
+        fn at(&self, address: &str) -> Option<At> {
+            self.0.lock().get(address).cloned()
+        }
+    }
+
+    impl Network for World {
+        fn bind(&self, _: SocketAddr, _: SocketOptions) -> io::Result<Listener> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn connect(&self, address: String) -> Connecting {
+            let world = self.clone();
+            Box::pin(async move {
+                match world.at(&address) {
+                    None => Err(io::ErrorKind::ConnectionRefused.into()),
+                    Some(At::Silence) => std::future::pending().await,
+                    Some(At::Process(_)) => {
+                        let (here, there) = tokio::io::duplex(1 << 10);
+                        tokio::spawn(answer(there, world, address));
+                        Ok(Box::new(here) as Box<dyn crate::net::ByteStream>)
+                    }
+                }
+            })
+        }
+    }
+
+    /// Says who it is, to whatever question, or nothing more.
+    async fn answer(mut stream: DuplexStream, world: World, address: String) {
+        while let Ok(length) = stream.read_u32().await {
+            let mut frame = vec![0; length as usize];
+            stream.read_exact(&mut frame).await.unwrap();
+            let Some(At::Process(standing)) = world.at(&address) else { return std::future::pending().await };
+            // The correlation id comes behind the API's key and version.
+            let body = [&frame[4..8], &message(Told::Standing(standing), &[]).unwrap()].concat();
+            stream.write_u32(body.len() as u32).await.unwrap();
+            stream.write_all(&body).await.unwrap();
+        }
+    }
+
+    fn member(broker_id: i32) -> Member {
+        Member { broker_id, directory_id: format!("disk-{broker_id}") }
+    }
+
+    fn process(broker_id: i32, number: u128) -> Standing {
+        Standing {
+            broker_id,
+            process: Uuid::from_u128(number),
+            directory_id: Some(member(broker_id).directory_id),
+            cluster_id: None,
+            is_founded: true,
+            controller: None,
+            controller_address: None,
+            term: 0,
+        }
+    }
+
+    fn candidate<'a>(member: &'a Member, address: &'a str, number: u128) -> Candidate<'a> {
+        Candidate { member, address, votes: false, process: Some(Uuid::from_u128(number)) }
+    }
+
+    fn peers(world: &Arc<World>) -> Peers {
+        let text = "node.id=1\nlisteners=PLAINTEXT://one:1\nlog.dirs=/data\ncontroller.quorum.voters=1@one:1,2@two:1";
+        let parsed = BrokerConfig::from_properties(&properties::parse(text).unwrap()).unwrap();
+        Peers::new(&parsed.config, &[], world.clone())
+    }
+
+    #[tokio::test]
+    async fn a_number_is_another_processs_only_once_the_one_before_is_gone() {
+        let (world, member) = (Arc::<World>::default(), member(4));
+        let peers = peers(&world);
+        let at = |place: &'static str, what: At| world.0.lock().insert(place, what);
+        let check = async |process, lives: bool| {
+            let checked = check_place(&peers, candidate(&member, "new:1", process), || lives).await;
+            checked.map_err(|error| error.to_string())
+        };
+        // Nobody knows of it, and nobody is where it says that it is: nothing is remembered of it.
+        let error = check(7, false).await.unwrap_err();
+        assert!(
+            error.contains("does not answer at new:1") && error.contains("advertised.listeners"),
+            "{error}"
+        );
+        assert_eq!(peers.address(4), None);
+        at("new:1", At::Process(process(4, 7)));
+        peers.learn(4, "old:1".to_owned());
+        // The other answers, of whatever disk.
+        at("old:1", At::Process(process(4, 6)));
+        for lives in [false, true] {
+            let error = check(7, lives).await.unwrap_err();
+            assert!(error.contains("broker 4 runs at old:1"), "{error}");
+        }
+        // It does not answer, but may be there still.
+        at("old:1", At::Silence);
+        let error = check(7, true).await.unwrap_err();
+        assert!(error.contains("broker.session.timeout.ms") && error.contains("old:1"), "{error}");
+        assert_eq!(peers.address(4).as_deref(), Some("old:1"));
+        // Its lease is over, but whoever asks is not where it says that it is.
+        let error = check(8, false).await.unwrap_err();
+        assert!(error.contains("broker 4 runs at new:1"), "{error}");
+        assert_eq!(peers.address(4).as_deref(), Some("old:1"));
+        assert_eq!(check(7, false).await, Ok(()));
+        assert_eq!(peers.address(4).as_deref(), Some("new:1"));
+        // Once more, where it is by now.
+        assert_eq!(check(7, true).await, Ok(()));
+        let error = check(9, true).await.unwrap_err();
+        assert!(error.contains("broker 4 runs at new:1"), "{error}");
+    }
 }

@@ -179,6 +179,7 @@ impl Membership {
             member: member.clone(),
             address: self.peers.address(self.config.node_id)?,
             votes: self.peers.is_listed(self.config.node_id),
+            process: Some(self.process),
         })
     }
 
@@ -354,7 +355,7 @@ impl Membership {
             return Err(ProposeError::NotController);
         }
         match ask {
-            ControllerAsk::Join { cluster_id, member, address, votes } => {
+            ControllerAsk::Join { cluster_id, member, address, votes, process } => {
                 if *cluster_id != part.cluster_id {
                     let reason = format!(
                         "This cluster is {}, and broker {} is of {cluster_id}",
@@ -362,7 +363,7 @@ impl Membership {
                     );
                     return Err(DecisionError::InvalidRequest(reason).into());
                 }
-                let candidate = Candidate { member, address, votes: *votes };
+                let candidate = Candidate { member, address, votes: *votes, process: *process };
                 let taken_in = self.joining.take_in(&self.peers, quorum, candidate);
                 let joined = tokio::time::timeout(JOIN_MAX, taken_in).await;
                 joined.unwrap_or(Err(ProposeError::TimedOut)).map(|()| ControllerTold::Joined)

@@ -56,6 +56,9 @@ pub enum ControllerAsk {
         address: String,
         /// I am in `controller.quorum.voters`.
         votes: bool,
+        /// Of my process, so that no other is taken for me. An earlier release does not tell.
+        #[serde(default)]
+        process: Option<Uuid>,
     },
     Register(Registration),
     /// I am here.
@@ -243,6 +246,17 @@ mod tests {
         assert_eq!(
             said(&Ask::Place(member)),
             r#"{"v":1,"message":{"place":{"broker_id":3,"directory_id":"disk"}}}rest"#
+        );
+        let join = ControllerAsk::Join {
+            cluster_id: "c".to_owned(),
+            member: Member { broker_id: 3, directory_id: "disk".to_owned() },
+            address: "there:1".to_owned(),
+            votes: false,
+            process: Some(Uuid::from_u128(1)),
+        };
+        assert_eq!(
+            said(&Ask::Controller(join)),
+            r#"{"v":1,"message":{"controller":{"join":{"cluster_id":"c","member":{"broker_id":3,"directory_id":"disk"},"address":"there:1","votes":false,"process":"00000000-0000-0000-0000-000000000001"}}}}rest"#
         );
         assert_eq!(said(&Ask::Quorum { to: 7 }), r#"{"v":1,"message":{"quorum":{"to":7}}}rest"#);
         assert_eq!(
