@@ -48,6 +48,19 @@ pub struct Joining {
     candidates: Mutex<BTreeMap<u64, Member>>,
 }
 
+/// A candidate, for as long as somebody waits for what becomes of it.
+#[derive(Debug)]
+struct Waiting<'a> {
+    candidates: &'a Mutex<BTreeMap<u64, Member>>,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.candidates.lock().remove(&self.id);
+    }
+}
+
 impl Joining {
     /// The right to change the members, which one has at a time. What a leader before has left half done is done first.
     pub async fn alone(&self, quorum: &Quorum) -> Result<MutexGuard<'_, ()>, ProposeError> {
@@ -60,6 +73,13 @@ impl Joining {
             Ok(alone) => completed(alone, quorum).await.map(Some),
             Err(_) => Ok(None),
         }
+    }
+
+    /// Whoever takes members in next takes this one in, too, unless nobody waits for it any more.
+    fn announce(&self, member: &Member) -> Waiting<'_> {
+        let id = member.id();
+        self.candidates.lock().insert(id, member.clone());
+        Waiting { candidates: &self.candidates, id }
     }
 
     /// Takes a member in, in the place of who was its broker's before, with a vote if it is listed or operators say so.
@@ -79,9 +99,7 @@ impl Joining {
             let lives = || quorum.image().broker(broker_id).is_some_and(|broker| !broker.fenced);
             check_place(peers, candidate, lives).await?;
         }
-        if !votes {
-            self.candidates.lock().insert(member.id(), member.clone());
-        }
+        let _waiting = (!votes).then(|| self.announce(member));
         let _alone = self.alone(quorum).await?;
         let members = quorum.members().ok_or(ProposeError::NotController)?;
         let had_vote = members.voters.iter().any(|known| known.member.broker_id == broker_id);
@@ -89,9 +107,7 @@ impl Joining {
         let others = others.map(|known| known.member.id());
         let directory = &member.directory_id;
         match (has_vote(&members), votes) {
-            (true, _) => {
-                self.candidates.lock().remove(&member.id());
-            }
+            (true, _) => {}
             (false, true) => {
                 quorum.take_in(member.clone()).await?;
                 quorum.change_voters(others.chain([member.id()])).await?;
@@ -100,6 +116,8 @@ impl Joining {
             (false, false) => {
                 // Whoever waits behind this one finds it done.
                 let mut new = std::mem::take(&mut *self.candidates.lock());
+                // Its broker may have asked twice, and waits no more for the answer to the first.
+                new.insert(member.id(), member.clone());
                 for known in &members.observers {
                     new.remove(&known.member.id());
                 }
@@ -188,11 +206,17 @@ fn taken(by: &Standing, address: &str) -> DecisionError {
 mod tests {
     use std::io;
     use std::net::SocketAddr;
+    use std::path::Path;
     use std::sync::Arc;
 
     use firn_model::broker_config::BrokerConfig;
     use firn_model::properties;
+    use firn_quorum::log_store::{LogStore, NowMs, SnapshotLimits};
     use firn_quorum::wire::message;
+    use firn_storage::directory::LogDirOptions;
+    use firn_storage::identity::Identity;
+    use firn_storage::log_dir::LogDir;
+    use firn_storage::simulated::SimulatedDisk;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
@@ -314,5 +338,42 @@ mod tests {
         assert_eq!(check(7, true).await, Ok(()));
         let error = check(9, true).await.unwrap_err();
         assert!(error.contains("broker 4 runs at new:1"), "{error}");
+    }
+
+    /// The only member of a quorum, which it leads.
+    async fn quorum() -> Quorum {
+        let identity =
+            Identity { cluster_id: "c".to_owned(), node_id: 1, directory_id: member(1).directory_id };
+        let disk = Arc::new(SimulatedDisk::new());
+        let dir = LogDir::open(disk, Path::new("/data"), &identity, LogDirOptions::default()).unwrap();
+        let limits = SnapshotLimits { bytes_max: u64::MAX, interval_ms: 0, entries_kept: 0 };
+        let found = LogStore::open(&dir, limits, NowMs(Arc::new(|| 1))).unwrap();
+        let quorum = Quorum::start(found, None, Arc::new(peers(&Arc::default()))).await.unwrap();
+        quorum.lead_alone().await.unwrap();
+        quorum
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_any_more_is_not_taken_in_with_the_next() {
+        let (world, joining, quorum) = (Arc::<World>::default(), Joining::default(), quorum().await);
+        let peers = peers(&world);
+        world.0.lock().insert("four:1", At::Process(process(4, 7)));
+        world.0.lock().insert("five:1", At::Process(process(5, 8)));
+        let (four, five) = (member(4), member(5));
+        let alone = joining.alone(&quorum).await.unwrap();
+        let waits = async {
+            while joining.candidates.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            taken = joining.take_in(&peers, &quorum, candidate(&four, "four:1", 7)) => panic!("{taken:?}"),
+            () = waits => {}
+        }
+        drop(alone);
+        joining.take_in(&peers, &quorum, candidate(&five, "five:1", 8)).await.unwrap();
+        let observers = quorum.members().unwrap().observers;
+        assert_eq!(observers.into_iter().map(|known| known.member).collect::<Vec<_>>(), [five]);
+        quorum.retire().await;
     }
 }
