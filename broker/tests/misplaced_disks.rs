@@ -299,6 +299,95 @@ async fn a_wiped_disk_vouches_for_nothing_and_is_filled_again() {
     stop_all(nodes).await;
 }
 
+/// Three that vote, and one that observes, of a topic that all of them have.
+async fn with_an_observer() -> (Cluster, Vec<Node>, Uuid) {
+    let cluster = Cluster::new(4);
+    let nodes = cluster.start_listed(&ALL).await;
+    let client = cluster.connect(0).await;
+    let topic = create_replicated(&client, TOPIC, 1, 4, &[("min.insync.replicas", "2")]).await;
+    assert_eq!(write(&cluster, &nodes, topic, "before").await, 0);
+    replicated(&nodes, 1).await;
+    (cluster, nodes, topic)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_with_a_wiped_disk_is_another_member_and_is_filled_again() {
+    let (mut cluster, mut nodes, topic) = with_an_observer().await;
+    let before = directory(&nodes[3]);
+    take(&mut nodes, 3).stop().await;
+    assert_eq!(write(&cluster, &nodes, topic, "meanwhile").await, 1);
+    cluster.disks[3] = SimulatedDisk::new();
+    let node = cluster.start(3, &ALL).await.unwrap();
+    let now = directory(&node);
+    assert_ne!(now, before);
+    let has_all = || {
+        let is_in_sync = state(&nodes[0], topic)?.isr.contains(&3);
+        // Whatever the controller counts it as, it has.
+        let end_offset = replicas::replica(&node).with_log(|log| log.end_offset()).unwrap();
+        assert!(!is_in_sync || end_offset == 2, "in sync with {end_offset} of 2 records");
+        is_in_sync.then_some(())
+    };
+    wait_for("it has caught up", has_all).await;
+    nodes.push(node);
+    members(&nodes, set([0, 1, 2]), set([3])).await;
+    let leads = controller(&nodes).await;
+    let observers = nodes[leads].context.controller.members().unwrap().observers;
+    let now = firn_model::ids::TopicId(now).to_string();
+    assert!(observers.iter().all(|known| known.member.directory_id == now), "{observers:?} {now}");
+    replicated(&nodes, 2).await;
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_with_a_disk_of_another_cluster_is_refused() {
+    let (mut cluster, mut nodes, topic) = with_an_observer().await;
+    let (other, others, _) = with_an_observer().await;
+    stop_all(others).await;
+    take(&mut nodes, 3).stop().await;
+    let own = std::mem::replace(&mut cluster.disks[3], copy(&other.disks[3]));
+    let error = refusal(cluster.start(3, &ALL).await);
+    assert!(error.contains("is of the cluster") && error.contains("log.dirs"), "{error}");
+    assert_eq!(write(&cluster, &nodes, topic, "meanwhile").await, 1);
+    cluster.disks[3] = own;
+    nodes.push(cluster.start(3, &ALL).await.unwrap());
+    in_sync(&nodes, topic, 4).await;
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_with_a_copy_from_before_is_refused() {
+    let (mut cluster, mut nodes, topic) = with_an_observer().await;
+    assert_eq!(take(&mut nodes, 3).stop().await, Stopped::Cleanly);
+    let old = copy(&cluster.disks[3]);
+    nodes.push(cluster.start(3, &ALL).await.unwrap());
+    in_sync(&nodes, topic, 4).await;
+    assert_eq!(write(&cluster, &nodes, topic, "not in the copy").await, 1);
+    assert_eq!(take(&mut nodes, 3).stop().await, Stopped::Cleanly);
+    let own = std::mem::replace(&mut cluster.disks[3], old);
+    let error = refusal(cluster.start(3, &ALL).await);
+    assert!(error.contains("/data") && error.contains("from before"), "{error}");
+    cluster.disks[3] = own;
+    nodes.push(cluster.start(3, &ALL).await.unwrap());
+    in_sync(&nodes, topic, 4).await;
+    replicated(&nodes, 2).await;
+    stop_all(nodes).await;
+}
+
+/// It knows of the same incarnation, and is at another address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_beside_an_observer_is_refused() {
+    let (cluster, nodes, topic) = with_an_observer().await;
+    let epoch = nodes[3].context.replication.broker_epoch();
+    let port = free_ports(1)[0];
+    let error = refusal(cluster.start_at(3, &ALL, port, &copy(&cluster.disks[3])).await);
+    let place = format!("broker 3 at 127.0.0.1:{}", cluster.port(3));
+    assert!(error.contains(&place) && error.contains("node.id"), "{error}");
+    assert_eq!(write(&cluster, &nodes, topic, "after").await, 1);
+    replicated(&nodes, 2).await;
+    assert_eq!(nodes[3].context.replication.broker_epoch(), epoch);
+    stop_all(nodes).await;
+}
+
 fn metadata_segments(disk: &SimulatedDisk) -> Vec<PathBuf> {
     let files = disk.files(Path::new(METADATA)).unwrap();
     files.into_iter().filter(|path| path.extension().is_some_and(|found| found == "log")).collect()
