@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,7 +202,10 @@ impl Node {
             let observed = Arc::new(ObservedBroker::new(lobby.clone()));
             tasks.spawn(http::serve(doors, observed, shutdown.clone().cancelled_owned()));
         }
-        let opened = open(config, environment, tier, background.handle().clone(), &lobby).await;
+        // It holds much, and only for this while: whoever starts a broker does not carry it along.
+        let opening: Pin<Box<dyn Future<Output = _> + Send + '_>> =
+            Box::pin(open(config, environment, tier, background.handle().clone(), &lobby));
+        let opened = opening.await;
         let (context, broker_epoch) = match opened {
             Ok(opened) => opened,
             Err(error) => {

@@ -8,7 +8,7 @@ mod topics;
 
 use std::time::Duration;
 
-use brokers::{Cluster, stop_all, wait_for};
+use brokers::{Cluster, stop_all, wait_for, wait_for_answer};
 use firn::node::Node;
 use firn_client::connection::Connection;
 use firn_protocol::library::error::ResponseError;
@@ -30,6 +30,9 @@ use uuid::Uuid;
 const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 
+/// No controller is there just then: a client asks again.
+const NOT_CONTROLLER: i16 = 41;
+
 /// Sets a config, or, to nothing, deletes it.
 async fn alter(client: &Connection, kind: i8, resource: &str, name: &str, value: Option<&str>) -> i16 {
     let text = |text: &str| StrBytes::from_string(text.to_owned());
@@ -42,7 +45,11 @@ async fn alter(client: &Connection, kind: i8, resource: &str, name: &str, value:
         .with_resource_name(text(resource))
         .with_configs(vec![config]);
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    client.call(&request).await.unwrap().responses.remove(0).error_code
+    let altered = async || {
+        let code = client.call(&request).await.unwrap().responses.remove(0).error_code;
+        (code != NOT_CONTROLLER).then_some(code)
+    };
+    wait_for_answer("a controller", altered).await
 }
 
 /// The rate of one side on all brokers.

@@ -1,9 +1,13 @@
 //! Logs of every kind that the storage crate can write, on the real disk: Apache's DumpLogSegments reads each of their
 //! files and finds nothing wrong, as they are left by a clean end and as recovery makes them anew from the batches.
 
+use std::collections::BTreeMap;
+
 use firn_model::topic_config::{CleanupPolicy, TimestampType, TopicConfig};
 use firn_records::batch::batches;
+use firn_tests::java;
 use firn_tests::segments::{Offsets, Segments, assert_valid_directory};
+use serde_json::json;
 
 use crate::scribe::{Scribe, Writers, small_segments};
 
@@ -168,4 +172,36 @@ fn lived(config: TopicConfig, seed: u64) -> Scribe {
         scribe.live();
     }
     scribe
+}
+
+/// The checksums in them are where Kafka does not look.
+#[test]
+fn checkpoints_and_names_are_what_kafkas_own_readers_find() {
+    let mut scribe = Scribe::new(compacted(), Writers::Idempotent, 9);
+    for number in 0..200 {
+        if number % 40 == 39 {
+            scribe.new_leader();
+        }
+        scribe.produce();
+    }
+    scribe.compact(1 << 20);
+    let log = scribe.log();
+    log.delete_records_before(10).expect("deleted");
+    log.high_watermark_moved(100);
+    let (end, cleaned, id) = (log.end_offset(), log.cleaned_offset(), log.topic_id().to_string());
+    let epochs: BTreeMap<String, i64> =
+        log.epoch_entries().iter().map(|entry| (entry.epoch.to_string(), entry.start_offset)).collect();
+    scribe.close();
+    let name = scribe.partition_path().file_name().expect("a name").to_string_lossy().into_owned();
+    let found = java::small_files(scribe.path(), &name);
+    for (file, offset) in [
+        ("recovery-point-offset-checkpoint", end),
+        ("log-start-offset-checkpoint", 10),
+        ("replication-offset-checkpoint", 100),
+        ("cleaner-offset-checkpoint", cleaned),
+    ] {
+        assert_eq!(found[file], json!({ &name: offset }), "{file}");
+    }
+    assert_eq!(found["leader-epoch-checkpoint"], json!(epochs));
+    assert_eq!((&found["topic_id"], &found["node_id"]), (&json!(id), &json!("1")));
 }

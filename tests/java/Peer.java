@@ -62,6 +62,8 @@ public final class Peer {
                 return Tools.run(call);
             case "dump_segments":
                 return Segments.run(call);
+            case "small_files":
+                return SmallFiles.run(call);
             case "produce":
                 return Produce.run(call);
             case "consumer.open":

@@ -278,6 +278,11 @@ pub fn wait_for_topics(address: &str, topics: u64, partitions: u64) {
     call(json!({"op": "wait_for_topics", "topics": topics, "partitions": partitions, "config": config}));
 }
 
+/// What Kafka's own readers find in the small files of a log directory, and of one partition in it.
+pub fn small_files(directory: &std::path::Path, partition: &str) -> Value {
+    call(json!({"op": "small_files", "directory": directory.display().to_string(), "partition": partition}))
+}
+
 /// What DumpLogSegments said of some files: its counts, and every line that a sound file does not give.
 #[derive(Debug, Default)]
 pub struct SegmentsDump {
