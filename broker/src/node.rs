@@ -46,7 +46,7 @@ use crate::net::{Listener, Network, SocketOptions};
 use crate::observed::ObservedBroker;
 use crate::opening;
 use crate::partition::Partition;
-use crate::peers::membership::AskError;
+use crate::peers::ask_error::AskError;
 use crate::registration::{self, Ended};
 use crate::replication::{fetcher, in_sync};
 use crate::scrub;

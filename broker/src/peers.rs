@@ -4,6 +4,7 @@
 //! (`controller.listener.names`), and within it one API that is theirs alone (`wire.rs`). How a broker comes into the
 //! cluster is in `formation.rs`, what it answers in `membership.rs`.
 
+pub mod ask_error;
 pub mod formation;
 pub mod joining;
 pub mod membership;

@@ -7,7 +7,8 @@ use tokio::sync::Mutex;
 
 use firn_quorum::quorum::ProposeError;
 
-use crate::peers::membership::{AskError, Membership};
+use crate::peers::ask_error::AskError;
+use crate::peers::membership::Membership;
 use crate::peers::wire::{ControllerAsk, ControllerTold};
 
 /// How long a block may take: elections may come in between.

@@ -22,7 +22,7 @@ use crate::milliseconds::period;
 use crate::net::Network;
 use crate::node::StartError;
 use crate::partition::Partition;
-use crate::peers::membership::AskError;
+use crate::peers::ask_error::AskError;
 use crate::peers::own_place;
 use crate::peers::wire::{ControllerAsk, ControllerTold};
 

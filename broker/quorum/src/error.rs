@@ -64,6 +64,26 @@ pub struct Lost {
     pub last: i64,
 }
 
+/// Why a member's log is of no use any more, though it can be read and written.
+#[derive(Debug, Clone)]
+pub(crate) enum Unusable {
+    /// What is agreed on here, and whoever leads does not have.
+    Lost(Lost),
+    Damaged {
+        index: i64,
+        reason: String,
+    },
+}
+
+impl From<Unusable> for QuorumError {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Lost(lost) => QuorumError::AgreedOn(lost),
+            Unusable::Damaged { index, reason } => QuorumError::Damaged { index, reason },
+        }
+    }
+}
+
 impl QuorumError {
     /// True when the log is as it was before, and the same succeeds once there is room or a free file descriptor.
     pub fn is_shortage(&self) -> bool {

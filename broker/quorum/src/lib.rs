@@ -11,6 +11,7 @@ pub mod electorate;
 pub mod entry;
 pub mod error;
 mod flushing;
+mod kept_snapshots;
 pub mod log_store;
 pub mod machine;
 pub mod network;

@@ -35,8 +35,9 @@ use uuid::Uuid;
 use crate::entry;
 use crate::error::{Lost, QuorumError};
 use crate::flushing::Flushing;
+use crate::kept_snapshots::{newest_snapshot, snapshots};
 use crate::quorum_state::{self, QuorumState};
-use crate::snapshot::{self, CHECKPOINT, Content, SnapshotId};
+use crate::snapshot::{Content, SnapshotId};
 use crate::types::{Change, Entry, LogId, Member, Types, Vote, log_id};
 
 /// Kafka's name and id of the metadata partition.
@@ -500,26 +501,6 @@ fn cut_below(log: &mut PartitionLog, begin: i64, now_ms: i64) -> Result<(), Quor
         log.retain(now_ms, begin)?;
     }
     Ok(())
-}
-
-/// Every snapshot, the oldest first.
-fn snapshots(log: &PartitionLog) -> Result<Vec<SnapshotId>, QuorumError> {
-    let names = log.kept_files(CHECKPOINT)?;
-    let mut ids: Vec<_> = names.iter().filter_map(|name| SnapshotId::parse(name)).collect();
-    ids.sort();
-    Ok(ids)
-}
-
-fn newest_snapshot(log: &PartitionLog) -> Result<Option<(SnapshotId, Content)>, QuorumError> {
-    for id in snapshots(log)?.into_iter().rev() {
-        let name = id.file_name();
-        let bytes = log.kept_file(&name)?.unwrap_or_default();
-        match snapshot::decode(&bytes) {
-            Ok(content) => return Ok(Some((id, content))),
-            Err(reason) => tracing::error!(name, reason, "this snapshot of the metadata is damaged"),
-        }
-    }
-    Ok(None)
 }
 
 /// The first index of a range, and the first behind it.

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 
 use crate::electorate::Electorate;
-use crate::error::{Lost, QuorumError};
+use crate::error::{QuorumError, Unusable};
 use crate::log_store::{Found, LogStore};
 use crate::machine::{Machine, Observer, Published};
 use crate::network::{Peers, Transport};
@@ -115,25 +115,6 @@ pub struct MemberState {
     pub member: Member,
     /// Offset after the last entry that it is known to have.
     pub end_offset: i64,
-}
-
-#[derive(Debug, Clone)]
-enum Unusable {
-    /// What is agreed on here, and whoever leads does not have.
-    Lost(Lost),
-    Damaged {
-        index: i64,
-        reason: String,
-    },
-}
-
-impl From<Unusable> for QuorumError {
-    fn from(unusable: Unusable) -> Self {
-        match unusable {
-            Unusable::Lost(lost) => QuorumError::AgreedOn(lost),
-            Unusable::Damaged { index, reason } => QuorumError::Damaged { index, reason },
-        }
-    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]

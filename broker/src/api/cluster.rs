@@ -36,7 +36,7 @@ use crate::api::{Answer, ApiError, reply};
 use crate::connection::Peer;
 use crate::context::Context;
 use crate::net::Chunk;
-use crate::peers::membership::AskError;
+use crate::peers::ask_error::AskError;
 
 /// What DescribeCluster may ask for (KIP-919): brokers, or controllers.
 const ENDPOINTS_OF_BROKERS: i8 = 1;

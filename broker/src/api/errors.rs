@@ -11,7 +11,7 @@ use firn_storage::error::{AppendError, ReadError, StorageError};
 use crate::cold::ColdError;
 use crate::partition::PartitionError;
 use crate::partitions::NoSuchPartition;
-use crate::peers::membership::AskError;
+use crate::peers::ask_error::AskError;
 use firn_quorum::quorum::ProposeError;
 
 /// What a client is told: a code that its library knows, and words for the person who reads its log.

@@ -29,7 +29,7 @@ use crate::context::Context;
 use crate::creation;
 use crate::milliseconds::milliseconds;
 use crate::net::Chunk;
-use crate::peers::membership::AskError;
+use crate::peers::ask_error::AskError;
 use crate::peers::wire::{ControllerAsk, ControllerTold};
 use firn_quorum::quorum::ProposeError;
 

@@ -25,10 +25,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::ask_error::AskError;
 use super::joining::{Candidate, Joining};
 use super::own_place::Places;
 use super::wire::{Ask, ControllerAsk, ControllerTold, Standing, Told};
-use super::{Line, PeerError, Peers, votes};
+use super::{Line, Peers, votes};
 use crate::creation;
 use crate::environment::Random;
 use crate::milliseconds::milliseconds;
@@ -45,27 +46,6 @@ const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 const JOIN_MAX: Duration = Duration::from_secs(50);
 /// How often the controller looks at the leases.
 const LEASES_WATCHED: Duration = Duration::from_millis(100);
-
-/// Why the controller did not do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    #[error(transparent)]
-    Here(#[from] ProposeError),
-    #[error("the controller did not answer: {0}")]
-    Peer(#[from] PeerError),
-    #[error("the controller, broker {controller}: {reason}")]
-    There { controller: i32, reason: String },
-}
-
-impl AskError {
-    /// Whether another broker may be the controller by now, or soon: then it is asked.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            AskError::Here(error) => matches!(error, ProposeError::NotController),
-            AskError::Peer(_) | AskError::There { .. } => true,
-        }
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
