@@ -12,7 +12,7 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use brokers::{Cluster, controller, free_ports, stop_all, wait_for};
+use brokers::{Cluster, NOT_CONTROLLER, controller, free_ports, stop_all, wait_for, wait_for_answer};
 use firn::node::{Node, StartError, Stopped};
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::{PowerCut, SimulatedDisk};
@@ -23,7 +23,6 @@ use votes::{directory, give, members, set, take_vote};
 
 const ALL: [usize; 3] = [0, 1, 2];
 const SECOND: &str = "/more";
-const NOT_CONTROLLER: i16 = 41;
 const METADATA: &str = "/data/__cluster_metadata-0";
 
 fn copy(disk: &SimulatedDisk) -> SimulatedDisk {
@@ -216,10 +215,11 @@ async fn a_copy_from_before_is_refused_by_those_that_have_the_votes_now() {
     }
     for id in 0..3 {
         // The controller that has lost its vote before may be handing its part over.
-        let taking = async {
-            while take_vote(&client, id, directory(&nodes[id as usize])).await.0 == NOT_CONTROLLER {}
+        let answered = async || {
+            let (code, _) = take_vote(&client, id, directory(&nodes[id as usize])).await;
+            (code != NOT_CONTROLLER).then_some(())
         };
-        tokio::time::timeout(Duration::from_secs(30), taking).await.unwrap();
+        wait_for_answer("a controller", answered).await;
         members(&nodes, (id + 1..6).collect(), (0..=id).collect()).await;
     }
     for id in [0, 1, 2, 5, 4] {

@@ -8,7 +8,7 @@ mod topics;
 
 use std::time::Duration;
 
-use brokers::{Cluster, stop_all, wait_for, wait_for_answer};
+use brokers::{Cluster, NOT_CONTROLLER, stop_all, wait_for, wait_for_answer};
 use firn::node::Node;
 use firn_client::connection::Connection;
 use firn_protocol::library::error::ResponseError;
@@ -29,9 +29,6 @@ use uuid::Uuid;
 
 const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
-
-/// No controller is there just then: a client asks again.
-const NOT_CONTROLLER: i16 = 41;
 
 /// Sets a config, or, to nothing, deletes it.
 async fn alter(client: &Connection, kind: i8, resource: &str, name: &str, value: Option<&str>) -> i16 {

@@ -9,9 +9,8 @@ mod topics;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use brokers::{Cluster, stop_all, wait_for};
+use brokers::{Cluster, stop_all, wait_for, wait_for_answer};
 use firn::node::{Node, Stopped};
 use firn_client::connection::Connection;
 use firn_protocol::library::messages::elect_leaders_request::TopicPartitions;
@@ -23,12 +22,10 @@ use firn_records::batch::{HEADER_LENGTH, batches};
 use firn_records::builder::{BatchBuilder, BatchOptions};
 use firn_records::record::records;
 use replicas::{TOPIC, leader, replica, state};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Three records fill a segment.
 const VALUE_BYTES: usize = 300_000;
-const DEADLINE: Duration = Duration::from_secs(60);
 const COMPACTED: [(&str, &str); 8] = [
     ("cleanup.policy", "compact"),
     ("min.cleanable.dirty.ratio", "0"),
@@ -84,12 +81,10 @@ async fn write(client: &Connection, topic: Uuid, key: u8) -> i64 {
 
 /// Offset and key of what a consumer gets first.
 async fn first_records(client: &Connection, topic: Uuid) -> Vec<(i64, u8)> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let asked = FetchPartition::default().with_fetch_offset(0).with_partition_max_bytes(1 << 20);
-        let asked = FetchTopic::default().with_topic_id(topic).with_partitions(vec![asked]);
-        let request =
-            FetchRequest::default().with_max_wait_ms(1_000).with_min_bytes(1).with_topics(vec![asked]);
+    let asked = FetchPartition::default().with_fetch_offset(0).with_partition_max_bytes(1 << 20);
+    let asked = FetchTopic::default().with_topic_id(topic).with_partitions(vec![asked]);
+    let request = FetchRequest::default().with_max_wait_ms(1_000).with_min_bytes(1).with_topics(vec![asked]);
+    let fetched = async || {
         let reply = client.call(&request).await.unwrap();
         let part = reply.responses.into_iter().next().unwrap().partitions.remove(0);
         let mut found = Vec::new();
@@ -100,11 +95,9 @@ async fn first_records(client: &Connection, topic: Uuid) -> Vec<(i64, u8)> {
                 found.push((header.base_offset + i64::from(record.offset_delta), record.key.unwrap()[0]));
             }
         }
-        if !found.is_empty() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "nothing, and error {}", part.error_code);
-    }
+        (!found.is_empty()).then_some(found)
+    };
+    wait_for_answer("the first records", fetched).await
 }
 
 async fn elect_uncleanly(client: &Connection) {
@@ -112,16 +105,12 @@ async fn elect_uncleanly(client: &Connection) {
     let named = TopicPartitions::default().with_topic(topic).with_partitions(vec![0]);
     let request =
         ElectLeadersRequest::default().with_election_type(1).with_topic_partitions(Some(vec![named]));
-    let deadline = Instant::now() + DEADLINE;
-    loop {
+    let elected = async || {
         let told = client.call(&request).await.unwrap();
         let result = told.replica_election_results.first().map(|topic| topic.partition_result[0].error_code);
-        if (told.error_code, result) == (0, Some(0)) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{told:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        ((told.error_code, result) == (0, Some(0))).then_some(())
+    };
+    wait_for_answer("an unclean election", elected).await;
 }
 
 fn take(nodes: &mut Vec<Node>, id: i32) -> Node {
@@ -161,12 +150,14 @@ async fn what_was_superseded_by_lost_records_alone_is_there_again() {
     let mut of_passes = Vec::new();
     for key in [0, 1] {
         write(&client, topic, key).await;
-        let deadline = Instant::now() + DEADLINE;
-        while first_records(&client, topic).await[0].1 <= key {
-            assert!(Instant::now() < deadline, "key {key} is not compacted away");
+        let compacted = async || {
+            if first_records(&client, topic).await[0].1 > key {
+                return Some(());
+            }
             write(&client, topic, 200).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            None
+        };
+        wait_for_answer(&format!("key {key} to be compacted away"), compacted).await;
         of_passes.push(store.first_objects().difference(&written).cloned().collect::<BTreeSet<_>>());
     }
     assert!(!of_passes[0].is_empty());

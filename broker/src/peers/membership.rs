@@ -312,16 +312,20 @@ impl Membership {
     /// Hands the controller's part over, if this broker has it and another can take it.
     pub async fn hand_over(&self) {
         let Some(Part { quorum, .. }) = self.part.get() else { return };
-        self.hand_over_to(quorum, |_| true).await;
+        if let Some(heir) = self.heir(quorum, |_| true) {
+            self.hand_over_to(quorum, &heir).await;
+        }
     }
 
-    /// Hands the controller's part to another voter that `may` have it.
-    async fn hand_over_to(&self, quorum: &Quorum, may: impl Fn(i32) -> bool) {
-        let voters = quorum.members().map_or_else(Vec::new, |members| members.voters);
+    /// The other voter that has the most of the log, of those that `may` be the controller; none where this broker is not.
+    fn heir(&self, quorum: &Quorum, may: impl Fn(i32) -> bool) -> Option<Member> {
         let is_other = |id: i32| id != self.config.node_id && may(id);
-        let others = voters.into_iter().filter(|known| is_other(known.member.broker_id));
-        let Some(heir) = others.max_by_key(|known| known.end_offset) else { return };
-        if quorum.hand_over(&heir.member).await.is_ok() {
+        let others = quorum.members()?.voters.into_iter().filter(|known| is_other(known.member.broker_id));
+        others.max_by_key(|known| known.end_offset).map(|known| known.member)
+    }
+
+    async fn hand_over_to(&self, quorum: &Quorum, heir: &Member) {
+        if quorum.hand_over(heir).await.is_ok() {
             let handed_over = quorum.until_another_leads(self.config.node_id);
             // Otherwise the others find out by themselves.
             tokio::time::timeout(HAND_OVER_MAX, handed_over).await.ok();
@@ -529,13 +533,20 @@ impl Membership {
 
     /// Without room on its disk this broker can decide on nothing: a voter that has some is to be the controller.
     async fn make_room(&self, quorum: &Quorum) {
-        if quorum.has_room() || !quorum.progress().leads {
+        if !quorum.progress().leads || quorum.has_room() {
             return;
         }
-        let roomy = self.watched.lock().as_ref().map(|watched| watched.roomy.clone()).unwrap_or_default();
-        if !roomy.is_empty() {
-            tracing::warn!(others = ?roomy, "the disk of the metadata log is full: another broker is to be the controller");
-            self.hand_over_to(quorum, |id| roomy.contains(&id)).await;
+        let heir = {
+            let watched = self.watched.lock();
+            self.heir(quorum, |id| watched.as_ref().is_some_and(|watched| watched.roomy.contains(&id)))
+        };
+        if let Some(heir) = heir {
+            let broker = heir.broker_id;
+            tracing::warn!(
+                broker,
+                "the disk of the metadata log is full: another broker is to be the controller"
+            );
+            self.hand_over_to(quorum, &heir).await;
         }
     }
 

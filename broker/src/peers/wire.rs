@@ -263,11 +263,9 @@ mod tests {
             said(&Ask::Controller(beat)),
             r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2,"applied_to":3,"has_room":true}}}}rest"#
         );
-        let older = Bytes::from_static(br#"....{"v":1,"message":{"heard":{"end_offset":4}}}"#);
-        let mut older = older.to_vec();
-        older[..4].copy_from_slice(&44u32.to_be_bytes());
+        let older = message(BTreeMap::from([("heard", BTreeMap::from([("end_offset", 4)]))]), &[]).unwrap();
         let heard = ControllerTold::Heard { end_offset: 4, lease_ms: i64::MAX };
-        assert_eq!(read::<ControllerTold>(&older.into()).unwrap().0, heard);
+        assert_eq!(read::<ControllerTold>(&older).unwrap().0, heard);
         assert_eq!(
             said(&Ask::MoreToFetch { broker_id: 3 }),
             r#"{"v":1,"message":{"more_to_fetch":{"broker_id":3}}}rest"#

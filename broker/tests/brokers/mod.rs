@@ -16,6 +16,9 @@ use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// No controller is there just then: a client asks again.
+pub const NOT_CONTROLLER: i16 = 41;
+
 /// Where brokers are, and what they have.
 pub struct Cluster {
     ports: Vec<u16>,
