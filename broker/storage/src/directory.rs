@@ -48,6 +48,8 @@ pub(crate) struct Checkpoints {
     pub(crate) cleaned: BTreeMap<TopicPartition, i64>,
     /// The recovery points were damaged: of what is not among them any of it may have been synced.
     pub(crate) points_are_lost: bool,
+    /// The log starts were damaged: a log that is not among them may start before its first segment.
+    pub(crate) starts_are_lost: bool,
 }
 
 #[derive(Debug)]
@@ -143,6 +145,17 @@ impl Directory {
         let is_lost = checkpoints.points_are_lost && !checkpoints.recovery_points.contains_key(partition);
         if is_lost {
             checkpoints.recovery_points.insert(partition.clone(), offset + 1);
+        }
+        is_lost
+    }
+
+    /// Whether nobody knows where a log starts, because the checkpoint was damaged. Then it starts at `offset`, which is
+    /// noted, be it 0, since the next start finds a checkpoint that is sound.
+    pub(crate) fn doubts_start(&self, partition: &TopicPartition, offset: i64) -> bool {
+        let mut checkpoints = self.checkpoints.lock();
+        let is_lost = checkpoints.starts_are_lost && !checkpoints.log_starts.contains_key(partition);
+        if is_lost {
+            checkpoints.log_starts.insert(partition.clone(), offset);
         }
         is_lost
     }

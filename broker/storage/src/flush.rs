@@ -110,7 +110,9 @@ impl PartitionLog {
         if self.segments.iter().all(|segment| segment.size == 0)
             || (current && sealed_are_synced && self.flushed_offset >= self.end_offset)
         {
-            return self.flush_task();
+            // Where the epochs begin tells where the log does, should the checkpoint of the log starts be lost.
+            let epochs_are_synced = self.epochs.changes() == self.unsynced.epochs_synced;
+            return if epochs_are_synced { self.flush_task() } else { self.task(true).map(Some) };
         }
         self.complete_active_indexes().map_err(|error| self.fail_unless_short(error))?;
         if !current {

@@ -353,14 +353,15 @@ fn load_checkpoints(disk: &dyn Disk, path: &Path) -> Result<Checkpoints, Storage
         other => other.map(Some),
     };
     let recovery_points = load(RECOVERY_POINTS, "every log is read from its beginning")?;
+    let log_starts = load(
+        LOG_START_OFFSETS,
+        "every log starts where its leader epochs do, until its leader says otherwise; where nobody does, deleted records come back",
+    )?;
     Ok(Checkpoints {
         points_are_lost: recovery_points.is_none(),
         recovery_points: recovery_points.unwrap_or_default(),
-        log_starts: load(
-            LOG_START_OFFSETS,
-            "every log starts with its first segment until its leader says otherwise; where nobody does, deleted records come back",
-        )?
-        .unwrap_or_default(),
+        starts_are_lost: log_starts.is_none(),
+        log_starts: log_starts.unwrap_or_default(),
         high_watermarks: load(HIGH_WATERMARKS, "what is committed is asked of the replicas")?
             .unwrap_or_default(),
         cleaned: load(CLEANER_OFFSETS, "compaction begins again")?.unwrap_or_default(),

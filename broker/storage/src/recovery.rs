@@ -142,10 +142,16 @@ pub(crate) fn open(opening: Opening<'_>) -> Result<PartitionLog, StorageError> {
         log.recover_from(recovery_point.unwrap_or(0))?;
     }
     log.rebuild_missing_indexes(&found)?;
-    if !epochs_known || !log.epochs_agree() {
+    // Of a log whose epochs have to be read from the batches again, they tell nothing of what lies before these.
+    let has_epochs = epochs_known && log.epochs_agree();
+    let first_epoch_at = log.epochs.entries().first().map(|entry| entry.start_offset).filter(|_| has_epochs);
+    if !has_epochs {
         log.rebuild_epochs()?;
     }
-    log.settle(recovery_point, log_start, clean)?;
+    if log_start.is_none() {
+        log.guess_log_start(first_epoch_at);
+    }
+    log.settle(recovery_point, clean)?;
     log.load_producers()?;
     log.remember();
     for segment in &log.segments {
@@ -342,13 +348,21 @@ impl PartitionLog {
         Ok(())
     }
 
+    /// Nothing was noted of where the log starts: a tiered one at 0, another with its first segment. What was noted and is lost
+    /// leaves two more: a log may have been tiered once, and what it had then is still in the store, before the
+    /// first segment. Its first leader epoch begins where the log does, or before.
+    fn guess_log_start(&mut self, first_epoch_at: Option<i64>) {
+        if self.config.remote_storage_enable {
+            return;
+        }
+        let Some(first) = self.segments.first() else { return };
+        let guess = first_epoch_at.map_or(first.base_offset, |epoch| epoch.min(first.base_offset));
+        let is_lost = self.directory.doubts_start(&self.topic_partition, guess);
+        self.log_start_offset = if is_lost { guess } else { first.base_offset };
+    }
+
     /// Makes what was found the log's state, and durable.
-    fn settle(
-        &mut self,
-        recovery_point: Option<i64>,
-        log_start: Option<i64>,
-        clean: bool,
-    ) -> Result<(), StorageError> {
+    fn settle(&mut self, recovery_point: Option<i64>, clean: bool) -> Result<(), StorageError> {
         if self.end_offset < self.log_start_offset {
             // The log start is always durable, records perhaps not: what was deleted stays deleted.
             return self.start_empty_at(self.log_start_offset);
@@ -358,11 +372,6 @@ impl PartitionLog {
                 &self.path,
                 format!("it ends at offset {}, but all below {point} had been synced", self.end_offset),
             ));
-        }
-        // What was noted of the start holds though the topic is not tiered any more: what was, is still in the store.
-        if log_start.is_none() && !self.config.remote_storage_enable {
-            self.log_start_offset =
-                self.segments.first().map_or(self.log_start_offset, |segment| segment.base_offset);
         }
         self.high_watermark = self.high_watermark.min(self.end_offset);
         self.epochs.truncate_from_end(self.end_offset);

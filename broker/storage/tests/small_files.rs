@@ -149,6 +149,75 @@ fn no_checkpoint_that_has_rotted_makes_a_log_shorter_or_more_committed() {
     }
 }
 
+/// What was tiered once is still in the store, before the first segment, and of the files only the checkpoint and the epochs tell.
+#[test]
+fn a_log_that_was_tiered_begins_in_the_store_though_the_log_starts_have_rotted() {
+    for (clean, start) in [(true, 0), (false, 0), (true, LOG_START), (false, LOG_START)] {
+        let disk = SimulatedDisk::new();
+        let dir = open_dir(&disk);
+        dir.note_incarnation(INCARNATION).unwrap();
+        let tiered =
+            TopicConfig { remote_storage_enable: true, local_retention_ms: 0, ..(*config()).clone() };
+        let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(tiered), 0).unwrap();
+        append(&mut log, RECORDS);
+        flush(&mut log);
+        log.delete_records_before(start).unwrap();
+        log.set_tiered_end_offset(COMMITTED);
+        assert!(log.retain(99_000, COMMITTED).unwrap().segments > 0);
+        log.update_config(config());
+        let local_start = log.local_start_offset();
+        assert!(local_start > LOG_START);
+        if clean {
+            log.close().unwrap();
+            dir.mark_clean_shutdown().unwrap();
+        } else {
+            let done = log.checkpoint_task().unwrap().unwrap().run().unwrap();
+            log.flushed(done);
+            log.remember();
+            dir.checkpoint().unwrap();
+        }
+        drop(dir);
+        let disk = disk.after_power_cut(PowerCut::DropUnsynced);
+        for (what, hurt) in hurt(&disk, "log-start-offset-checkpoint") {
+            // The second start finds a sound checkpoint.
+            for _ in 0..2 {
+                let (dir, log) = open(&hurt).unwrap();
+                let bounds = (log.log_start_offset(), log.local_start_offset());
+                assert_eq!(bounds, (start, local_start), "clean: {clean}, {what}");
+                dir.checkpoint().unwrap();
+            }
+        }
+    }
+}
+
+/// Nothing was ever in a store: the log begins with its first segment, of which the epochs know though nothing was written since.
+#[test]
+fn a_log_that_was_never_tiered_begins_on_the_disk_though_the_log_starts_have_rotted() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    dir.note_incarnation(INCARNATION).unwrap();
+    let mut log = dir.open_log(&partition(), topic_id(1), config(), 0).unwrap();
+    append(&mut log, RECORDS);
+    let done = log.checkpoint_task().unwrap().unwrap().run().unwrap();
+    log.flushed(done);
+    let passing = TopicConfig { retention_ms: 0, ..(*config()).clone() };
+    log.update_config(Arc::new(passing));
+    assert!(log.retain(9_000, LOG_START).unwrap().segments > 0);
+    let start = log.log_start_offset();
+    assert!(start > 0);
+    let done = log.checkpoint_task().unwrap().unwrap().run().unwrap();
+    log.flushed(done);
+    assert!(log.checkpoint_task().unwrap().is_none());
+    log.remember();
+    dir.checkpoint().unwrap();
+    drop((log, dir));
+    let disk = disk.after_power_cut(PowerCut::DropUnsynced);
+    for (what, hurt) in hurt(&disk, "log-start-offset-checkpoint") {
+        let (_dir, log) = open(&hurt).unwrap();
+        assert_eq!((log.log_start_offset(), log.local_start_offset()), (start, start), "{what}");
+    }
+}
+
 /// With a recovery point that were believed nobody would look at the tail.
 #[test]
 fn a_torn_tail_is_not_served_though_the_recovery_points_have_rotted() {
