@@ -206,6 +206,11 @@ fn votes_are_given_to_a_broker_that_observes_and_taken_again() {
         ids
     };
     assert_eq!(with_role("Observer"), [4]);
+    let described = apache::metadata_quorum(&address, &["describe", "--replication"], None).ok();
+    // Node, directory, end, lag, when it was heard of last, when it had everything.
+    let heard_ms: Vec<i64> =
+        described.lines().filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).collect();
+    assert_eq!(heard_ms.iter().filter(|ms| **ms > 1_000_000_000_000).count(), 4, "{described}");
     let status = apache::metadata_quorum(&address, &["describe", "--status"], None).ok();
     assert!(status.contains("CurrentObservers:") && status.contains("\"id\": 4"), "{status}");
 

@@ -115,6 +115,8 @@ pub struct MemberState {
     pub member: Member,
     /// Offset after the last entry that it is known to have.
     pub end_offset: i64,
+    /// How long ago it last answered the controller, if it has answered this one.
+    pub heard_ago: Option<Duration>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -583,10 +585,16 @@ impl Quorum {
             Some(others) => others.get(&id).copied().flatten().map(|last| last.index()),
             None => None,
         };
+        let heard_ago = |id: u64| match &metrics.heartbeat {
+            _ if id == metrics.id => Some(Duration::ZERO),
+            Some(others) => others.get(&id).copied().flatten().map(|at| at.elapsed()),
+            None => None,
+        };
         let membership = metrics.membership_config.membership();
         let state = |id: u64| {
             let member = membership.get_node(&id)?.clone();
-            Some(MemberState { member, end_offset: last_of(id).map_or(0, |index| index as i64 + 1) })
+            let end_offset = last_of(id).map_or(0, |index| index as i64 + 1);
+            Some(MemberState { member, end_offset, heard_ago: heard_ago(id) })
         };
         Some(Members {
             voters: membership.voter_ids().filter_map(state).collect(),

@@ -72,11 +72,12 @@ fn metadata_partition(context: &Context, version: i16) -> PartitionData {
                 2.. => state.with_replica_directory_id(directory(&known.member.directory_id)),
                 _ => state,
             };
-            // As in Kafka, the controller has caught up with itself.
-            let itself = known.member.broker_id == context.node_id;
-            let heard_ms = if itself { now_ms } else { -1 };
+            let ago_ms = known.heard_ago.and_then(|ago| i64::try_from(ago.as_millis()).ok());
+            let heard_ms = ago_ms.map_or(-1, |ago| now_ms - ago);
+            // Since when a member is behind is not known.
+            let caught_up_ms = if known.end_offset >= progress.committed { heard_ms } else { -1 };
             match version {
-                1.. => state.with_last_fetch_timestamp(heard_ms).with_last_caught_up_timestamp(heard_ms),
+                1.. => state.with_last_fetch_timestamp(heard_ms).with_last_caught_up_timestamp(caught_up_ms),
                 _ => state,
             }
         };
