@@ -14,7 +14,7 @@ use firn_client::consumer::{Consumer, Start};
 use firn_client::error::{Error, ResponseError};
 use firn_client::producer::{Outgoing, Producer, ProducerOptions};
 use firn_client::topics::{self, NewTopic};
-use firn_tests::process::{Process, TempDir, free_ports, run, wait_for};
+use firn_tests::process::{Process, TempDir, free_ports_in_a_row, run, wait_for};
 use firn_tests::{apache, java, tools, wire};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -37,16 +37,6 @@ struct Dev {
     runtime: Runtime,
     port: u16,
     work: TempDir,
-}
-
-/// The first of as many ports in a row that nobody listens on.
-fn ports_in_a_row(count: u16) -> u16 {
-    wait_for("free ports in a row", DEADLINE, || {
-        let [first] = free_ports();
-        let last = first.checked_add(count - 1)?;
-        let mut ports = first..=last;
-        ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()).then_some(first)
-    })
 }
 
 fn dev(arguments: &[&str], data: &Path) -> Command {
@@ -75,7 +65,7 @@ impl Dev {
     /// Starts three brokers in zones a, b and a, and waits until they say that they are ready.
     fn start() -> Dev {
         let work = TempDir::new("dev-cluster");
-        let port = ports_in_a_row(2 * BROKERS);
+        let port = free_ports_in_a_row(2 * BROKERS);
         let (first, http) = (port.to_string(), (port + BROKERS).to_string());
         let arguments = ["--brokers", "3", "--port", &first, "--http-port", &http, "--zones", "a,b"];
         let process = Process::start("dev", dev(&arguments, &work.path().join("data")), work.path());
@@ -350,7 +340,7 @@ fn brokers_end_with_a_parent_that_is_killed() {
 #[test]
 fn a_broker_that_cannot_start_ends_the_others_and_is_named() {
     let work = TempDir::new("dev-taken");
-    let port = ports_in_a_row(2 * BROKERS);
+    let port = free_ports_in_a_row(2 * BROKERS);
     let taken = TcpListener::bind(("127.0.0.1", port + 1)).expect("the port of broker 1");
     let (first, http) = (port.to_string(), (port + BROKERS).to_string());
     let arguments = ["--brokers", "3", "--port", &first, "--http-port", &http];

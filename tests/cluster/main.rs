@@ -6,3 +6,4 @@ mod dev;
 mod drain;
 mod lab;
 mod throttle;
+mod zone;

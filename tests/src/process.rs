@@ -62,11 +62,27 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Opti
     }
 }
 
-/// A port of the loopback that nobody listens on. All ports of one call differ.
+/// Below the ports that the system gives to connections (`ip_local_port_range`), which a broker that starts again could lose its own to.
+const FIRST_PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// Ports of the loopback that nobody listens on, none of which this process was given before.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [std::net::TcpListener; N] =
-        std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("bind a free port"));
-    std::array::from_fn(|i| listeners[i].local_addr().expect("its address").port())
+    std::array::from_fn(|_| free_ports_in_a_row(1))
+}
+
+/// The first of as many such ports, one after another.
+pub fn free_ports_in_a_row(count: u16) -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Other processes begin elsewhere.
+    let begin = std::process::id().wrapping_mul(101);
+    let places = u32::from(FIRST_PORTS.end - FIRST_PORTS.start);
+    let next = || {
+        let place = begin.wrapping_add(GIVEN.fetch_add(u32::from(count), Ordering::Relaxed)) % places;
+        FIRST_PORTS.start + u16::try_from(place).expect("a place among the ports")
+    };
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let are_free = |first: &u16| (*first..first + count).all(is_free);
+    (0..places).map(|_| next()).find(are_free).expect("ports that nobody listens on")
 }
 
 /// A running child whose standard output and error go to files.

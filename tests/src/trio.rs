@@ -1,4 +1,4 @@
-//! Three brokers as child processes that are one cluster, of Firn or of Apache Kafka.
+//! Brokers as child processes that are one cluster, three of them unless a test says otherwise, of Firn or of Apache Kafka.
 
 use std::ops::Deref;
 
@@ -15,27 +15,7 @@ pub struct Trio {
 impl Trio {
     /// Starts three brokers, with ids 1, 2 and 3, and waits until all answer.
     pub fn start(options: &BrokerOptions) -> Trio {
-        let (ports, controllers): ([u16; 3], [u16; 3]) = (free_ports(), free_ports());
-        let voters = match options.system {
-            // Each keeps the metadata, and is found where its clients find it.
-            System::Firn => ports,
-            System::Kafka => controllers,
-        };
-        let voters: Vec<String> =
-            (1..).zip(voters).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
-        let of_one = |(id, (port, controller)): (i32, (u16, u16))| {
-            let mut options = options.clone();
-            options.data = options.data.map(|data| data.join(id.to_string()));
-            let own_id = if options.system == System::Firn { "broker.id" } else { "node.id" };
-            let options =
-                options.with(own_id, &id.to_string()).with("controller.quorum.voters", &voters.join(","));
-            let mut broker = Broker::prepare(options, port, controller);
-            broker.start_unready();
-            broker
-        };
-        let mut brokers: Vec<Broker> = (1..).zip(ports.into_iter().zip(controllers)).map(of_one).collect();
-        brokers.iter_mut().for_each(Broker::wait_ready);
-        let questions = Questions::of(brokers.iter().map(Broker::address).collect());
+        let (brokers, questions) = start::<3>(options, |_| None);
         Trio { brokers, questions }
     }
 
@@ -53,6 +33,38 @@ impl Trio {
         self.brokers.iter_mut().for_each(Broker::start_unready);
         self.brokers.iter_mut().for_each(Broker::wait_ready);
     }
+}
+
+/// Starts so many brokers, with ids from 1 on, each in the zone that its id gives, and waits until all answer. The first three
+/// have a vote.
+pub fn start<const N: usize>(
+    options: &BrokerOptions,
+    zone: impl Fn(i32) -> Option<&'static str>,
+) -> (Vec<Broker>, Questions) {
+    let (ports, controllers): ([u16; N], [u16; N]) = (free_ports(), free_ports());
+    let voters = match options.system {
+        // Each keeps the metadata, and is found where its clients find it.
+        System::Firn => ports,
+        System::Kafka => controllers,
+    };
+    let voters: Vec<String> =
+        (1..).zip(voters).take(3).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
+    let of_one = |(id, (port, controller)): (i32, (u16, u16))| {
+        let mut options = options.clone();
+        options.data = options.data.map(|data| data.join(id.to_string()));
+        let own_id = if options.system == System::Firn { "broker.id" } else { "node.id" };
+        options = options.with(own_id, &id.to_string()).with("controller.quorum.voters", &voters.join(","));
+        if let Some(zone) = zone(id) {
+            options = options.with("broker.rack", zone);
+        }
+        let mut broker = Broker::prepare(options, port, controller);
+        broker.start_unready();
+        broker
+    };
+    let mut brokers: Vec<Broker> = (1..).zip(ports.into_iter().zip(controllers)).map(of_one).collect();
+    brokers.iter_mut().for_each(Broker::wait_ready);
+    let questions = Questions::of(brokers.iter().map(Broker::address).collect());
+    (brokers, questions)
 }
 
 impl Deref for Trio {
