@@ -24,6 +24,14 @@ pub fn host(number: usize) -> String {
     format!("broker-{number}")
 }
 
+/// How many zones there are.
+pub const ZONES: usize = 3;
+
+/// The zone that a broker stands in.
+pub fn zone(number: usize) -> usize {
+    number % ZONES
+}
+
 /// Small segments, so that logs roll; chores that come round several times in a run.
 const PROPERTIES: &str = "\
     listeners=PLAINTEXT://0.0.0.0:9092\n\
@@ -142,9 +150,10 @@ impl Broker {
         let voters = (0..self.voters).map(|number| format!("{number}@{}", address(number)));
         let factor = self.shared.replication_factor;
         let text = format!(
-            "{PROPERTIES}node.id={}\nadvertised.listeners=PLAINTEXT://{}\ncontroller.quorum.voters={}\n\
-             offsets.topic.replication.factor={factor}\nmin.insync.replicas={}\n",
+            "{PROPERTIES}node.id={}\nbroker.rack={}\nadvertised.listeners=PLAINTEXT://{}\n\
+             controller.quorum.voters={}\noffsets.topic.replication.factor={factor}\nmin.insync.replicas={}\n",
             self.number,
+            zone(self.number),
             address(self.number),
             voters.collect::<Vec<_>>().join(","),
             // Of three, one may be away.

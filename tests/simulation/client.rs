@@ -26,6 +26,8 @@ pub enum Target {
     Any,
     /// The leader of a partition.
     Leader(Uuid, i32),
+    /// One of them, by its number.
+    Broker(i32),
     /// The coordinator of a group.
     Coordinator(String),
 }
@@ -92,6 +94,12 @@ impl Client {
             |what: String| Error::Connect { address: what, reason: "nobody answers for it".to_owned() };
         let (host, port) = match &self.target {
             Target::Any => return Ok(any),
+            Target::Broker(id) => {
+                let metadata = any.call(&MetadataRequest::default().with_topics(Some(Vec::new()))).await?;
+                let broker = metadata.brokers.iter().find(|broker| broker.node_id.0 == *id);
+                let broker = broker.ok_or_else(|| unknown(format!("broker {id}")))?;
+                (broker.host.to_string(), broker.port)
+            }
             Target::Leader(topic, partition) => {
                 let asked = MetadataRequestTopic::default().with_name(None).with_topic_id(*topic);
                 let metadata = any.call(&MetadataRequest::default().with_topics(Some(vec![asked]))).await?;

@@ -1,4 +1,5 @@
-//! Consumers: each reads one partition again and again, and commits as a group of its own.
+//! Consumers: each reads one partition again and again, and commits as a group of its own. It stands in a zone, and reads from that
+//! zone's replica if it is sent there (KIP-392).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,9 +8,10 @@ use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::fetch_response::PartitionData;
 use firn_tests::history::Poll;
 
+use crate::broker::ZONES;
 use crate::client::{Client, Target, passed};
 use crate::group::Group;
-use crate::reading::{LATEST, Read, fetch_request, listed, seen};
+use crate::reading::{LATEST, Read, fetch_request_from, listed, seen};
 use crate::shared::{BETWEEN_ATTEMPTS, Shared};
 use crate::story::About;
 
@@ -18,16 +20,32 @@ pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random
     shared.working.set(shared.working.get() + 1);
     let topic = shared.topic().await;
     let leader = Target::Leader(topic, partition);
-    let mut client =
-        Client::new(format!("consumer {number}"), About::Partition(partition), leader, shared.clone());
+    let zone = random.usize(..ZONES);
+    let mut client = Client::new(
+        format!("consumer {number}"),
+        About::Partition(partition),
+        leader.clone(),
+        shared.clone(),
+    );
+    let mut reads_from_leader = true;
     let mut group = Group::new(&shared, number, topic, partition, random.fork());
     let (mut next, mut repositioned) = (0, true);
     while !shared.over.get() {
-        let request = fetch_request(topic, partition, next, Duration::from_millis(200));
-        let data: PartitionData = match client.ask(&request).await {
-            Ok(mut response) => response.responses.remove(0).partitions.remove(0),
-            Err(error) => {
-                client.note(format_args!("could not read from {next}: {error}"));
+        let request = fetch_request_from(zone, topic, partition, next, Duration::from_millis(200));
+        let answer = client.ask(&request).await;
+        let data: Result<PartitionData, String> = match answer {
+            Ok(mut response) => Ok(response.responses.remove(0).partitions.remove(0)),
+            Err(error) => Err(error.to_string()),
+        };
+        let code = data.as_ref().map_or(0, |data| data.error_code);
+        // Whatever is wrong with a follower, the leader knows better.
+        let data = match data {
+            Ok(data) if code == 0 || reads_from_leader => data,
+            other => {
+                let why = other.err().unwrap_or_else(|| format!("{:?}", passed(code)));
+                client.note(format_args!("could not read from {next}: {why}"));
+                client.turn_to(leader.clone());
+                reads_from_leader = true;
                 tokio::time::sleep(BETWEEN_ATTEMPTS).await;
                 continue;
             }
@@ -45,6 +63,12 @@ pub async fn consume(shared: Rc<Shared>, number: u32, partition: i32, mut random
             client.note(format_args!("could not read from {next}: {why}"));
             client.look_again();
             tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+            continue;
+        }
+        if data.preferred_read_replica.0 >= 0 {
+            client.turn_to(Target::Broker(data.preferred_read_replica.0));
+            client.note(format_args!("is sent to broker {}", data.preferred_read_replica.0));
+            reads_from_leader = false;
             continue;
         }
         let Read { records, epochs } = seen(&client, &data.records.unwrap_or_default(), next);

@@ -10,7 +10,7 @@ use firn_storage::disk::Disk;
 use firn_storage::simulated::{Faults as DiskFaults, SimulatedDisk};
 use turmoil::Sim;
 
-use crate::broker::{Broker, Death};
+use crate::broker::{Broker, Death, zone};
 use crate::bucket::Bucket;
 use crate::shared::Shared;
 use crate::story::About;
@@ -43,6 +43,47 @@ impl DiskLatency {
     }
 }
 
+/// What can befall a broker, or what all of them need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Dies,
+    /// It is told to stop, and is started when it has.
+    Stops,
+    /// From a client, or from another broker; one way, or both.
+    CutOff,
+    HeldBack,
+    SlowNetwork,
+    ClockJump,
+    FailingDisk,
+    FullDisk,
+    /// Clients still reach it, and no other broker does, or not at once.
+    Isolated,
+    SlowDisks,
+    /// What stands in one room has one fuse.
+    RoomDies,
+    ZoneDies,
+    StoreOutage,
+}
+
+/// Each as often as it stands here.
+const KINDS: [Kind; 15] = [
+    Kind::Dies,
+    Kind::Dies,
+    Kind::Dies,
+    Kind::Stops,
+    Kind::CutOff,
+    Kind::HeldBack,
+    Kind::SlowNetwork,
+    Kind::ClockJump,
+    Kind::FailingDisk,
+    Kind::FullDisk,
+    Kind::Isolated,
+    Kind::SlowDisks,
+    Kind::RoomDies,
+    Kind::ZoneDies,
+    Kind::StoreOutage,
+];
+
 /// What comes at random intervals until the run is over.
 pub struct Faults {
     random: fastrand::Rng,
@@ -55,6 +96,8 @@ pub struct Faults {
     struck: usize,
     /// Of what a disk does not keep, and when it next loses something.
     rot: (fastrand::Rng, Duration),
+    /// How long each fault lasts, if all last equally long.
+    lasts: Option<Duration>,
     /// What is wrong now, and until when.
     pending: Vec<(Duration, Cure)>,
 }
@@ -87,7 +130,24 @@ impl Faults {
     ) -> Self {
         let next = Duration::from_millis(random.u64(1_000..4_000));
         let rot = (random.clone().fork(), Duration::from_secs(10));
-        Self { random, trace, clients, disk_latency, shared, next, struck: 0, rot, pending: Vec::new() }
+        Self {
+            random,
+            trace,
+            clients,
+            disk_latency,
+            shared,
+            next,
+            struck: 0,
+            rot,
+            lasts: None,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Whatever befalls the brokers lasts so long.
+    pub fn that_last(mut self, lasts: Duration) -> Self {
+        self.lasts = Some(lasts);
+        self
     }
 
     fn note(&self, now: Duration, what: impl std::fmt::Display) {
@@ -97,11 +157,7 @@ impl Faults {
     /// Called after every step: ends what is due, and begins what comes next.
     pub fn step(&mut self, sim: &mut Sim<'_>, brokers: &[Rc<Broker>]) {
         let now = sim.elapsed();
-        let due: Vec<Cure> =
-            self.pending.extract_if(.., |(at, _)| *at <= now).map(|(_, cure)| cure).collect();
-        for cure in due {
-            self.cure(now, cure, sim, brokers);
-        }
+        self.end_due(now, sim, brokers);
         if now >= self.next {
             self.next = now + Duration::from_millis(self.random.u64(200..5_000));
             self.strike(now, sim, brokers);
@@ -111,6 +167,15 @@ impl Faults {
         {
             self.rot.1 = now + Duration::from_millis(self.rot.0.u64(500..4_000));
             self.rot(now, &brokers[rotten]);
+        }
+    }
+
+    /// Ends what is due.
+    pub fn end_due(&mut self, now: Duration, sim: &mut Sim<'_>, brokers: &[Rc<Broker>]) {
+        let due: Vec<Cure> =
+            self.pending.extract_if(.., |(at, _)| *at <= now).map(|(_, cure)| cure).collect();
+        for cure in due {
+            self.cure(now, cure, sim, brokers);
         }
     }
 
@@ -170,11 +235,11 @@ impl Faults {
     }
 
     fn for_a_while(&mut self, now: Duration, cure: Cure) {
-        let lasts = match self.random.u8(..4) {
+        let random_ms = match self.random.u8(..4) {
             0 => self.random.u64(5_000..15_000),
             _ => self.random.u64(20..3_000),
         };
-        self.pending.push((now + Duration::from_millis(lasts), cure));
+        self.pending.push((now + self.lasts.unwrap_or(Duration::from_millis(random_ms)), cure));
     }
 
     /// Somebody whom a broker talks with: a client, or another broker.
@@ -189,43 +254,58 @@ impl Faults {
         if self.random.u8(..3) > 0 {
             self.struck = self.random.usize(..brokers.len());
         }
-        let struck = self.struck;
+        let kind = KINDS[self.random.usize(..KINDS.len())];
+        self.befall(kind, self.struck, now, sim, brokers);
+    }
+
+    /// Lets something befall a broker, if it can.
+    pub fn befall(
+        &mut self,
+        kind: Kind,
+        struck: usize,
+        now: Duration,
+        sim: &mut Sim<'_>,
+        brokers: &[Rc<Broker>],
+    ) {
         let broker = &brokers[struck];
         let host = broker.host();
-        match self.random.u8(..14) {
-            0..=2 => self.let_die(now, sim, struck, broker),
-            3 if broker.is_running() => {
+        match kind {
+            Kind::Dies => self.let_die(now, sim, struck, broker),
+            Kind::Stops if broker.is_running() => {
                 self.note(now, format_args!("{host} is told to stop"));
                 broker.ask_to_stop();
                 self.pending.push((now, Cure::StartOnceStopped(struck)));
             }
-            4 => {
+            Kind::CutOff => {
                 let partner = self.partner(struck, brokers);
                 self.cut_off(now, sim, host, &partner);
             }
-            5 => {
+            Kind::HeldBack => {
                 let partner = self.partner(struck, brokers);
                 self.hold_back(now, sim, host, &partner);
             }
-            6 => {
+            Kind::SlowNetwork => {
                 let ms = self.random.u64(1..2_000);
                 self.note(now, format_args!("messages take up to {ms} ms"));
                 sim.set_max_message_latency(Duration::from_millis(ms));
                 self.for_a_while(now, Cure::Latency);
             }
-            7 => {
+            Kind::ClockJump => {
                 let ahead_ms = self.random.i64(-CLOCK_JUMP_MS..CLOCK_JUMP_MS);
                 self.note(now, format_args!("the clock of {host} is {ahead_ms} ms ahead"));
                 broker.clock.jump_to(ahead_ms);
             }
-            8 if broker.is_running() && !self.pending.iter().any(|(_, cure)| *cure == Cure::Disk(struck)) => {
+            Kind::FailingDisk
+                if broker.is_running()
+                    && !self.pending.iter().any(|(_, cure)| *cure == Cure::Disk(struck)) =>
+            {
                 let disk = broker.disk();
                 let at = disk.operations() + self.random.u64(1..40);
                 self.note(now, format_args!("the disk of {host} fails at operation {at}"));
                 disk.set_faults(DiskFaults { io_error_at: Some(at), ..disk.faults() });
                 self.for_a_while(now, Cure::Disk(struck));
             }
-            9 if broker.is_running() => {
+            Kind::FullDisk if broker.is_running() => {
                 let disk = broker.disk();
                 let Ok(space) = disk.space(std::path::Path::new("/")) else { return };
                 let capacity = space.total - space.free + ROOM_LEFT_BYTES;
@@ -233,8 +313,7 @@ impl Faults {
                 disk.set_faults(DiskFaults { capacity_bytes: Some(capacity), ..disk.faults() });
                 self.for_a_while(now, Cure::Room(struck));
             }
-            // Clients still reach it, and no other broker does, or not at once.
-            10 => {
+            Kind::Isolated => {
                 let is_held = self.random.bool();
                 for other in brokers.iter().filter(|other| other.host() != host) {
                     match is_held {
@@ -243,14 +322,13 @@ impl Faults {
                     }
                 }
             }
-            11 => {
+            Kind::SlowDisks => {
                 let us = self.random.u64(DISK_LATENCY_US..SLOW_DISK_US);
                 self.note(now, format_args!("disks take up to {us} us"));
                 self.disk_latency.0.set(us);
                 self.for_a_while(now, Cure::DiskLatency);
             }
-            // What stands in one room has one fuse.
-            12 => {
+            Kind::RoomDies => {
                 let all = self.random.bool();
                 for (number, broker) in brokers.iter().enumerate() {
                     if all || number.abs_diff(struck) <= 1 {
@@ -258,14 +336,21 @@ impl Faults {
                     }
                 }
             }
-            13 => {
+            Kind::ZoneDies => {
+                for (number, broker) in brokers.iter().enumerate() {
+                    if zone(number) == zone(struck) {
+                        self.let_die(now, sim, number, broker);
+                    }
+                }
+            }
+            Kind::StoreOutage => {
                 if let Some(bucket) = &self.shared.bucket {
                     self.note(now, "the object store does not answer");
                     bucket.set_outage(true);
                     self.for_a_while(now, Cure::Bucket);
                 }
             }
-            _ => {}
+            Kind::Stops | Kind::FailingDisk | Kind::FullDisk => {}
         }
     }
 

@@ -27,7 +27,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 20] = [
+const CHANGES: [KnownBad; 23] = [
     KnownBad {
         name: "what comes from the disk is handed out unseen",
         file: "broker/storage/src/check.rs",
@@ -147,6 +147,24 @@ const CHANGES: [KnownBad; 20] = [
         file: "broker/storage/src/append.rs",
         place: "[[self.producers.stage(&mut staged, &batch.header, marker, origin)?]];",
         wrong: "if origin != AppendOrigin::Leader { self.producers.stage(&mut staged, &batch.header, marker, origin)? }",
+    },
+    KnownBad {
+        name: "a leader that nobody hears goes on as one",
+        file: "broker/src/replication.rs",
+        place: "[[self.began.elapsed().as_millis() < u128::from(self.lease_ends.load(Ordering::Relaxed))]]",
+        wrong: "true",
+    },
+    KnownBad {
+        name: "nobody is fenced for its silence",
+        file: "broker/core/metadata/src/leases.rs",
+        place: "now.saturating_sub(**heard) >= [[self.lease]]).collect();",
+        wrong: "Duration::MAX",
+    },
+    KnownBad {
+        name: "who takes nothing in that is decided leads on",
+        file: "broker/core/metadata/src/leases.rs",
+        place: "is_some_and(|told| [[applied_to < *told]])",
+        wrong: "applied_to < *told && false",
     },
 ];
 

@@ -25,6 +25,7 @@ mod shared;
 mod soak;
 mod story;
 mod trace;
+mod trials;
 mod trimmer;
 
 use std::process::ExitCode;
@@ -91,6 +92,9 @@ struct Seed {
     /// Whether somebody moves partitions, empties brokers and changes who votes; if it is not said, as the seed has it.
     #[arg(long)]
     operated: Option<bool>,
+    /// Whether one misfortune comes at a time, and writes have to go on meanwhile; if it is not said, as the seed has it.
+    #[arg(long)]
+    alone: Option<bool>,
     /// Virtual seconds of work and faults.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
@@ -109,15 +113,18 @@ impl Seed {
         // Most of the cases are in what most clusters do.
         let by_seed = [3, 3, 2, 3, 1][seed as usize / 8 % 5];
         let replication_factor = self.replication_factor.unwrap_or(by_seed).min(brokers);
+        // The others have to be enough.
+        let alone = self.alone.unwrap_or(seed % 4 == 2) && replication_factor > 2;
         Settings {
             seed,
+            alone,
             brokers,
             voters: self.voters.unwrap_or([3, 5][seed as usize / 8 % 2]).min(brokers),
             replication_factor,
             tiered: self.tiered.unwrap_or(seed % 5 < 2),
             // Others have what it loses.
-            rots: self.rots.unwrap_or(seed % 3 == 1) && replication_factor > 2,
-            operated: self.operated.unwrap_or((seed / 3).is_multiple_of(2)) && brokers > 1,
+            rots: self.rots.unwrap_or(seed % 3 == 1) && replication_factor > 2 && !alone,
+            operated: self.operated.unwrap_or((seed / 3).is_multiple_of(2)) && brokers > 1 && !alone,
             lasts: Duration::from_secs(self.seconds),
             lying_disk: self.lying_disk,
             print: self.print,

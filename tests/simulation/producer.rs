@@ -110,6 +110,11 @@ impl Sending {
             tokio::time::sleep(BETWEEN_ATTEMPTS).await;
         };
         client.note(format_args!("wrote {numbers:?} at {}", response.base_offset));
+        client
+            .shared
+            .acknowledged
+            .borrow_mut()
+            .insert(self.partition, turmoil::sim_elapsed().unwrap_or_default());
         let mut history = client.shared.history.borrow_mut();
         for (offset, send) in (response.base_offset..).zip(&mut history.sends[first..]).take(count as usize) {
             send.told = Told::Acknowledged(Some(offset));

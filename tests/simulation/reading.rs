@@ -41,6 +41,17 @@ pub fn fetch_request(topic: Uuid, partition: i32, from: i64, wait: Duration) -> 
         .with_topics(vec![topic])
 }
 
+/// The same, by somebody who stands in a zone (KIP-392).
+pub fn fetch_request_from(
+    zone: usize,
+    topic: Uuid,
+    partition: i32,
+    from: i64,
+    wait: Duration,
+) -> FetchRequest {
+    fetch_request(topic, partition, from, wait).with_rack_id(text(&zone.to_string()))
+}
+
 /// The records from an offset on. What cannot be read is a broken promise.
 pub fn seen(client: &Client, bytes: &Bytes, from: i64) -> Read {
     let (who, mut found) = (&client.name, Read::default());

@@ -5,18 +5,19 @@
 //! that is committed. The metadata are the same on all brokers at the same offset of their log.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use firn::context::Context;
 use firn::partition::{Offsets, Partition, PartitionKey};
-use firn_metadata::image::Image;
+use firn_metadata::image::{Image, NO_LEADER, Partition as Replicated};
+use firn_metadata::invariants;
 use firn_records::batch;
 
-use crate::broker::host;
-use crate::shared::{Shared, TOPIC};
+use crate::broker::{host, zone};
+use crate::shared::{Shared, Standing, TOPIC};
 use crate::story::About;
 
 /// How often a broker is looked at: as often as it is given a turn.
@@ -98,6 +99,21 @@ impl Watch {
                 format!("the metadata before {applied_to} on broker {broker} are others than elsewhere"),
             );
         }
+        if applied_to <= self.shared.standing.get().applied_to {
+            return;
+        }
+        if let Some(rule) = invariants::violated(&image) {
+            self.shared.broke(None, format!("the metadata before {applied_to}: {rule}"));
+        }
+        let all = |holds: fn(&Replicated) -> bool| {
+            image.topic(TOPIC).is_some_and(|topic| topic.partitions.iter().all(|one| holds(one)))
+        };
+        let is_whole = all(|one| one.leader != NO_LEADER && one.isr.len() == one.replicas.len());
+        let is_spread = all(|one| {
+            let zones: BTreeSet<usize> = one.replicas.iter().map(|id| zone(*id as usize)).collect();
+            zones.len() == one.replicas.len()
+        });
+        self.shared.standing.set(Standing { applied_to, is_whole, is_spread });
     }
 
     fn look_at(&mut self, partition: &Arc<Partition>) {

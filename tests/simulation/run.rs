@@ -11,6 +11,7 @@ use crate::faults::{DiskLatency, Faults};
 use crate::shared::{PARTITIONS, Shared};
 use crate::story::Broken;
 use crate::trace::Trace;
+use crate::trials::{self, Trials};
 use crate::{consumer, judge, operator, producer, randomness, trimmer};
 
 /// How long a message takes at most while nothing is wrong.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub rots: bool,
     /// Somebody moves partitions, empties brokers and changes who votes.
     pub operated: bool,
+    /// One misfortune comes at a time, and the others have to go on without whom it strikes.
+    pub alone: bool,
     /// How long there is work and faults, in virtual time.
     pub lasts: Duration,
     /// The disk says that it has synced files, and has not: to see that it is found.
@@ -94,6 +97,10 @@ pub fn run(settings: &Settings) -> Outcome {
         });
     }
     let mut faults = Faults::new(random.fork(), trace.clone(), names, disk_latency, shared.clone());
+    let mut trials = settings.alone.then(|| Trials::new(random.fork(), shared.clone()));
+    if trials.is_some() {
+        faults = faults.that_last(trials::LASTS);
+    }
     let mut failed = None;
     loop {
         match sim.step() {
@@ -105,7 +112,10 @@ pub fn run(settings: &Settings) -> Outcome {
             }
         }
         if sim.elapsed() < settings.lasts {
-            faults.step(&mut sim, &brokers);
+            match &mut trials {
+                Some(trials) => trials.step(&mut faults, &mut sim, &brokers),
+                None => faults.step(&mut sim, &brokers),
+            }
         } else if !shared.over.get() || faults.is_pending() {
             faults.end(&mut sim, &brokers);
             shared.over.set(true);

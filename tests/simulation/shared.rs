@@ -17,8 +17,22 @@ use crate::trace::Trace;
 pub const TOPIC: &str = "ledger";
 pub const PARTITIONS: i32 = 3;
 pub const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
+/// How long a partition may go without an acknowledgement while one misfortune comes at a time, and its replicas, once that is over, out of
+/// sync.
+pub const AWAY_MAX: Duration = Duration::from_secs(10);
 /// How long after the last fault a partition may take to be writable.
 pub const WRITABLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How the topic stands by the latest metadata that a broker knows.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Standing {
+    /// Up to which change they are known.
+    pub applied_to: i64,
+    /// Whether each replica is in sync.
+    pub is_whole: bool,
+    /// Whether each partition has its replicas in different zones.
+    pub is_spread: bool,
+}
 
 /// What all clients of a run share.
 #[derive(Debug)]
@@ -44,6 +58,10 @@ pub struct Shared {
     positions: RefCell<BTreeMap<(i32, u32), i64>>,
     /// Up to where somebody wanted records of a partition to be deleted.
     deleted: RefCell<BTreeMap<i32, i64>>,
+    /// When a record of each partition was last acknowledged.
+    pub acknowledged: RefCell<BTreeMap<i32, Duration>>,
+    /// How the topic stands.
+    pub standing: Cell<Standing>,
     /// Clients that have not ended.
     pub working: Cell<u32>,
 }
@@ -70,6 +88,8 @@ impl Shared {
             producers: Cell::new(0),
             positions: RefCell::default(),
             deleted: RefCell::default(),
+            acknowledged: RefCell::default(),
+            standing: Cell::default(),
             working: Cell::new(0),
         })
     }
@@ -104,8 +124,12 @@ impl Shared {
 
     /// A promise was broken, of this partition if it is of one.
     pub fn broke(&self, partition: Option<i32>, what: String) {
-        self.trace.note(partition.map_or(About::Others, About::Partition), "BROKEN", &what);
-        let at = turmoil::sim_elapsed().unwrap_or_default();
+        self.broke_at(turmoil::sim_elapsed().unwrap_or_default(), partition, what);
+    }
+
+    /// The same, as whoever is on none of the hosts sees it.
+    pub fn broke_at(&self, at: Duration, partition: Option<i32>, what: String) {
+        self.trace.note_at(at, partition.map_or(About::Others, About::Partition), "BROKEN", &what);
         self.broken.borrow_mut().push(Broken { at, partition, what });
     }
 
