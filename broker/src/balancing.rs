@@ -128,7 +128,8 @@ impl Balancing {
 
     async fn give_leaders_back(&mut self, context: &Context, now: Instant) -> Result<(), ProposeError> {
         let config = context.config();
-        let decide = |image: &Image| Ok(give_back(image, Rules { config: &config }, ELECTIONS_MAX));
+        let has_room = |id: i32| context.membership.has_room(id);
+        let decide = |image: &Image| Ok(give_back(image, Rules { config: &config }, has_room, ELECTIONS_MAX));
         let given = context.controller.propose(decide).await?;
         if given > 0 {
             tracing::info!(partitions = given, "given back to their preferred leaders");

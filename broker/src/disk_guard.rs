@@ -27,12 +27,14 @@ pub struct DiskGuard {
     reserve: u64,
     /// Bytes that may be appended before the reserve is touched; negative when it is.
     room: AtomicI64,
+    /// The most bytes that were refused at once since there was room for as many.
+    refused: AtomicI64,
 }
 
 impl DiskGuard {
     pub fn new(disk: Arc<dyn Disk>, directory: PathBuf, reserve: u64) -> Arc<Self> {
         // Room until the first look says otherwise, so that only a lack of it is news.
-        let guard = Self { disk, directory, reserve, room: AtomicI64::new(1) };
+        let guard = Self { disk, directory, reserve, room: AtomicI64::new(1), refused: AtomicI64::new(0) };
         guard.refresh();
         Arc::new(guard)
     }
@@ -45,7 +47,18 @@ impl DiskGuard {
             return Ok(());
         }
         self.room.fetch_add(taken, Ordering::Relaxed);
+        self.refuse(bytes);
         Err(DiskFull { bytes, reserve: self.reserve })
+    }
+
+    /// The disk has refused so many bytes itself.
+    pub fn refuse(&self, bytes: usize) {
+        self.refused.fetch_max(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether there is room for what comes, as far as it is known: for as much as was refused before.
+    pub fn has_room(&self) -> bool {
+        self.room.load(Ordering::Relaxed) > self.refused.load(Ordering::Relaxed)
     }
 
     /// Asks the file system anew. Call at intervals; says when writes stop and when they go on.
@@ -59,6 +72,9 @@ impl DiskGuard {
         };
         let room = i64::try_from(free).unwrap_or(i64::MAX) - i64::try_from(self.reserve).unwrap_or(i64::MAX);
         let before = self.room.swap(room, Ordering::Relaxed);
+        if room > self.refused.load(Ordering::Relaxed) {
+            self.refused.store(0, Ordering::Relaxed);
+        }
         let directory = self.directory.display();
         if room <= 0 && before > 0 {
             tracing::error!(%directory, free, reserve = self.reserve, "disk nearly full: writes are refused until there is room");

@@ -232,9 +232,11 @@ impl Partition {
         if first.is_some_and(|first| state.refusals.hold_back(first, log.producers(), now)) {
             return Err(PartitionError::BehindRefused);
         }
-        self.data_dir.guard.admit(batches.bytes.len())?;
         let before = log.end_offset();
-        let appended = log.append(&batches.bytes, &batches.headers, epoch, origin, now_ms)?;
+        let admitted = self.data_dir.guard.admit(batches.bytes.len()).map_err(PartitionError::from);
+        let appended = admitted
+            .and_then(|()| Ok(log.append(&batches.bytes, &batches.headers, epoch, origin, now_ms)?));
+        let appended = self.noting_room(state, batches.bytes.len(), appended)?;
         state.unflushed_since.get_or_insert(now_ms);
         if state.wants_flush() {
             self.start_flush(state);
@@ -251,6 +253,35 @@ impl Partition {
             Acks::All => state.when_committed(end),
         };
         Ok(PartitionAppend { appended, awaited })
+    }
+
+    /// Takes note of whether there was room for what was to be appended.
+    fn noting_room<T>(
+        &self,
+        state: &mut State,
+        bytes: usize,
+        appended: Result<T, PartitionError>,
+    ) -> Result<T, PartitionError> {
+        let is_short = match &appended {
+            Ok(_) => false,
+            Err(PartitionError::DiskFull(_)) => true,
+            Err(PartitionError::Append(AppendError::DiskFull { .. })) => {
+                self.data_dir.guard.refuse(bytes);
+                true
+            }
+            Err(_) => state.is_short,
+        };
+        self.set_short(state, is_short);
+        appended
+    }
+
+    fn set_short(&self, state: &mut State, is_short: bool) {
+        if std::mem::replace(&mut state.is_short, is_short) != is_short {
+            match is_short {
+                true => self.replication.short.add(self.key(), state.leader_epoch),
+                false => self.replication.short.remove(&self.key()),
+            }
+        }
     }
 
     /// Reads from `from` what `isolation` may see, up to `max_bytes`, at least one batch if `at_least_one`.
@@ -320,6 +351,7 @@ impl Partition {
     pub fn close(self: &Arc<Self>) -> Option<PartitionLog> {
         let mut state = self.state.lock();
         let log = state.log.take();
+        self.set_short(&mut state, false);
         self.replication.followed.set(self, None);
         self.replication.in_sync.forget(self);
         self.replication.damaged.forget(self);

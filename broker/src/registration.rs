@@ -174,6 +174,7 @@ pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: Cancellatio
             return Some(Ended::DiskFailed { path: first.path().to_owned(), reason });
         }
         hand_over(&context, broker_epoch, interval).await;
+        make_way(&context, broker_epoch, interval).await;
         let told = async {
             ticks.tick().await;
             let sent = Instant::now();
@@ -181,7 +182,7 @@ pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: Cancellatio
                 broker_id: context.node_id,
                 broker_epoch,
                 applied_to: context.controller.applied_to(),
-                has_room: context.controller.has_room(),
+                has_room: has_room(&context),
             };
             let told = context.membership.ask_controller(&ask, interval).await;
             if let Ok(ControllerTold::Heard { end_offset, lease_ms }) = told {
@@ -250,6 +251,26 @@ async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
         Err(error) => {
             tracing::warn!(partitions = count, %error, "a disk has failed, and the controller does not know of it yet")
         }
+    }
+}
+
+/// Whether this broker can take what comes: changes of the metadata, and records.
+fn has_room(context: &Context) -> bool {
+    context.controller.has_room()
+        && context.replication.short.is_empty()
+        && context.log_dirs.all().iter().all(|dir| dir.guard.has_room())
+}
+
+/// Has others lead what the disk has no room for, and not wait for it.
+async fn make_way(context: &Context, broker_epoch: i64, patience: Duration) {
+    let all = context.replication.short.all().into_iter();
+    let partitions: Vec<_> = all.map(|((topic, index), epoch)| (topic.0, index, epoch)).collect();
+    if partitions.is_empty() {
+        return;
+    }
+    let ask = ControllerAsk::MakeWay { broker_id: context.node_id, broker_epoch, partitions };
+    if let Err(error) = context.membership.ask_controller(&ask, patience).await {
+        tracing::warn!(%error, "there is no room for what is written here, and the controller does not know of it yet");
     }
 }
 

@@ -12,6 +12,7 @@ pub mod followed;
 mod held_back;
 pub mod in_sync;
 pub mod sessions;
+pub mod short;
 pub mod throttles;
 pub mod unreliable;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 use damaged::Damaged;
 use followed::Followed;
 use in_sync::InSyncNews;
+use short::Short;
 use throttles::Throttles;
 use tokio::time::Instant;
 use unreliable::Unreliable;
@@ -36,6 +38,7 @@ pub struct Replication {
     pub followed: Followed,
     pub damaged: Damaged,
     pub unreliable: Unreliable,
+    pub short: Short,
     pub throttles: Throttles,
     broker_epoch: OnceLock<i64>,
     began: Instant,
@@ -52,6 +55,7 @@ impl Replication {
             followed: Followed::default(),
             damaged: Damaged::default(),
             unreliable: Unreliable::default(),
+            short: Short::default(),
             throttles: Throttles::default(),
             broker_epoch: OnceLock::new(),
             began: Instant::now(),

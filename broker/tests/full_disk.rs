@@ -60,6 +60,26 @@ async fn a_controller_without_room_lets_another_decide() {
     stop_all(nodes).await;
 }
 
+/// Nothing is decided meanwhile, so it has all the metadata, and its lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_has_no_room_for_records_leads_nothing_and_is_not_waited_for() {
+    let (cluster, mut nodes, topic) = three().await;
+    all_are_in_sync(&nodes, topic).await;
+    let full = (controller(&nodes).await + 1) % 3;
+    let full_id = nodes[full].context.node_id;
+    has_room(&cluster.disks[full_id as usize], false);
+    let full_node = nodes.remove(full);
+    all_are_written_to(&cluster, &nodes, topic).await;
+    for partition in 0..PARTITIONS {
+        let now = state_of(&nodes[0], topic, partition).unwrap();
+        assert!(now.leader != full_id && !now.isr.contains(&full_id), "{now:?}");
+    }
+    has_room(&cluster.disks[full_id as usize], true);
+    nodes.push(full_node);
+    all_are_in_sync(&nodes, topic).await;
+    stop_all(nodes).await;
+}
+
 /// It is heard of, and cannot learn what is decided: so it would keep what it leads, and serve none of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_has_no_room_for_metadata_leads_nothing() {

@@ -18,8 +18,8 @@ pub const TOPIC: &str = "ledger";
 pub const PARTITIONS: i32 = 3;
 pub const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 /// How long a partition may go without an acknowledgement while one misfortune comes at a time, and its replicas, once that is over, out of
-/// sync.
-pub const AWAY_MAX: Duration = Duration::from_secs(10);
+/// sync. A client may wait for its whole patience for a broker that is gone, and once more where it asks for another one.
+pub const AWAY_MAX: Duration = Duration::from_secs(16);
 /// How long after the last fault a partition may take to be writable.
 pub const WRITABLE_WITHIN: Duration = Duration::from_secs(30);
 

@@ -11,7 +11,7 @@ use crate::faults::{Faults, Kind};
 use crate::shared::{AWAY_MAX, PARTITIONS, Shared, Standing};
 
 /// How long a misfortune lasts.
-pub const LASTS: Duration = Duration::from_secs(20);
+pub const LASTS: Duration = Duration::from_secs(25);
 
 const KINDS: [Kind; 8] = [
     Kind::Dies,

@@ -94,6 +94,8 @@ impl Partition {
             }
             return;
         }
+        // What is written to it in the new epoch will tell.
+        self.set_short(&mut state, false);
         state.leader_epoch = now.leader_epoch;
         if now.leader == self.replication.node_id {
             self.begin_to_lead(&mut state, now);
@@ -346,8 +348,28 @@ impl Partition {
         now_ms: i64,
     ) -> Result<Option<Awaited>, PartitionError> {
         let fetched = checked(bytes, leader_epoch)?;
-        self.data_dir.guard.admit(bytes.len())?;
         let mut state = self.state.lock();
+        let admitted = self.data_dir.guard.admit(bytes.len()).map_err(PartitionError::from);
+        let appended =
+            admitted.and_then(|()| self.append_new(&mut state, leader_epoch, bytes, &fetched, now_ms));
+        self.noting_room(&mut state, bytes.len(), appended)?;
+        let end = state.followed_in(leader_epoch)?.end_offset();
+        state.unflushed_since.get_or_insert(now_ms);
+        if state.wants_flush() {
+            self.start_flush(&mut state);
+        }
+        state.advance();
+        Ok(state.when_vouched_for(end))
+    }
+
+    fn append_new(
+        self: &Arc<Self>,
+        state: &mut State,
+        leader_epoch: i32,
+        bytes: &Bytes,
+        fetched: &[(usize, BatchHeader)],
+        now_ms: i64,
+    ) -> Result<(), PartitionError> {
         let log = state.followed_in(leader_epoch)?;
         // Where two logs have an offset of the same epoch, they are the same up to there.
         let is_here = |(_, header): &&(usize, BatchHeader)| {
@@ -359,16 +381,10 @@ impl Partition {
         if let (Some((from, first)), Some((last, header))) = (new.first(), new.last()) {
             let bytes = bytes.slice(*from..*last + header.size_in_bytes());
             let headers: Vec<BatchHeader> = new.iter().map(|(_, header)| *header).collect();
-            self.make_way(&mut state, leader_epoch, first.base_offset, bytes.len())?;
+            self.make_way(state, leader_epoch, first.base_offset, bytes.len())?;
             state.followed_in(leader_epoch)?.append_fetched(&bytes, &headers, now_ms)?;
         }
-        let end = state.followed_in(leader_epoch)?.end_offset();
-        state.unflushed_since.get_or_insert(now_ms);
-        if state.wants_flush() {
-            self.start_flush(&mut state);
-        }
-        state.advance();
-        Ok(state.when_vouched_for(end))
+        Ok(())
     }
 
     /// Lets the log end where the leader's next batch begins, if it reaches beyond; so many bytes are about to be appended.

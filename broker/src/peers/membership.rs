@@ -1,7 +1,6 @@
 //! This broker's part in the cluster: what it says of itself, what it answers the others, and, while it is the controller,
 //! what it does for them.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,20 +11,20 @@ use firn_metadata::decide::isr::alter_partitions;
 use firn_metadata::decide::lifecycle::{check_epoch, fence, hand_over, heartbeat};
 use firn_metadata::decide::partitions::Rules;
 use firn_metadata::decide::producer_ids::allocate_producer_ids;
+use firn_metadata::decide::room::{ShortReplica, make_way};
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::image::Image;
-use firn_metadata::leases::Leases;
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::ids::TopicId;
 use firn_quorum::quorum::{ProposeError, Quorum};
 use firn_quorum::types::Member;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::ask_error::AskError;
+use super::heard::{Beat, Heard};
 use super::joining::{Candidate, Joining};
 use super::own_place::Places;
 use super::wire::{Ask, ControllerAsk, ControllerTold, Standing, Told};
@@ -61,8 +60,7 @@ pub struct Membership {
     is_new: AtomicBool,
     places: Places,
     part: OnceLock<Part>,
-    began: Instant,
-    watched: Mutex<Option<Watched>>,
+    heard: Heard,
     joining: Joining,
 }
 
@@ -75,21 +73,6 @@ struct Part {
     was_founded: bool,
 }
 
-/// What a heartbeat says of a broker.
-struct Beat {
-    applied_to: i64,
-    has_room: bool,
-}
-
-/// The brokers' leases, as this controller of this term has heard of them.
-#[derive(Debug)]
-struct Watched {
-    term: u64,
-    leases: Leases,
-    /// Who has said that its disk has room for changes of the metadata.
-    roomy: BTreeSet<i32>,
-}
-
 impl Membership {
     pub fn new(
         config: Arc<BrokerConfig>,
@@ -97,7 +80,9 @@ impl Membership {
         peers: Peers,
         endpoints: Vec<Endpoint>,
     ) -> Self {
+        let lease = milliseconds(config.quorum.session_timeout_ms);
         Self {
+            heard: Heard::new(config.node_id, lease),
             config,
             endpoints,
             process: random.uuid(),
@@ -106,8 +91,6 @@ impl Membership {
             is_new: AtomicBool::new(false),
             places: Places::default(),
             part: OnceLock::new(),
-            began: Instant::now(),
-            watched: Mutex::default(),
             joining: Joining::default(),
         }
     }
@@ -397,6 +380,28 @@ impl Membership {
                 );
                 Ok(ControllerTold::HandedOver)
             }
+            ControllerAsk::MakeWay { broker_id, broker_epoch, partitions } => {
+                let short = |(id, partition, leader_epoch): &(Uuid, i32, i32)| ShortReplica {
+                    topic_id: TopicId(*id),
+                    partition: *partition,
+                    leader_epoch: *leader_epoch,
+                };
+                let short: Vec<_> = partitions.iter().map(short).collect();
+                let decide = |image: &Image| {
+                    let rules = Rules { config: &self.config_of(image) };
+                    let itself = (*broker_id, *broker_epoch);
+                    make_way(image, rules, itself, &short, |id| self.has_room(id))
+                };
+                let count = quorum.propose(decide).await?;
+                if count > 0 {
+                    tracing::warn!(
+                        broker = broker_id,
+                        partitions = count,
+                        "a broker has no room for what is written: others lead it, and do not wait for that broker"
+                    );
+                }
+                Ok(ControllerTold::HandedOver)
+            }
             ControllerAsk::ProducerIds { broker_id } => {
                 let block = quorum.propose(|image| allocate_producer_ids(image, *broker_id)).await?;
                 Ok(ControllerTold::ProducerIds(block))
@@ -434,7 +439,7 @@ impl Membership {
         check_epoch(&image, broker_id, broker_epoch)?;
         let lease_ms = self.lease_ms();
         let end_offset = quorum.published().end_offset();
-        if !self.keeps_up(broker_id, &beat, end_offset) {
+        if !self.keeps_up(broker_id, beat, end_offset) {
             return Ok(ControllerTold::Heard { end_offset, lease_ms });
         }
         let had_lease = self.hear(broker_id);
@@ -453,36 +458,29 @@ impl Membership {
     }
 
     /// Whether the broker has in force what it was told of.
-    fn keeps_up(&self, broker_id: i32, beat: &Beat, end_offset: i64) -> bool {
+    fn keeps_up(&self, broker_id: i32, beat: Beat, end_offset: i64) -> bool {
         self.peers.is_there(broker_id);
-        let mut watched = self.watched.lock();
-        let Some(watched) = watched.as_mut() else { return true };
-        match beat.has_room {
-            true => watched.roomy.insert(broker_id),
-            false => watched.roomy.remove(&broker_id),
-        };
-        watched.leases.keeps_up(broker_id, beat.applied_to, end_offset)
+        self.heard.keeps_up(broker_id, beat, end_offset)
+    }
+
+    /// Whether a broker has room for what comes; who has not said so far is thought to.
+    pub fn has_room(&self, broker_id: i32) -> bool {
+        self.heard.has_room(broker_id).unwrap_or(true)
     }
 
     /// Nobody waits for this broker any more.
     pub(super) fn forget(&self, broker_id: i32) {
-        if let Some(watched) = self.watched.lock().as_mut() {
-            watched.leases.forget(broker_id);
-        }
+        self.heard.forget(broker_id);
     }
 
     fn lease_ms(&self) -> i64 {
         i64::from(self.config.quorum.session_timeout_ms)
     }
 
-    fn now(&self) -> Duration {
-        self.began.elapsed()
-    }
-
     /// The broker is there; whether it had a lease until now.
     fn hear(&self, broker_id: i32) -> bool {
         self.peers.is_there(broker_id);
-        self.watched.lock().as_mut().is_some_and(|watched| watched.leases.hear(broker_id, self.now()))
+        self.heard.hear(broker_id)
     }
 
     /// Fences whoever falls silent, while this broker is the controller; until `shutdown`.
@@ -506,11 +504,9 @@ impl Membership {
         }
         self.make_room(quorum).await;
         for broker_id in self.absent(quorum) {
-            let has_lease =
-                || self.watched.lock().as_ref().is_some_and(|watched| watched.leases.has(broker_id));
             let decide = |image: &Image| -> Result<Decision<bool>, DecisionError> {
                 // It has been heard of meanwhile, and was told that nobody else leads what it leads.
-                if has_lease() {
+                if self.heard.has_lease(broker_id) {
                     return Ok(Decision { records: Vec::new(), reply: false });
                 }
                 let Decision { records, reply: () } =
@@ -536,11 +532,7 @@ impl Membership {
         if !quorum.progress().leads || quorum.has_room() {
             return;
         }
-        let heir = {
-            let watched = self.watched.lock();
-            self.heir(quorum, |id| watched.as_ref().is_some_and(|watched| watched.roomy.contains(&id)))
-        };
-        if let Some(heir) = heir {
+        if let Some(heir) = self.heir(quorum, |id| self.heard.has_room(id) == Some(true)) {
             let broker = heir.broker_id;
             tracing::warn!(
                 broker,
@@ -552,48 +544,15 @@ impl Membership {
 
     /// Who has been silent for too long, and whose process has ended.
     fn absent(&self, quorum: &Quorum) -> Vec<i32> {
-        let mut absent = self.lapsed(quorum);
+        let mut absent = self.heard.lapsed(quorum);
         if quorum.progress().leads {
             let image = quorum.image();
             let unfenced = image.brokers().filter(|broker| !broker.fenced).map(|broker| broker.id);
             let is_gone = |id: &i32| self.peers.is_gone(*id) && !absent.contains(id);
             let gone: Vec<i32> = unfenced.filter(is_gone).collect();
-            if let Some(watched) = self.watched.lock().as_mut() {
-                gone.iter().for_each(|id| watched.leases.forget(*id));
-            }
+            gone.iter().for_each(|id| self.heard.forget(*id));
             absent.extend(gone);
         }
         absent
-    }
-
-    /// Who has been silent for too long. A new controller gives each broker a whole lease.
-    fn lapsed(&self, quorum: &Quorum) -> Vec<i32> {
-        let progress = quorum.progress();
-        let mut watched = self.watched.lock();
-        if !progress.leads {
-            *watched = None;
-            return Vec::new();
-        }
-        let now = self.now();
-        if watched.as_ref().is_none_or(|watched| watched.term != progress.term) {
-            let lease = milliseconds(self.config.quorum.session_timeout_ms);
-            let image = quorum.image();
-            let unfenced = image.brokers().filter(|broker| !broker.fenced).map(|broker| broker.id);
-            let mut leases = Leases::new(lease, unfenced, now);
-            // Who is fenced may be so because it learns nothing new.
-            let end_offset = quorum.published().end_offset();
-            for broker in image.brokers().filter(|broker| broker.fenced) {
-                leases.keeps_up(broker.id, i64::MAX, end_offset);
-            }
-            let roomy = BTreeSet::new();
-            *watched = Some(Watched { term: progress.term, leases, roomy });
-        }
-        let Some(Watched { leases, .. }) = watched.as_mut() else { return Vec::new() };
-        // It need not tell itself that it is there.
-        leases.hear(self.config.node_id, now);
-        let lapsed = leases.lapsed(now);
-        // Before they are fenced: who is heard of in between has a lease again.
-        lapsed.iter().for_each(|id| leases.forget(*id));
-        lapsed
     }
 }

@@ -68,7 +68,7 @@ pub enum ControllerAsk {
         /// Offset after the last change of the metadata that is in force here.
         #[serde(default = "everything")]
         applied_to: i64,
-        /// The disk has room for changes of the metadata.
+        /// The disks have room for changes of the metadata, and for records.
         #[serde(default = "yes")]
         has_room: bool,
     },
@@ -81,6 +81,13 @@ pub enum ControllerAsk {
         gives_up: bool,
         /// Each by its topic's id and its index.
         partitions: Vec<(Uuid, i32)>,
+    },
+    /// The disk has no room for what is written to these partitions, each by its topic's id, its index and its leader epoch: let others
+    /// lead them, and do not wait for me.
+    MakeWay {
+        broker_id: i32,
+        broker_epoch: i64,
+        partitions: Vec<(Uuid, i32, i32)>,
     },
     /// I stop: let others lead.
     Leave {

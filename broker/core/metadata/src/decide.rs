@@ -17,6 +17,7 @@ pub mod placement;
 pub mod preferred_leaders;
 pub mod producer_ids;
 pub mod reassignments;
+pub mod room;
 pub mod votes;
 
 use serde::{Deserialize, Serialize};

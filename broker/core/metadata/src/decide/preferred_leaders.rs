@@ -8,13 +8,18 @@ use super::partitions::{Rules, change, is_active};
 use crate::image::Image;
 use crate::leadership::{Election, Turn};
 
-/// Gives back as many as this at most; the reply tells how many. Each makes clients look for its leader anew, so what is left
+/// Gives back as many as this at most, to brokers that have room; the reply tells how many. Each makes clients look for its leader anew, so what is left
 /// may wait for a moment.
-pub fn give_back(image: &Image, rules: Rules<'_>, partitions_max: usize) -> Decision<usize> {
+pub fn give_back(
+    image: &Image,
+    rules: Rules<'_>,
+    has_room: impl Fn(i32) -> bool,
+    partitions_max: usize,
+) -> Decision<usize> {
     let all = image.topics().flat_map(|topic| topic.partitions.iter().enumerate().map(move |at| (topic, at)));
     let changes = all.filter_map(|(topic, (index, now))| {
         let preferred = *now.replicas.first()?;
-        let may_lead = now.isr.contains(&preferred) && is_active(image, preferred);
+        let may_lead = now.isr.contains(&preferred) && is_active(image, preferred) && has_room(preferred);
         // Who is to be emptied is not given more to do.
         if preferred == now.leader || !may_lead || image.is_draining(preferred) {
             return None;
@@ -85,19 +90,29 @@ mod tests {
     fn who_is_in_sync_again_leads_again() {
         let mut image = image(&[&[0, 1, 2], &[1, 2, 0], &[0, 2, 1]]);
         assert_eq!(leaders(&image), [0, 1, 0]);
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 0, "all is well");
+        assert_eq!(
+            decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)),
+            0,
+            "all is well"
+        );
         decide(&mut image, |image, rules| fence(image, rules, 0));
         assert_eq!(leaders(&image), [1, 1, 2]);
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 0, "it is away");
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 0, "it is away");
         decide(&mut image, |image, rules| heartbeat(image, rules, 0, 0).unwrap());
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 0, "it lacks records");
+        assert_eq!(
+            decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)),
+            0,
+            "it lacks records"
+        );
         catches_up(&mut image, 0, &[0, 1, 2]);
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 1);
+        let full = |image: &Image, rules: Rules<'_>| give_back(image, rules, |id| id != 0, 10);
+        assert_eq!(decide(&mut image, full), 0, "it has no room");
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 1);
         assert_eq!(leaders(&image), [0, 1, 2]);
         let now = image.topic("snow").unwrap().partition(0).unwrap();
         assert_eq!((now.isr.len(), now.leader_epoch), (3, 2), "who is in sync stays so");
         catches_up(&mut image, 2, &[0, 1, 2]);
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 1);
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 1);
         assert_eq!(leaders(&image), [0, 1, 0]);
     }
 
@@ -108,7 +123,7 @@ mod tests {
         decide(&mut image, |image, rules| heartbeat(image, rules, 0, 0).unwrap());
         (0..5).for_each(|index| catches_up(&mut image, index, &[0, 1]));
         let given: Vec<usize> =
-            (0..4).map(|_| decide(&mut image, |image, rules| give_back(image, rules, 2))).collect();
+            (0..4).map(|_| decide(&mut image, |image, rules| give_back(image, rules, |_| true, 2))).collect();
         assert_eq!((given, leaders(&image)), (vec![2, 2, 1, 0], vec![0; 5]));
     }
 
@@ -124,9 +139,9 @@ mod tests {
             Decision { records: vec![MetadataRecord::Config(record)], reply: () }
         };
         decide(&mut image, |_, _| mark(Some("true")));
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 0);
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 0);
         decide(&mut image, |_, _| mark(None));
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, 10)), 1);
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 1);
         assert_eq!(leaders(&image), [0, 1]);
     }
 }
