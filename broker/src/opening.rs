@@ -259,7 +259,8 @@ impl Opening {
         });
         let recovery_threads = usize::try_from(config.log.num_recovery_threads_per_data_dir).unwrap_or(1);
         let lag_max = milliseconds(config.replica.lag_time_max_ms);
-        let replication = Arc::new(Replication::new(node_id, lag_max));
+        let lease = milliseconds(config.quorum.session_timeout_ms);
+        let replication = Arc::new(Replication::new(node_id, lag_max, lease));
         replication.throttles.set(&config.replica);
         let (config, broker_config) = watch::channel(Arc::new(config));
         let partitions = Arc::new(Partitions::default());

@@ -107,7 +107,7 @@ fn replica(node_id: i32, disk: &SimulatedDisk, dir: LogDir, log: PartitionLog) -
     let guard = DiskGuard::new(Arc::new(disk.clone()), ROOT.into(), 0);
     let traffic = Metrics::new().unwrap().topic(&Arc::from("snow"));
     let config = TopicConfig { flush_messages: 1, min_insync_replicas: 2, ..TopicConfig::default() };
-    let replication = Arc::new(Replication::new(node_id, LAG_MAX));
+    let replication = Arc::new(Replication::new(node_id, LAG_MAX, Duration::ZERO));
     replication.heard_since(Instant::now(), LAG_MAX);
     Partition::open(log, Arc::new(config), Arc::new(DataDir { dir, guard }), traffic, replication)
 }

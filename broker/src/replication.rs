@@ -34,6 +34,8 @@ pub struct Replication {
     pub node_id: i32,
     /// `replica.lag.time.max.ms`.
     pub lag_max: Duration,
+    /// `broker.session.timeout.ms`.
+    pub lease: Duration,
     pub in_sync: InSyncNews,
     pub followed: Followed,
     pub damaged: Damaged,
@@ -47,10 +49,11 @@ pub struct Replication {
 }
 
 impl Replication {
-    pub fn new(node_id: i32, lag_max: Duration) -> Self {
+    pub fn new(node_id: i32, lag_max: Duration, lease: Duration) -> Self {
         Self {
             node_id,
             lag_max,
+            lease,
             in_sync: InSyncNews::default(),
             followed: Followed::default(),
             damaged: Damaged::default(),

@@ -42,7 +42,6 @@ const PROPERTIES: &str = "\
     offsets.topic.num.partitions=2\n\
     broker.session.timeout.ms=2000\n\
     broker.heartbeat.interval.ms=300\n\
-    replica.lag.time.max.ms=3000\n\
     log.flush.offset.checkpoint.interval.ms=3000\n\
     log.cleaner.backoff.ms=4000\n\
     log.cleaner.threads=1\n\
@@ -151,11 +150,12 @@ impl Broker {
         let factor = self.shared.replication_factor;
         let text = format!(
             "{PROPERTIES}node.id={}\nbroker.rack={}\nadvertised.listeners=PLAINTEXT://{}\n\
-             controller.quorum.voters={}\noffsets.topic.replication.factor={factor}\nmin.insync.replicas={}\n",
+             controller.quorum.voters={}\nreplica.lag.time.max.ms={}\noffsets.topic.replication.factor={factor}\nmin.insync.replicas={}\n",
             self.number,
             zone(self.number),
             address(self.number),
             voters.collect::<Vec<_>>().join(","),
+            self.shared.lag_ms,
             // Of three, one may be away.
             factor.div_ceil(2),
         ) + self.shared.bucket.as_ref().map_or("", |_| TIERED)

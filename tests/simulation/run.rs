@@ -79,7 +79,9 @@ pub fn run(settings: &Settings) -> Outcome {
     let count = settings.brokers;
     let addresses = (0..count).map(|number| format!("{}:{PORT}", sim.lookup(host(number)))).collect();
     let rotten = settings.rots.then(|| settings.seed as usize / 3 % count);
-    let shared = Shared::new(addresses, settings.replication_factor, settings.tiered, rotten, trace.clone());
+    let Settings { replication_factor, tiered, .. } = *settings;
+    let lag_ms = if settings.seed % 11 < 4 { 600 } else { 3_000 };
+    let shared = Shared::new(addresses, replication_factor, lag_ms, tiered, rotten, trace.clone());
     let lying = settings.lying_disk;
     let voters = settings.voters;
     let new = |number| Broker::new(number, voters, random.u64(..), lying, shared.clone(), trace.clone());

@@ -40,6 +40,8 @@ pub struct Shared {
     /// Where each broker is.
     pub brokers: Vec<String>,
     pub replication_factor: usize,
+    /// `replica.lag.time.max.ms`; it may be shorter than the brokers' leases.
+    pub lag_ms: u64,
     /// Where what is older goes.
     pub bucket: Option<Bucket>,
     /// The broker whose disk does not keep everything, by its number.
@@ -70,6 +72,7 @@ impl Shared {
     pub fn new(
         brokers: Vec<String>,
         replication_factor: usize,
+        lag_ms: u64,
         tiered: bool,
         rotten: Option<usize>,
         trace: Trace,
@@ -78,6 +81,7 @@ impl Shared {
             rotten,
             brokers,
             replication_factor,
+            lag_ms,
             bucket: tiered.then(Bucket::new),
             trace,
             history: RefCell::default(),

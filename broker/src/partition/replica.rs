@@ -114,6 +114,7 @@ impl Partition {
             settled_replicas: now.original_replicas().count(),
             isr: now.isr.clone(),
             lag_max: self.replication.lag_max,
+            lease: self.replication.lease,
             log_end: log.end_offset(),
             high_watermark: state.high_watermark,
             min_isr: state.min_isr(),

@@ -90,17 +90,21 @@ pub struct Beginning {
     pub isr: Vec<i32>,
     pub min_isr: usize,
     pub lag_max: Duration,
+    /// How long whoever led before may take itself for the leader still (`broker.session.timeout.ms`), and serve what it takes for the newest.
+    pub lease: Duration,
     pub log_end: i64,
     /// As far as it knew it as a follower.
     pub high_watermark: i64,
 }
 
 impl Leader {
-    /// Begins to lead `now`. Followers have as long as any to show that they are in sync.
+    /// Begins to lead `now`. Followers have as long as any to show that they are in sync, and as long as one of them may not know of this
+    /// leader: as long as that one is in sync, nothing is committed of which it does not know.
     pub fn new(beginning: Beginning, now: Duration) -> Self {
         let Beginning { broker_id, replicas, settled_replicas, isr, .. } = beginning;
-        let Beginning { min_isr, lag_max, log_end, high_watermark, .. } = beginning;
-        let unseen = Seen::nothing(log_end, now);
+        let Beginning { min_isr, lag_max, lease, log_end, high_watermark, .. } = beginning;
+        let caught_up_at = now + lease.saturating_sub(lag_max);
+        let unseen = Seen { caught_up_at, ..Seen::nothing(log_end, now) };
         let followers = replicas.iter().filter(|id| **id != broker_id).map(|id| (*id, unseen)).collect();
         Self {
             broker_id,

@@ -19,6 +19,7 @@ fn leader(isr: &[i32]) -> Leader {
         isr: isr.to_vec(),
         min_isr: 2,
         lag_max: LAG_MAX,
+        lease: Duration::ZERO,
         log_end: 10,
         high_watermark: 10,
     };
@@ -206,6 +207,27 @@ fn readers_are_sent_to_a_replica_in_sync_that_has_what_they_want() {
     assert_eq!(leader.nearest(10, &[2, 3]), Some(3), "it has more");
 }
 
+/// It led before, may not know of this leader yet, and would go on telling groups what they had committed.
+#[test]
+fn who_may_still_lead_by_its_own_account_is_waited_for() {
+    let beginning = Beginning {
+        broker_id: 1,
+        replicas: vec![1, 2, 3],
+        settled_replicas: 3,
+        isr: vec![1, 2, 3],
+        min_isr: 2,
+        lag_max: LAG_MAX,
+        lease: Duration::from_millis(5_000),
+        log_end: 10,
+        high_watermark: 10,
+    };
+    let mut leader = Leader::new(beginning, at(100));
+    leader.fetched(2, 7, 10, 10, at(200));
+    leader.fetched(2, 7, 12, 12, at(5_050));
+    assert_eq!(news(&mut leader, 12, at(5_100)), None);
+    assert_eq!(news(&mut leader, 12, at(5_101)), Some(vec![1, 2]), "its lease is over");
+}
+
 /// A partition of one replica gets two more: it is written to meanwhile, and they come to be in sync once they have it all.
 #[test]
 fn replicas_that_come_have_nothing_until_they_have_fetched_it() {
@@ -216,6 +238,7 @@ fn replicas_that_come_have_nothing_until_they_have_fetched_it() {
         isr: vec![1],
         min_isr: 2,
         lag_max: LAG_MAX,
+        lease: Duration::ZERO,
         log_end: 10,
         high_watermark: 10,
     };
