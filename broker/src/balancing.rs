@@ -12,6 +12,7 @@ use firn_metadata::decide::partitions::Rules;
 use firn_metadata::decide::preferred_leaders::give_back;
 use firn_metadata::image::Image;
 use firn_model::broker_config::settings::BalanceSettings;
+use firn_model::ids::TopicId;
 use firn_quorum::quorum::ProposeError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -128,8 +129,9 @@ impl Balancing {
 
     async fn give_leaders_back(&mut self, context: &Context, now: Instant) -> Result<(), ProposeError> {
         let config = context.config();
-        let has_room = |id: i32| context.membership.has_room(id);
-        let decide = |image: &Image| Ok(give_back(image, Rules { config: &config }, has_room, ELECTIONS_MAX));
+        let heard = context.membership.heard();
+        let takes = |id: i32, topic: TopicId, index: i32| heard.takes(id, topic, index);
+        let decide = |image: &Image| Ok(give_back(image, Rules { config: &config }, takes, ELECTIONS_MAX));
         let given = context.controller.propose(decide).await?;
         if given > 0 {
             tracing::info!(partitions = given, "given back to their preferred leaders");

@@ -255,33 +255,20 @@ impl Partition {
         Ok(PartitionAppend { appended, awaited })
     }
 
-    /// Takes note of whether there was room for what was to be appended.
+    /// Takes note of it if there was no room for what was to be appended.
     fn noting_room<T>(
         &self,
-        state: &mut State,
+        state: &State,
         bytes: usize,
         appended: Result<T, PartitionError>,
     ) -> Result<T, PartitionError> {
-        let is_short = match &appended {
-            Ok(_) => false,
-            Err(PartitionError::DiskFull(_)) => true,
-            Err(PartitionError::Append(AppendError::DiskFull { .. })) => {
-                self.data_dir.guard.refuse(bytes);
-                true
-            }
-            Err(_) => state.is_short,
-        };
-        self.set_short(state, is_short);
-        appended
-    }
-
-    fn set_short(&self, state: &mut State, is_short: bool) {
-        if std::mem::replace(&mut state.is_short, is_short) != is_short {
-            match is_short {
-                true => self.replication.short.add(self.key(), state.leader_epoch),
-                false => self.replication.short.remove(&self.key()),
-            }
+        match &appended {
+            Err(PartitionError::DiskFull(_)) => {}
+            Err(PartitionError::Append(AppendError::DiskFull { .. })) => self.data_dir.guard.refuse(bytes),
+            _ => return appended,
         }
+        self.replication.short.refused(self.key(), state.leader_epoch);
+        appended
     }
 
     /// Reads from `from` what `isolation` may see, up to `max_bytes`, at least one batch if `at_least_one`.
@@ -351,7 +338,6 @@ impl Partition {
     pub fn close(self: &Arc<Self>) -> Option<PartitionLog> {
         let mut state = self.state.lock();
         let log = state.log.take();
-        self.set_short(&mut state, false);
         self.replication.followed.set(self, None);
         self.replication.in_sync.forget(self);
         self.replication.damaged.forget(self);

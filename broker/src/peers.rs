@@ -6,7 +6,7 @@
 
 pub mod ask_error;
 pub mod formation;
-mod heard;
+pub mod heard;
 pub mod joining;
 pub mod membership;
 pub mod own_place;

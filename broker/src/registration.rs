@@ -11,6 +11,7 @@ use firn_metadata::incarnations::{Noted, Registered};
 use firn_metadata::record::Endpoint;
 use firn_model::broker_config::BrokerConfig;
 use firn_model::broker_config::listeners::Listener;
+use firn_model::ids::TopicId;
 use firn_quorum::machine::Published;
 use firn_quorum::quorum::ProposeError;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -182,10 +183,15 @@ pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: Cancellatio
                 broker_id: context.node_id,
                 broker_epoch,
                 applied_to: context.controller.applied_to(),
-                has_room: has_room(&context),
+                has_room: context.controller.has_room(),
+                takes_records: takes_records(&context),
             };
             let told = context.membership.ask_controller(&ask, interval).await;
             if let Ok(ControllerTold::Heard { end_offset, lease_ms }) = told {
+                // A controller of an older release does not say.
+                if let Some(told) = u64::try_from(lease_ms).ok().filter(|_| lease_ms < i64::MAX) {
+                    context.replication.leases_last(Duration::from_millis(told));
+                }
                 let lease = lease(&context, lease_ms);
                 heard.add(sent, end_offset, lease);
                 // Before it heard this it may have put others in this broker's place, which has to be known here first.
@@ -254,21 +260,25 @@ async fn hand_over(context: &Context, broker_epoch: i64, patience: Duration) {
     }
 }
 
-/// Whether this broker can take what comes: changes of the metadata, and records.
-fn has_room(context: &Context) -> bool {
-    context.controller.has_room()
-        && context.replication.short.is_empty()
-        && context.log_dirs.all().iter().all(|dir| dir.guard.has_room())
+/// Whether there is a disk with room for records.
+pub fn takes_records(context: &Context) -> bool {
+    context.log_dirs.all().iter().any(|dir| !dir.dir.has_failed() && dir.guard.has_room())
 }
 
 /// Has others lead what the disk has no room for, and not wait for it.
 async fn make_way(context: &Context, broker_epoch: i64, patience: Duration) {
-    let all = context.replication.short.all().into_iter();
-    let partitions: Vec<_> = all.map(|((topic, index), epoch)| (topic.0, index, epoch)).collect();
+    let (id, image) = (context.node_id, context.controller.image());
+    let is_waited_for = |topic: TopicId, index: i32, epoch: i32| {
+        let now = image.partition_by_id(topic, index);
+        now.is_some_and(|now| now.leader_epoch == epoch && now.isr.len() > 1 && now.isr.contains(&id))
+    };
+    let short = context.replication.short.all().into_iter();
+    let short = short.filter(|((topic, index), epoch)| is_waited_for(*topic, *index, *epoch));
+    let partitions: Vec<_> = short.map(|((topic, index), epoch)| (topic.0, index, epoch)).collect();
     if partitions.is_empty() {
         return;
     }
-    let ask = ControllerAsk::MakeWay { broker_id: context.node_id, broker_epoch, partitions };
+    let ask = ControllerAsk::MakeWay { broker_id: id, broker_epoch, partitions };
     if let Err(error) = context.membership.ask_controller(&ask, patience).await {
         tracing::warn!(%error, "there is no room for what is written here, and the controller does not know of it yet");
     }

@@ -34,8 +34,6 @@ pub struct Replication {
     pub node_id: i32,
     /// `replica.lag.time.max.ms`.
     pub lag_max: Duration,
-    /// `broker.session.timeout.ms`.
-    pub lease: Duration,
     pub in_sync: InSyncNews,
     pub followed: Followed,
     pub damaged: Damaged,
@@ -46,6 +44,8 @@ pub struct Replication {
     began: Instant,
     /// Milliseconds since `began`, up to which the controller puts nobody else in this broker's place.
     lease_ends: AtomicU64,
+    /// The longest that any broker may have: of this one, or as the controller says.
+    lease_ms: AtomicU64,
 }
 
 impl Replication {
@@ -53,7 +53,7 @@ impl Replication {
         Self {
             node_id,
             lag_max,
-            lease,
+            lease_ms: AtomicU64::new(in_ms(lease)),
             in_sync: InSyncNews::default(),
             followed: Followed::default(),
             damaged: Damaged::default(),
@@ -73,8 +73,18 @@ impl Replication {
 
     /// The controller has heard of this broker after this time, and leaves it alone for `lease` from then.
     pub fn heard_since(&self, sent: Instant, lease: Duration) {
-        let ends = (sent + lease).saturating_duration_since(self.began).as_millis();
-        self.lease_ends.store(u64::try_from(ends).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let ends = (sent + lease).saturating_duration_since(self.began);
+        self.lease_ends.store(in_ms(ends), Ordering::Relaxed);
+    }
+
+    /// The controller gives brokers a lease so long.
+    pub fn leases_last(&self, lease: Duration) {
+        self.lease_ms.fetch_max(in_ms(lease), Ordering::Relaxed);
+    }
+
+    /// How long another broker may take itself for a leader that it is no more.
+    pub fn lease_max(&self) -> Duration {
+        Duration::from_millis(self.lease_ms.load(Ordering::Relaxed))
     }
 
     /// The controller is about to be told that this broker leaves: from now on others may be in its place.
@@ -93,4 +103,8 @@ impl Replication {
     pub fn broker_epoch(&self) -> i64 {
         self.broker_epoch.get().copied().unwrap_or(-1)
     }
+}
+
+fn in_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,8 +6,12 @@ mod brokers;
 mod replicas;
 mod topics;
 
+use std::path::Path;
+
 use brokers::{Cluster, controller, stop_all, wait_for, wait_for_answer};
 use firn::node::Node;
+use firn::registration::takes_records;
+use firn_storage::disk::Disk;
 use firn_storage::simulated::{Faults, SimulatedDisk};
 use replicas::{TOPIC, produce_to, state_of};
 use uuid::Uuid;
@@ -21,9 +25,13 @@ fn has_room(disk: &SimulatedDisk, has_room: bool) {
 async fn three() -> (Cluster, Vec<Node>, Uuid) {
     let cluster = Cluster::new(3);
     let nodes = cluster.start_all().await;
-    let configs = [("min.insync.replicas", "2")];
-    let topic = topics::create_replicated(&cluster.connect(0).await, TOPIC, PARTITIONS, 3, &configs).await;
+    let topic = create(&cluster).await;
     (cluster, nodes, topic)
+}
+
+async fn create(cluster: &Cluster) -> Uuid {
+    let configs = [("min.insync.replicas", "2")];
+    topics::create_replicated(&cluster.connect(0).await, TOPIC, PARTITIONS, 3, &configs).await
 }
 
 /// Writes to every partition, where it is led by then, until that is acknowledged by all in sync.
@@ -60,23 +68,35 @@ async fn a_controller_without_room_lets_another_decide() {
     stop_all(nodes).await;
 }
 
-/// Nothing is decided meanwhile, so it has all the metadata, and its lease.
+/// Records have to leave a reserve, in which the metadata have room: so it knows all that is decided, and has its lease.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_has_no_room_for_records_leads_nothing_and_is_not_waited_for() {
-    let (cluster, mut nodes, topic) = three().await;
+    const RESERVE_BYTES: u64 = 64 << 20;
+    let mut cluster = Cluster::new(3);
+    cluster.more = format!("firn.disk.reserve.bytes={RESERVE_BYTES}\n");
+    let nodes = cluster.start_all().await;
+    let topic = create(&cluster).await;
     all_are_in_sync(&nodes, topic).await;
     let full = (controller(&nodes).await + 1) % 3;
     let full_id = nodes[full].context.node_id;
-    has_room(&cluster.disks[full_id as usize], false);
-    let full_node = nodes.remove(full);
+    let disk = &cluster.disks[full_id as usize];
+    let space = disk.space(Path::new("/")).unwrap();
+    let capacity_bytes = Some(space.total - space.free + RESERVE_BYTES / 2);
+    disk.set_faults(Faults { capacity_bytes, ..Faults::default() });
+    wait_for("no room", || (!takes_records(&nodes[full].context)).then_some(())).await;
     all_are_written_to(&cluster, &nodes, topic).await;
+    let image = nodes[full].context.controller.image();
+    assert!(!image.broker(full_id).unwrap().fenced);
+    let is_out = |partition| {
+        let now = state_of(&nodes[full], topic, partition)?;
+        (now.leader != full_id && !now.isr.contains(&full_id)).then_some(())
+    };
     for partition in 0..PARTITIONS {
-        let now = state_of(&nodes[0], topic, partition).unwrap();
-        assert!(now.leader != full_id && !now.isr.contains(&full_id), "{now:?}");
+        wait_for("its absence", || is_out(partition)).await;
     }
-    has_room(&cluster.disks[full_id as usize], true);
-    nodes.push(full_node);
+    has_room(disk, true);
     all_are_in_sync(&nodes, topic).await;
+    wait_for("room", || takes_records(&nodes[full].context).then_some(())).await;
     stop_all(nodes).await;
 }
 

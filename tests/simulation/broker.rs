@@ -37,7 +37,6 @@ const PROPERTIES: &str = "\
     listeners=PLAINTEXT://0.0.0.0:9092\n\
     log.dirs=/data\n\
     firn.http.port=-1\n\
-    firn.disk.reserve.bytes=0\n\
     auto.create.topics.enable=false\n\
     offsets.topic.num.partitions=2\n\
     broker.session.timeout.ms=2000\n\
@@ -150,12 +149,13 @@ impl Broker {
         let factor = self.shared.replication_factor;
         let text = format!(
             "{PROPERTIES}node.id={}\nbroker.rack={}\nadvertised.listeners=PLAINTEXT://{}\n\
-             controller.quorum.voters={}\nreplica.lag.time.max.ms={}\noffsets.topic.replication.factor={factor}\nmin.insync.replicas={}\n",
+             controller.quorum.voters={}\nreplica.lag.time.max.ms={}\nfirn.disk.reserve.bytes={}\noffsets.topic.replication.factor={factor}\nmin.insync.replicas={}\n",
             self.number,
             zone(self.number),
             address(self.number),
             voters.collect::<Vec<_>>().join(","),
             self.shared.lag_ms,
+            self.shared.reserve_bytes,
             // Of three, one may be away.
             factor.div_ceil(2),
         ) + self.shared.bucket.as_ref().map_or("", |_| TIERED)

@@ -308,7 +308,9 @@ impl Faults {
             Kind::FullDisk if broker.is_running() => {
                 let disk = broker.disk();
                 let Ok(space) = disk.space(std::path::Path::new("/")) else { return };
-                let capacity = space.total - space.free + ROOM_LEFT_BYTES;
+                // Records may have to leave more than that, and the metadata have room.
+                let left = if self.random.bool() { ROOM_LEFT_BYTES } else { self.shared.reserve_bytes / 2 };
+                let capacity = space.total - space.free + left.max(ROOM_LEFT_BYTES);
                 self.note(now, format_args!("the disk of {host} has {capacity} bytes"));
                 disk.set_faults(DiskFaults { capacity_bytes: Some(capacity), ..disk.faults() });
                 self.for_a_while(now, Cure::Room(struck));

@@ -27,7 +27,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 23] = [
+const CHANGES: [KnownBad; 25] = [
     KnownBad {
         name: "what comes from the disk is handed out unseen",
         file: "broker/storage/src/check.rs",
@@ -159,6 +159,18 @@ const CHANGES: [KnownBad; 23] = [
         file: "broker/core/metadata/src/leases.rs",
         place: "now.saturating_sub(**heard) >= [[self.lease]]).collect();",
         wrong: "Duration::MAX",
+    },
+    KnownBad {
+        name: "a leader that a full disk replaces is not waited for",
+        file: "broker/core/metadata/src/decide/room.rs",
+        place: "true => [[now.isr.iter().any(|id| may_lead(*id)).then(|| turn.settle(may_lead))?]],",
+        wrong: "{ turn.isr.retain(|id| *id != broker_id); turn.isr.iter().any(|id| may_lead(*id)).then(|| turn.settle(may_lead))? }",
+    },
+    KnownBad {
+        name: "a full disk keeps what is written to it",
+        file: "broker/core/metadata/src/decide/room.rs",
+        place: "if [[!is_known || now.isr.len() <= now.min_in_sync(min_isr)]] {",
+        wrong: "true",
     },
     KnownBad {
         name: "who takes nothing in that is decided leads on",

@@ -91,5 +91,8 @@ pub async fn listed(client: &mut Client, partition: i32, timestamp: i64) -> Opti
         .with_timeout_ms(1_000);
     let told = client.ask(&request).await.ok()?.topics.first()?.partitions.first()?.clone();
     client.note(format_args!("{timestamp} is {} in {partition}, error {}", told.offset, told.error_code));
+    if told.error_code != 0 {
+        client.look_again();
+    }
     (told.error_code == 0).then_some(told.offset)
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use firn::context::Context;
 use firn::partition::{Offsets, Partition, PartitionKey};
+use firn::registration::takes_records;
 use firn_metadata::image::{Image, NO_LEADER, Partition as Replicated};
 use firn_metadata::invariants;
 use firn_records::batch;
@@ -78,6 +79,10 @@ impl Watch {
     pub async fn watch(mut self, context: &Context) {
         loop {
             self.look_at_metadata(context);
+            match takes_records(context) {
+                true => self.shared.without_room.borrow_mut().remove(&self.broker),
+                false => self.shared.without_room.borrow_mut().insert(self.broker),
+            };
             for partition in context.partitions.all() {
                 self.look_at(&partition);
             }

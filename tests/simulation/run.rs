@@ -18,6 +18,8 @@ use crate::{consumer, judge, operator, producer, randomness, trimmer};
 pub const LATENCY_MAX: Duration = Duration::from_millis(5);
 /// How finely time passes.
 const TICK: Duration = Duration::from_millis(2);
+/// More than the metadata want to have.
+const RESERVE_BYTES: u64 = 2 << 20;
 /// How long the judge may take, after the last fault.
 const JUDGING_MAX: Duration = Duration::from_secs(90);
 
@@ -81,7 +83,9 @@ pub fn run(settings: &Settings) -> Outcome {
     let rotten = settings.rots.then(|| settings.seed as usize / 3 % count);
     let Settings { replication_factor, tiered, .. } = *settings;
     let lag_ms = if settings.seed % 11 < 4 { 600 } else { 3_000 };
-    let shared = Shared::new(addresses, replication_factor, lag_ms, tiered, rotten, trace.clone());
+    let reserve_bytes = if settings.seed % 13 < 7 { RESERVE_BYTES } else { 0 };
+    let shared =
+        Shared::new(addresses, replication_factor, lag_ms, reserve_bytes, tiered, rotten, trace.clone());
     let lying = settings.lying_disk;
     let voters = settings.voters;
     let new = |number| Broker::new(number, voters, random.u64(..), lying, shared.clone(), trace.clone());

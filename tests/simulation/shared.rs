@@ -1,7 +1,7 @@
 //! What all clients of a run share: the topic, the history, and the promises that the history does not know of.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct Shared {
     pub replication_factor: usize,
     /// `replica.lag.time.max.ms`; it may be shorter than the brokers' leases.
     pub lag_ms: u64,
+    /// `firn.disk.reserve.bytes`: what records have to leave, and the metadata need not.
+    pub reserve_bytes: u64,
     /// Where what is older goes.
     pub bucket: Option<Bucket>,
     /// The broker whose disk does not keep everything, by its number.
@@ -62,6 +64,8 @@ pub struct Shared {
     deleted: RefCell<BTreeMap<i32, i64>>,
     /// When a record of each partition was last acknowledged.
     pub acknowledged: RefCell<BTreeMap<i32, Duration>>,
+    /// Brokers that say that they have no room for records, by their numbers.
+    pub without_room: RefCell<BTreeSet<usize>>,
     /// How the topic stands.
     pub standing: Cell<Standing>,
     /// Clients that have not ended.
@@ -73,6 +77,7 @@ impl Shared {
         brokers: Vec<String>,
         replication_factor: usize,
         lag_ms: u64,
+        reserve_bytes: u64,
         tiered: bool,
         rotten: Option<usize>,
         trace: Trace,
@@ -82,6 +87,7 @@ impl Shared {
             brokers,
             replication_factor,
             lag_ms,
+            reserve_bytes,
             bucket: tiered.then(Bucket::new),
             trace,
             history: RefCell::default(),
@@ -93,6 +99,7 @@ impl Shared {
             positions: RefCell::default(),
             deleted: RefCell::default(),
             acknowledged: RefCell::default(),
+            without_room: RefCell::default(),
             standing: Cell::default(),
             working: Cell::new(0),
         })

@@ -50,11 +50,13 @@ impl Trials {
             return;
         }
         let Standing { is_whole, is_spread, .. } = self.shared.standing.get();
-        if !is_whole {
+        if !is_whole || !self.shared.without_room.borrow().is_empty() {
             self.whole_since = None;
             if self.shared.topic.get().is_some() && now - self.calm_since > AWAY_MAX {
-                self.shared
-                    .broke(None, format!("not every replica is in sync {AWAY_MAX:?} after the last fault"));
+                self.shared.broke(
+                    None,
+                    format!("not every replica is in sync, or has room, {AWAY_MAX:?} after the last fault"),
+                );
                 self.calm_since = now;
             }
             return;
@@ -72,9 +74,12 @@ impl Trials {
     }
 
     fn look_at_writes(&self, now: Duration) {
+        if self.shared.topic.get().is_none() {
+            return;
+        }
         let mut acknowledged = self.shared.acknowledged.borrow_mut();
         for partition in 0..PARTITIONS {
-            let Some(last) = acknowledged.get_mut(&partition) else { continue };
+            let last = acknowledged.entry(partition).or_insert(now);
             if now.saturating_sub(*last) > AWAY_MAX {
                 self.shared.broke_at(
                     now,

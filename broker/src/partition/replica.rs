@@ -94,8 +94,6 @@ impl Partition {
             }
             return;
         }
-        // What is written to it in the new epoch will tell.
-        self.set_short(&mut state, false);
         state.leader_epoch = now.leader_epoch;
         if now.leader == self.replication.node_id {
             self.begin_to_lead(&mut state, now);
@@ -114,7 +112,7 @@ impl Partition {
             settled_replicas: now.original_replicas().count(),
             isr: now.isr.clone(),
             lag_max: self.replication.lag_max,
-            lease: self.replication.lease,
+            lease: self.replication.lease_max(),
             log_end: log.end_offset(),
             high_watermark: state.high_watermark,
             min_isr: state.min_isr(),
@@ -350,10 +348,11 @@ impl Partition {
     ) -> Result<Option<Awaited>, PartitionError> {
         let fetched = checked(bytes, leader_epoch)?;
         let mut state = self.state.lock();
+        state.followed_in(leader_epoch)?;
         let admitted = self.data_dir.guard.admit(bytes.len()).map_err(PartitionError::from);
         let appended =
             admitted.and_then(|()| self.append_new(&mut state, leader_epoch, bytes, &fetched, now_ms));
-        self.noting_room(&mut state, bytes.len(), appended)?;
+        self.noting_room(&state, bytes.len(), appended)?;
         let end = state.followed_in(leader_epoch)?.end_offset();
         state.unflushed_since.get_or_insert(now_ms);
         if state.wants_flush() {

@@ -32,8 +32,6 @@ pub(super) struct State {
     awaiting_deletion: Waiting,
     /// `flush.ms` is over for what lies below this offset, whatever `flush.messages` is.
     pub(super) flush_due_to: i64,
-    /// There was no room for what was to be appended last.
-    pub(super) is_short: bool,
     pub(super) refusals: Refusals,
     pub(super) readers: Readers,
     /// Its readers have been sent to followers.
@@ -56,7 +54,6 @@ impl State {
             awaiting_commit: Waiting::default(),
             awaiting_deletion: Waiting::default(),
             flush_due_to: 0,
-            is_short: false,
             refusals: Refusals::default(),
             readers: Readers::default(),
             is_read_elsewhere: false,

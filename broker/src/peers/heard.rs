@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use firn_metadata::decide::room::ShortReplica;
 use firn_metadata::image::Image;
 use firn_metadata::leases::Leases;
+use firn_model::ids::TopicId;
 use firn_quorum::quorum::Quorum;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -15,8 +17,14 @@ use tokio::time::Instant;
 pub struct Beat {
     /// Offset after the last change of the metadata that is in force there.
     pub applied_to: i64,
+    /// The disk has room for changes of the metadata.
     pub has_room: bool,
+    /// A disk has room for records.
+    pub takes_records: bool,
 }
+
+/// How long it is remembered that a broker had no room for a partition: so often it may be tried again, should it be the only one.
+const REFUSAL_KEPT: Duration = Duration::from_secs(30);
 
 /// See the module. Before this broker was the controller for the first time, and once it is not, it knows nothing of anybody.
 #[derive(Debug)]
@@ -33,8 +41,10 @@ pub struct Heard {
 struct InTerm {
     term: u64,
     leases: Leases,
-    /// Whether each has said that its disks have room.
-    room: BTreeMap<i32, bool>,
+    /// What each has said last.
+    beats: BTreeMap<i32, Beat>,
+    /// When a broker last had no room for what was written to a partition.
+    refusals: BTreeMap<(i32, TopicId, i32), Duration>,
 }
 
 impl Heard {
@@ -56,7 +66,7 @@ impl Heard {
     pub fn keeps_up(&self, broker_id: i32, beat: Beat, end_offset: i64) -> bool {
         let mut in_term = self.in_term.lock();
         let Some(known) = in_term.as_mut() else { return true };
-        known.room.insert(broker_id, beat.has_room);
+        known.beats.insert(broker_id, beat);
         known.leases.keeps_up(broker_id, beat.applied_to, end_offset)
     }
 
@@ -65,9 +75,28 @@ impl Heard {
         self.in_term.lock().as_ref().is_some_and(|known| known.leases.has(broker_id))
     }
 
-    /// Whether a broker has said that there is room on its disks; nothing if it has said nothing.
-    pub fn has_room(&self, broker_id: i32) -> Option<bool> {
-        self.in_term.lock().as_ref()?.room.get(&broker_id).copied()
+    /// Whether a broker has said that there is room for changes of the metadata.
+    pub fn has_room(&self, broker_id: i32) -> bool {
+        let in_term = self.in_term.lock();
+        in_term.as_ref().and_then(|known| known.beats.get(&broker_id)).is_some_and(|beat| beat.has_room)
+    }
+
+    /// A broker has no room for what is written to these partitions.
+    pub fn refuses(&self, broker_id: i32, short: &[ShortReplica]) {
+        let now = self.now();
+        if let Some(known) = self.in_term.lock().as_mut() {
+            known.refusals.retain(|_, at| now.saturating_sub(*at) < REFUSAL_KEPT);
+            known.refusals.extend(short.iter().map(|one| ((broker_id, one.topic_id, one.partition), now)));
+        }
+    }
+
+    /// Whether a broker has room for what is written to a partition, as far as is known.
+    pub fn takes(&self, broker_id: i32, topic_id: TopicId, partition: i32) -> bool {
+        let in_term = self.in_term.lock();
+        let Some(known) = in_term.as_ref() else { return true };
+        let refused = known.refusals.get(&(broker_id, topic_id, partition));
+        known.beats.get(&broker_id).is_none_or(|beat| beat.takes_records)
+            && refused.is_none_or(|at| self.now().saturating_sub(*at) >= REFUSAL_KEPT)
     }
 
     /// Nobody waits for this broker any more.
@@ -92,7 +121,7 @@ impl Heard {
                 // Nothing newer is told of before.
                 let end_offset = quorum.published().end_offset();
                 let leases = self.leases(&quorum.image(), end_offset, now);
-                InTerm { term: progress.term, leases, room: BTreeMap::new() }
+                InTerm { term: progress.term, leases, beats: BTreeMap::new(), refusals: BTreeMap::new() }
             }
         };
         let InTerm { leases, .. } = in_term.insert(known);

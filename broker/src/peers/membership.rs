@@ -351,8 +351,9 @@ impl Membership {
                 self.hear(registration.broker_id);
                 Ok(ControllerTold::Registered { broker_epoch, lease_ms: self.lease_ms() })
             }
-            ControllerAsk::Heartbeat { broker_id, broker_epoch, applied_to, has_room } => {
-                let beat = Beat { applied_to: *applied_to, has_room: *has_room };
+            ControllerAsk::Heartbeat { broker_id, broker_epoch, applied_to, has_room, takes_records } => {
+                let (applied_to, has_room, takes_records) = (*applied_to, *has_room, *takes_records);
+                let beat = Beat { applied_to, has_room, takes_records };
                 self.heartbeat(quorum, *broker_id, *broker_epoch, beat).await
             }
             ControllerAsk::Leave { broker_id, broker_epoch } => {
@@ -387,10 +388,13 @@ impl Membership {
                     leader_epoch: *leader_epoch,
                 };
                 let short: Vec<_> = partitions.iter().map(short).collect();
+                self.heard.refuses(*broker_id, &short);
                 let decide = |image: &Image| {
                     let rules = Rules { config: &self.config_of(image) };
                     let itself = (*broker_id, *broker_epoch);
-                    make_way(image, rules, itself, &short, |id| self.has_room(id))
+                    make_way(image, rules, itself, &short, |id, topic, index| {
+                        self.heard.takes(id, topic, index)
+                    })
                 };
                 let count = quorum.propose(decide).await?;
                 if count > 0 {
@@ -463,9 +467,9 @@ impl Membership {
         self.heard.keeps_up(broker_id, beat, end_offset)
     }
 
-    /// Whether a broker has room for what comes; who has not said so far is thought to.
-    pub fn has_room(&self, broker_id: i32) -> bool {
-        self.heard.has_room(broker_id).unwrap_or(true)
+    /// What this broker has heard of the others as their controller.
+    pub fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// Nobody waits for this broker any more.
@@ -532,7 +536,7 @@ impl Membership {
         if !quorum.progress().leads || quorum.has_room() {
             return;
         }
-        if let Some(heir) = self.heir(quorum, |id| self.heard.has_room(id) == Some(true)) {
+        if let Some(heir) = self.heir(quorum, |id| self.heard.has_room(id)) {
             let broker = heir.broker_id;
             tracing::warn!(
                 broker,

@@ -68,9 +68,12 @@ pub enum ControllerAsk {
         /// Offset after the last change of the metadata that is in force here.
         #[serde(default = "everything")]
         applied_to: i64,
-        /// The disks have room for changes of the metadata, and for records.
+        /// The disk has room for changes of the metadata.
         #[serde(default = "yes")]
         has_room: bool,
+        /// A disk has room for records.
+        #[serde(default = "yes")]
+        takes_records: bool,
     },
     /// The disk under these partitions has failed, or has not kept them: let others lead them.
     HandOver {
@@ -247,7 +250,13 @@ mod tests {
             assert_eq!(read::<Ask>(&bytes).unwrap(), (ask.clone(), Bytes::from_static(b"rest")));
             String::from_utf8(bytes[4..].to_vec()).unwrap()
         };
-        let beat = ControllerAsk::Heartbeat { broker_id: 1, broker_epoch: 2, applied_to: 3, has_room: true };
+        let beat = ControllerAsk::Heartbeat {
+            broker_id: 1,
+            broker_epoch: 2,
+            applied_to: 3,
+            has_room: true,
+            takes_records: true,
+        };
         assert_eq!(said(&Ask::Standing), r#"{"v":1,"message":"standing"}rest"#);
         let member = Member { broker_id: 3, directory_id: "disk".to_owned() };
         assert_eq!(
@@ -268,7 +277,7 @@ mod tests {
         assert_eq!(said(&Ask::Quorum { to: 7 }), r#"{"v":1,"message":{"quorum":{"to":7}}}rest"#);
         assert_eq!(
             said(&Ask::Controller(beat)),
-            r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2,"applied_to":3,"has_room":true}}}}rest"#
+            r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2,"applied_to":3,"has_room":true,"takes_records":true}}}}rest"#
         );
         let older = message(BTreeMap::from([("heard", BTreeMap::from([("end_offset", 4)]))]), &[]).unwrap();
         let heard = ControllerTold::Heard { end_offset: 4, lease_ms: i64::MAX };

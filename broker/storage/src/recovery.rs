@@ -352,10 +352,11 @@ impl PartitionLog {
     /// leaves two more: a log may have been tiered once, and what it had then is still in the store, before the
     /// first segment. Its first leader epoch begins where the log does, or before.
     fn guess_log_start(&mut self, first_epoch_at: Option<i64>) {
-        if self.config.remote_storage_enable {
+        let Some(first) = self.segments.first().filter(|_| !self.config.remote_storage_enable) else {
+            // It may be tiered no more at the next start.
+            self.directory.doubts_start(&self.topic_partition, self.log_start_offset);
             return;
-        }
-        let Some(first) = self.segments.first() else { return };
+        };
         let guess = first_epoch_at.map_or(first.base_offset, |epoch| epoch.min(first.base_offset));
         let is_lost = self.directory.doubts_start(&self.topic_partition, guess);
         self.log_start_offset = if is_lost { guess } else { first.base_offset };

@@ -190,6 +190,32 @@ fn a_log_that_was_tiered_begins_in_the_store_though_the_log_starts_have_rotted()
     }
 }
 
+/// Tiering is switched off only after a start that found the log starts damaged.
+#[test]
+fn a_log_that_is_tiered_when_its_log_start_is_found_to_have_rotted_still_begins_in_the_store_later() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    dir.note_incarnation(INCARNATION).unwrap();
+    let tiered = TopicConfig { remote_storage_enable: true, local_retention_ms: 0, ..(*config()).clone() };
+    let tiered = Arc::new(tiered);
+    let mut log = dir.open_log(&partition(), topic_id(1), tiered.clone(), 0).unwrap();
+    append(&mut log, RECORDS);
+    flush(&mut log);
+    log.set_tiered_end_offset(COMMITTED);
+    assert!(log.retain(99_000, COMMITTED).unwrap().segments > 0);
+    let local_start = log.local_start_offset();
+    drop((log, dir));
+    let disk = disk.after_power_cut(PowerCut::DropUnsynced);
+    let (what, hurt) = hurt(&disk, "log-start-offset-checkpoint").next().unwrap();
+    let dir = open_dir(&hurt);
+    let log = dir.open_log(&partition(), topic_id(1), tiered, 0).unwrap();
+    assert_eq!((log.log_start_offset(), log.local_start_offset()), (0, local_start), "{what}");
+    dir.checkpoint().unwrap();
+    drop((log, dir));
+    let (_dir, log) = open(&hurt.after_power_cut(PowerCut::DropUnsynced)).unwrap();
+    assert_eq!((log.log_start_offset(), log.local_start_offset()), (0, local_start), "{what}");
+}
+
 /// Nothing was ever in a store: the log begins with its first segment, of which the epochs know though nothing was written since.
 #[test]
 fn a_log_that_was_never_tiered_begins_on_the_disk_though_the_log_starts_have_rotted() {

@@ -3,6 +3,8 @@
 //! Leaders gather on those that stayed while others were away. As in Kafka 4 whoever is in sync gets back what it is to lead,
 //! however few that is: a percentage below which nothing happens, as Kafka had before, leaves it to chance who leads.
 
+use firn_model::ids::TopicId;
+
 use super::Decision;
 use super::partitions::{Rules, change, is_active};
 use crate::image::Image;
@@ -13,13 +15,14 @@ use crate::leadership::{Election, Turn};
 pub fn give_back(
     image: &Image,
     rules: Rules<'_>,
-    has_room: impl Fn(i32) -> bool,
+    takes: impl Fn(i32, TopicId, i32) -> bool,
     partitions_max: usize,
 ) -> Decision<usize> {
     let all = image.topics().flat_map(|topic| topic.partitions.iter().enumerate().map(move |at| (topic, at)));
     let changes = all.filter_map(|(topic, (index, now))| {
         let preferred = *now.replicas.first()?;
-        let may_lead = now.isr.contains(&preferred) && is_active(image, preferred) && has_room(preferred);
+        let has_room = || takes(preferred, topic.id, i32::try_from(index).unwrap_or(i32::MAX));
+        let may_lead = now.isr.contains(&preferred) && is_active(image, preferred) && has_room();
         // Who is to be emptied is not given more to do.
         if preferred == now.leader || !may_lead || image.is_draining(preferred) {
             return None;
@@ -91,28 +94,32 @@ mod tests {
         let mut image = image(&[&[0, 1, 2], &[1, 2, 0], &[0, 2, 1]]);
         assert_eq!(leaders(&image), [0, 1, 0]);
         assert_eq!(
-            decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)),
+            decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)),
             0,
             "all is well"
         );
         decide(&mut image, |image, rules| fence(image, rules, 0));
         assert_eq!(leaders(&image), [1, 1, 2]);
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 0, "it is away");
+        assert_eq!(
+            decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)),
+            0,
+            "it is away"
+        );
         decide(&mut image, |image, rules| heartbeat(image, rules, 0, 0).unwrap());
         assert_eq!(
-            decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)),
+            decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)),
             0,
             "it lacks records"
         );
         catches_up(&mut image, 0, &[0, 1, 2]);
-        let full = |image: &Image, rules: Rules<'_>| give_back(image, rules, |id| id != 0, 10);
+        let full = |image: &Image, rules: Rules<'_>| give_back(image, rules, |id, _, _| id != 0, 10);
         assert_eq!(decide(&mut image, full), 0, "it has no room");
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 1);
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 1);
         assert_eq!(leaders(&image), [0, 1, 2]);
         let now = image.topic("snow").unwrap().partition(0).unwrap();
         assert_eq!((now.isr.len(), now.leader_epoch), (3, 2), "who is in sync stays so");
         catches_up(&mut image, 2, &[0, 1, 2]);
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 1);
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 1);
         assert_eq!(leaders(&image), [0, 1, 0]);
     }
 
@@ -122,8 +129,9 @@ mod tests {
         decide(&mut image, |image, rules| fence(image, rules, 0));
         decide(&mut image, |image, rules| heartbeat(image, rules, 0, 0).unwrap());
         (0..5).for_each(|index| catches_up(&mut image, index, &[0, 1]));
-        let given: Vec<usize> =
-            (0..4).map(|_| decide(&mut image, |image, rules| give_back(image, rules, |_| true, 2))).collect();
+        let given: Vec<usize> = (0..4)
+            .map(|_| decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 2)))
+            .collect();
         assert_eq!((given, leaders(&image)), (vec![2, 2, 1, 0], vec![0; 5]));
     }
 
@@ -139,9 +147,9 @@ mod tests {
             Decision { records: vec![MetadataRecord::Config(record)], reply: () }
         };
         decide(&mut image, |_, _| mark(Some("true")));
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 0);
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 0);
         decide(&mut image, |_, _| mark(None));
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_| true, 10)), 1);
+        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 1);
         assert_eq!(leaders(&image), [0, 1]);
     }
 }

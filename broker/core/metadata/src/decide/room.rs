@@ -24,39 +24,39 @@ pub struct ShortReplica {
     pub leader_epoch: i32,
 }
 
-/// Of these partitions the broker leads none that one in sync with room can lead, and as a follower it is in sync with none that has
-/// enough without it (`min.insync.replicas`). The reply tells how many that are.
+/// Of the partitions that have enough in sync without the broker (`min.insync.replicas`), it leads none that another one with room can
+/// lead, and as a follower it is in sync with none. The reply tells how many that are.
 pub fn make_way(
     image: &Image,
     rules: Rules<'_>,
     (broker_id, broker_epoch): (i32, i64),
     short: &[ShortReplica],
-    has_room: impl Fn(i32) -> bool,
+    takes: impl Fn(i32, TopicId, i32) -> bool,
 ) -> Result<Decision<usize>, DecisionError> {
     check_epoch(image, broker_id, broker_epoch)?;
-    let may_lead = |id: i32| id != broker_id && is_active(image, id) && has_room(id);
     let changes = short.iter().filter_map(|short| {
         let topic = image.topic_by_id(short.topic_id)?;
         let now = topic.partition(short.partition)?;
+        let may_lead =
+            |id: i32| id != broker_id && is_active(image, id) && takes(id, short.topic_id, short.partition);
+        // In another epoch it does not know whether it leads; and where all in sync are needed, nothing is gained.
         let is_known = now.leader_epoch == short.leader_epoch && now.isr.contains(&broker_id);
-        let turn = Turn::of(now, rules.min_isr(image, topic));
+        let min_isr = rules.min_isr(image, topic);
+        if !is_known || now.isr.len() <= now.min_in_sync(min_isr) {
+            return None;
+        }
+        let mut turn = Turn::of(now, min_isr);
         let next = match now.leader == broker_id {
-            _ if !is_known => return None,
             true => now.isr.iter().any(|id| may_lead(*id)).then(|| turn.settle(may_lead))?,
-            false => not_waiting_for(broker_id, turn).settle(|id| is_active(image, id)),
+            false => {
+                turn.isr.retain(|id| *id != broker_id);
+                turn.settle(|id| is_active(image, id))
+            }
         };
         change(short.topic_id, usize::try_from(short.partition).ok()?, now, &next)
     });
     let records: Vec<MetadataRecord> = changes.collect();
     Ok(Decision { reply: records.len(), records })
-}
-
-/// Without the follower, if enough are in sync without it.
-fn not_waiting_for(broker_id: i32, mut turn: Turn<'_>) -> Turn<'_> {
-    if turn.isr.len() > turn.now.min_in_sync(turn.min_isr) {
-        turn.isr.retain(|id| *id != broker_id);
-    }
-    turn
 }
 
 #[cfg(test)]
@@ -75,8 +75,10 @@ mod tests {
             // Nobody else can append either.
             (&all, 2, 0, &[], None),
             (&all, 2, 0, &[0], None),
-            (&[0, 1], 2, 0, &[1, 2], Some((1, &[0, 1]))),
-            (&[0, 1], 2, 0, &[2], None),
+            (&[0, 1], 1, 0, &[1, 2], Some((1, &[0, 1]))),
+            (&[0, 1], 1, 0, &[2], None),
+            // It would be waited for.
+            (&[0, 1], 2, 0, &[1, 2], None),
             (&[0], 1, 0, &[1, 2], None),
             // A follower: whoever leads goes on, with room or without.
             (&all, 2, 2, &[0, 1], Some((0, &[0, 1]))),
@@ -105,7 +107,7 @@ mod tests {
             let itself = (broker, image.broker(broker).unwrap().epoch);
             let told = |image: &Image, leader_epoch| {
                 let short = [ShortReplica { topic_id, partition: 0, leader_epoch }];
-                make_way(image, rules, itself, &short, |id| roomy.contains(&id)).unwrap()
+                make_way(image, rules, itself, &short, |id, _, _| roomy.contains(&id)).unwrap()
             };
             // It does not know of its successor yet, and may serve what it knows.
             assert_eq!(told(&image, leader_epoch - 1).records, []);
