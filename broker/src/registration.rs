@@ -99,7 +99,8 @@ pub async fn register(context: &Context, registration: &Registration) -> Result<
                 break (broker_epoch, lease_ms, sent);
             }
             Ok(_) => return Err(ProposeError::NotController.into()),
-            Err(error) if error.may_pass() && !context.membership.peers().is_alone() => {
+            // What is asked for twice is done once more, in another epoch.
+            Err(error) if error.is_unsettled() && !context.membership.peers().is_alone() => {
                 tracing::info!(%error, "not registered yet");
             }
             Err(error) => return Err(error),

@@ -23,4 +23,31 @@ impl AskError {
             AskError::Peer(_) | AskError::There { .. } => true,
         }
     }
+
+    /// Whether whoever has to have an answer asks once more: it may pass, or the controller, this broker itself, was too slow and may yet do
+    /// what it was asked for.
+    pub fn is_unsettled(&self) -> bool {
+        self.may_pass() || matches!(self, AskError::Here(ProposeError::TimedOut))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firn_metadata::decide::DecisionError;
+
+    use super::*;
+
+    #[test]
+    fn who_has_to_have_an_answer_asks_a_slow_controller_again_and_no_other_asks() {
+        let refused = || ProposeError::from(DecisionError::InvalidRequest(String::new()));
+        for (error, may_pass, is_unsettled) in [
+            (ProposeError::NotController, true, true),
+            (ProposeError::TimedOut, false, true),
+            (ProposeError::Closed, false, false),
+            (refused(), false, false),
+        ] {
+            let error = AskError::Here(error);
+            assert_eq!((error.may_pass(), error.is_unsettled()), (may_pass, is_unsettled), "{error}");
+        }
+    }
 }
