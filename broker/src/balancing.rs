@@ -97,7 +97,7 @@ impl Balancing {
         let evened = self.even(context, &settings).await;
         for error in [planned, looked, evened].into_iter().filter_map(Result::err) {
             // Another one goes on.
-            if !matches!(error, ProposeError::NotController) {
+            if !matches!(error, ProposeError::NotController | ProposeError::NoController) {
                 tracing::warn!(%error, "replicas and leaders stay where they are for now");
             }
         }

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use firn_client::cluster::Cluster;
-use firn_client::connection::{Connection, ConnectionOptions};
-use firn_client::error::Error;
+use firn_client::connection::ConnectionOptions;
 
 use crate::output::{self, Output};
 use crate::{broker, cluster, config, consume, group, kafka, produce, topic};
@@ -166,11 +165,6 @@ fn finish(written: io::Result<()>) -> ExitCode {
     }
 }
 
-/// Connects to the first that answers of `addresses`, comma separated as in Kafka's `bootstrap.servers`.
-pub(crate) async fn connect(addresses: &str) -> Result<Connection, Error> {
-    Connection::bootstrap(&split(addresses), &ConnectionOptions::default()).await
-}
-
 /// The cluster behind `addresses`.
 pub(crate) fn cluster(addresses: &str) -> Cluster {
     cluster_with(addresses, ConnectionOptions::default())
@@ -218,8 +212,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let error = connect(&address).await.unwrap_err().to_string();
+        let error = cluster(&address).any().await.unwrap_err().to_string();
         assert!(error.contains(&address) && error.contains("check the address"), "{error}");
-        assert!(connect(" , ").await.unwrap_err().to_string().contains("no address is given"));
+        assert!(cluster(" , ").any().await.unwrap_err().to_string().contains("no address is given"));
     }
 }

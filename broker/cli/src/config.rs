@@ -1,9 +1,10 @@
 //! `firn config`: describe, set and delete the configs of topics and brokers.
 
 use clap::{ArgGroup, Args, Subcommand};
+use firn_client::cluster::Cluster;
 use firn_client::configs::{self, Config, Resource};
 
-use crate::command::{Failure, To, connect};
+use crate::command::{Failure, To, cluster};
 use crate::output::{Output, json, table};
 use crate::values::key_value;
 
@@ -49,7 +50,7 @@ struct Whose {
     /// A topic by name.
     #[arg(long)]
     topic: Option<String>,
-    /// A broker by id, the one that --bootstrap names.
+    /// A broker by id.
     #[arg(long)]
     broker: Option<String>,
     /// What every broker obeys that has no value of its own: the default of the cluster.
@@ -68,10 +69,10 @@ impl Whose {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
-    let connection = connect(&arguments.to.bootstrap).await?;
+    let cluster = cluster(&arguments.to.bootstrap);
     let (resource, changes): (_, Vec<(String, Option<String>)>) = match arguments.action {
         Action::Describe { whose, all } => {
-            let mut found = configs::describe(&connection, &whose.resource()).await?;
+            let mut found = describe(&cluster, &whose.resource()).await?;
             found.retain(|config| all || config.source.starts_with("DYNAMIC"));
             return described(arguments.to.output, &found);
         }
@@ -81,7 +82,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
         Action::Delete { whose, keys } => {
             // A broker takes what is not there for deleted, and a slip of the pen would go unseen.
             let resource = whose.resource();
-            let known = configs::describe(&connection, &resource).await?;
+            let known = describe(&cluster, &resource).await?;
             if let Some(key) = keys.iter().find(|key| known.iter().all(|config| config.name != **key)) {
                 let title = resource.title();
                 return Err(format!("{title} has no config '{key}': --all shows those that there are").into());
@@ -89,12 +90,26 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
             (resource, keys.into_iter().map(|key| (key, None)).collect())
         }
     };
-    configs::alter(&connection, &resource, &changes).await?;
+    configs::alter(&*cluster.any().await?, &resource, &changes).await?;
     let keys: Vec<String> = changes.into_iter().map(|(key, _)| key).collect();
     Ok(match arguments.to.output {
         Output::Table => format!("Changed {}.\n", keys.join(", ")),
         Output::Json => json(&serde_json::json!({ "changed": keys }))?,
     })
+}
+
+/// A broker alone knows its configs: it is asked itself.
+pub(crate) async fn describe(cluster: &Cluster, resource: &Resource) -> Result<Vec<Config>, Failure> {
+    let connection = match resource {
+        Resource::Broker(id) if !id.is_empty() => {
+            let brokers = cluster.describe().await?.brokers;
+            let broker = brokers.into_iter().find(|broker| broker.id.to_string() == *id);
+            let missing = || format!("broker {id} is not there: firn cluster describe lists those that are");
+            cluster.at(&broker.ok_or_else(missing)?.address).await?
+        }
+        _ => cluster.any().await?,
+    };
+    Ok(configs::describe(&connection, resource).await?)
 }
 
 fn described(output: Output, configs: &[Config]) -> Result<String, Failure> {

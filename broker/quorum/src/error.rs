@@ -46,7 +46,7 @@ pub enum QuorumError {
     )]
     NoMembers,
     #[error(
-        "brokers {others:?} keep the metadata as well, and nothing can be changed without them: name all of them in controller.quorum.voters"
+        "brokers {others:?} keep the metadata as well, and nothing can be changed without them: name all of them in controller.quorum.voters, or start as many by firn dev --brokers"
     )]
     OtherMembers { others: Vec<i32> },
     #[error("snapshot of the metadata: {0}")]

@@ -46,6 +46,10 @@ pub enum ProposeError {
     #[error("another broker is the controller now: ask again")]
     NotController,
     #[error(
+        "no broker is the controller: more than half of those that have a vote on the metadata have to run, and to reach each other"
+    )]
+    NoController,
+    #[error(
         "the metadata cannot be changed any more: the broker is stopping, or its metadata log has failed"
     )]
     Closed,
@@ -469,8 +473,10 @@ impl Quorum {
         for _ in 0..ATTEMPTS_MAX {
             let now = self.machine.published();
             // What another has decided may not be known here, and a refusal is no better than what it rests on.
-            if !self.progress_at(now.last).leads {
-                return Err(ProposeError::NotController);
+            match self.progress_at(now.last) {
+                Progress { leads: true, .. } => {}
+                Progress { leader: None, .. } => return Err(ProposeError::NoController),
+                _ => return Err(ProposeError::NotController),
             }
             let Decision { records, reply } = decide(&now.image)?;
             if records.is_empty() {
@@ -562,7 +568,11 @@ impl Quorum {
         let is_heard = self.lease.is_none_or(|lease| acked.is_some_and(|acked| acked.elapsed() < lease));
         Progress {
             leads: runs && metrics.state == ServerState::Leader && knows_all && is_heard,
-            leader: metrics.current_leader.filter(|_| runs).map(broker_of),
+            // Who leads and is heard by no majority is no leader that anybody could ask.
+            leader: metrics
+                .current_leader
+                .filter(|id| runs && (is_heard || *id != metrics.id))
+                .map(broker_of),
             voted_for: runs.then(|| broker_of(metrics.vote.leader_id().voted_for)),
             term: metrics.current_term,
             end_offset: after(metrics.last_log_index),

@@ -197,7 +197,9 @@ impl From<ProposeError> for Failure {
                 Self::new(ResponseError::KafkaStorageError, error.to_string())
             }
             ProposeError::TimedOut => Self::new(ResponseError::RequestTimedOut, error.to_string()),
-            ProposeError::NotController => Self::new(ResponseError::NotController, error.to_string()),
+            ProposeError::NotController | ProposeError::NoController => {
+                Self::new(ResponseError::NotController, error.to_string())
+            }
         }
     }
 }

@@ -19,7 +19,9 @@ impl AskError {
     /// Whether another broker may be the controller by now, or soon: then it is asked.
     pub fn may_pass(&self) -> bool {
         match self {
-            AskError::Here(error) => matches!(error, ProposeError::NotController),
+            AskError::Here(error) => {
+                matches!(error, ProposeError::NotController | ProposeError::NoController)
+            }
             AskError::Peer(_) | AskError::There { .. } => true,
         }
     }
@@ -42,6 +44,7 @@ mod tests {
         let refused = || ProposeError::from(DecisionError::InvalidRequest(String::new()));
         for (error, may_pass, is_unsettled) in [
             (ProposeError::NotController, true, true),
+            (ProposeError::NoController, true, true),
             (ProposeError::TimedOut, false, true),
             (ProposeError::Closed, false, false),
             (refused(), false, false),

@@ -179,7 +179,7 @@ impl Membership {
             Ask::Controller(ask) => match self.as_controller(&ask).await {
                 Ok(told) => Told::Controller(told),
                 Err(ProposeError::Refused(error)) => Told::Controller(ControllerTold::Refused(error)),
-                Err(ProposeError::NotController) => Told::NotController,
+                Err(ProposeError::NotController | ProposeError::NoController) => Told::NotController,
                 Err(error) => Told::Failed(error.to_string()),
             },
             Ask::Client { .. }
@@ -229,7 +229,7 @@ impl Membership {
             let told = tokio::time::timeout(patience, self.as_controller(ask)).await;
             return Ok(told.unwrap_or(Err(ProposeError::TimedOut))?);
         }
-        let controller = progress.leader.ok_or(ProposeError::NotController)?;
+        let controller = progress.leader.ok_or(ProposeError::NoController)?;
         let line = match ask {
             // In order: a heartbeat that comes last would let it in again.
             ControllerAsk::Heartbeat { .. } | ControllerAsk::Leave { .. } => Line::Signals,

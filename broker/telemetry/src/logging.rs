@@ -5,8 +5,9 @@ use std::io::IsTerminal;
 use firn_model::broker_config::settings::LogFormat;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless `FIRN_LOG` says otherwise. Of the consensus library only what is wrong: the broker tells the rest.
-const DEFAULT_FILTER: &str = "info,openraft=warn";
+/// What is logged unless `FIRN_LOG` says otherwise. The consensus library warns of each message to a member that is away, dozens of times a second:
+/// that somebody is away the broker tells itself, once.
+const DEFAULT_FILTER: &str = "info,openraft=error";
 
 /// Starts the log. `FIRN_LOG` filters it, in the form `level` or `target=level,…`. A second call changes nothing.
 #[expect(
