@@ -27,7 +27,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 25] = [
+const CHANGES: [KnownBad; 24] = [
     KnownBad {
         name: "what comes from the disk is handed out unseen",
         file: "broker/storage/src/check.rs",
@@ -171,12 +171,6 @@ const CHANGES: [KnownBad; 25] = [
         file: "broker/core/metadata/src/decide/room.rs",
         place: "if [[!is_known || now.isr.len() <= now.min_in_sync(min_isr)]] {",
         wrong: "true",
-    },
-    KnownBad {
-        name: "who takes nothing in that is decided leads on",
-        file: "broker/core/metadata/src/leases.rs",
-        place: "is_some_and(|told| [[applied_to < *told]])",
-        wrong: "applied_to < *told && false",
     },
 ];
 
