@@ -473,10 +473,9 @@ impl Quorum {
         for _ in 0..ATTEMPTS_MAX {
             let now = self.machine.published();
             // What another has decided may not be known here, and a refusal is no better than what it rests on.
-            match self.progress_at(now.last) {
-                Progress { leads: true, .. } => {}
-                Progress { leader: None, .. } => return Err(ProposeError::NoController),
-                _ => return Err(ProposeError::NotController),
+            let Progress { leads, leader, .. } = self.progress_at(now.last);
+            if !leads {
+                return Err(leader.map_or(ProposeError::NoController, |_| ProposeError::NotController));
             }
             let Decision { records, reply } = decide(&now.image)?;
             if records.is_empty() {
@@ -566,13 +565,11 @@ impl Quorum {
         // Nobody else can be elected within the lease. Where that is over, somebody may have been.
         let acked = metrics.last_quorum_acked.as_deref();
         let is_heard = self.lease.is_none_or(|lease| acked.is_some_and(|acked| acked.elapsed() < lease));
+        // Who leads and is heard by no majority is no leader that anybody could ask.
+        let leader = metrics.current_leader.filter(|id| runs && (is_heard || *id != metrics.id));
         Progress {
             leads: runs && metrics.state == ServerState::Leader && knows_all && is_heard,
-            // Who leads and is heard by no majority is no leader that anybody could ask.
-            leader: metrics
-                .current_leader
-                .filter(|id| runs && (is_heard || *id != metrics.id))
-                .map(broker_of),
+            leader: leader.map(broker_of),
             voted_for: runs.then(|| broker_of(metrics.vote.leader_id().voted_for)),
             term: metrics.current_term,
             end_offset: after(metrics.last_log_index),
