@@ -29,7 +29,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 24] = [
+const CHANGES: [KnownBad; 23] = [
     KnownBad {
         name: "what comes from the disk is handed out unseen",
         from: 80,
@@ -78,13 +78,6 @@ const CHANGES: [KnownBad; 24] = [
         file: "broker/src/partition/replica.rs",
         place: "if [[epoch < fetch.last_epoch || end_offset < fetch.from]] {",
         wrong: "false",
-    },
-    KnownBad {
-        name: "a controller that nobody hears goes on as one",
-        from: 1,
-        file: "broker/quorum/src/quorum.rs",
-        place: "metrics.state == ServerState::Leader && knows_all && [[is_heard]],",
-        wrong: "true",
     },
     KnownBad {
         name: "any replica that is alive may lead",
@@ -186,7 +179,7 @@ const CHANGES: [KnownBad; 24] = [
     },
     KnownBad {
         name: "a leader that a full disk replaces is not waited for",
-        from: 1,
+        from: 50,
         file: "broker/core/metadata/src/decide/room.rs",
         place: "true => [[now.isr.iter().any(|id| may_lead(*id)).then(|| turn.settle(may_lead))?]],",
         wrong: "{ turn.isr.retain(|id| *id != broker_id); turn.isr.iter().any(|id| may_lead(*id)).then(|| turn.settle(may_lead))? }",
