@@ -268,13 +268,16 @@ pub fn takes_records(context: &Context) -> bool {
 
 /// Has others lead what the disk has no room for, and not wait for it.
 async fn make_way(context: &Context, broker_epoch: i64, patience: Duration) {
+    let short = context.replication.short.all();
+    if short.is_empty() {
+        return;
+    }
     let (id, image) = (context.node_id, context.controller.image());
     let is_waited_for = |topic: TopicId, index: i32, epoch: i32| {
         let now = image.partition_by_id(topic, index);
         now.is_some_and(|now| now.leader_epoch == epoch && now.isr.len() > 1 && now.isr.contains(&id))
     };
-    let short = context.replication.short.all().into_iter();
-    let short = short.filter(|((topic, index), epoch)| is_waited_for(*topic, *index, *epoch));
+    let short = short.into_iter().filter(|((topic, index), epoch)| is_waited_for(*topic, *index, *epoch));
     let partitions: Vec<_> = short.map(|((topic, index), epoch)| (topic.0, index, epoch)).collect();
     if partitions.is_empty() {
         return;

@@ -53,7 +53,8 @@ impl Trials {
         if !is_whole || !self.shared.without_room.borrow().is_empty() {
             self.whole_since = None;
             if self.shared.topic.get().is_some() && now - self.calm_since > AWAY_MAX {
-                self.shared.broke(
+                self.shared.broke_at(
+                    now,
                     None,
                     format!("not every replica is in sync, or has room, {AWAY_MAX:?} after the last fault"),
                 );

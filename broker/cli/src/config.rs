@@ -98,17 +98,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     })
 }
 
-/// A broker alone knows its configs: it is asked itself.
-pub(crate) async fn describe(cluster: &Cluster, resource: &Resource) -> Result<Vec<Config>, Failure> {
-    let connection = match resource {
-        Resource::Broker(id) if !id.is_empty() => {
-            let brokers = cluster.describe().await?.brokers;
-            let broker = brokers.into_iter().find(|broker| broker.id.to_string() == *id);
-            let missing = || format!("broker {id} is not there: firn cluster describe lists those that are");
-            cluster.at(&broker.ok_or_else(missing)?.address).await?
-        }
-        _ => cluster.any().await?,
-    };
+async fn describe(cluster: &Cluster, resource: &Resource) -> Result<Vec<Config>, Failure> {
+    let missing = || format!("{} is not there: firn cluster describe lists those that are", resource.title());
+    let connection = configs::connection_for(cluster, resource).await?.ok_or_else(missing)?;
     Ok(configs::describe(&connection, resource).await?)
 }
 

@@ -1,5 +1,7 @@
 //! Configs of topics and brokers: describe, and change one key at a time (KIP-339).
 
+use std::sync::Arc;
+
 use firn_protocol::library::messages::describe_configs_request::DescribeConfigsResource;
 use firn_protocol::library::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult,
@@ -9,6 +11,7 @@ use firn_protocol::library::messages::incremental_alter_configs_request::{
 };
 use firn_protocol::library::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 
+use crate::cluster::Cluster;
 use crate::connection::Connection;
 use crate::error::{Error, check};
 use crate::topics::text;
@@ -80,6 +83,23 @@ fn source(code: i8) -> &'static str {
         7 => "DYNAMIC_CLIENT_METRICS_CONFIG",
         8 => "DYNAMIC_GROUP_CONFIG",
         _ => "UNKNOWN",
+    }
+}
+
+/// A connection to who knows the configs of this: those of a broker it alone does. `None` if that broker is not there.
+pub async fn connection_for(
+    cluster: &Cluster,
+    resource: &Resource,
+) -> Result<Option<Arc<Connection>>, Error> {
+    match resource {
+        Resource::Broker(id) if !id.is_empty() => {
+            let brokers = cluster.describe().await?.brokers;
+            match brokers.into_iter().find(|broker| broker.id.to_string() == *id) {
+                Some(broker) => cluster.at(&broker.address).await.map(Some),
+                None => Ok(None),
+            }
+        }
+        _ => cluster.any().await.map(Some),
     }
 }
 

@@ -87,19 +87,6 @@ const SIZE_BYTES: usize = 4;
 const CORRELATION_ID_AT: usize = SIZE_BYTES + 4;
 
 impl Connection {
-    /// Connects to the first of `addresses` (`host:port`) that answers.
-    pub async fn bootstrap(addresses: &[String], options: &ConnectionOptions) -> Result<Self, Error> {
-        let mut last =
-            Error::Connect { address: "the cluster".to_owned(), reason: "no address is given".to_owned() };
-        for address in addresses {
-            match Self::connect(address, options.clone()).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
     /// Connects over TCP and learns which versions the broker speaks.
     #[expect(
         clippy::disallowed_types,

@@ -118,7 +118,6 @@ impl Heard {
         let known = match in_term.take().filter(|known| known.term == progress.term) {
             Some(known) => known,
             None => {
-                // Nothing newer is told of before.
                 let end_offset = quorum.published().end_offset();
                 let leases = self.leases(&quorum.image(), end_offset, now);
                 InTerm { term: progress.term, leases, beats: BTreeMap::new(), refusals: BTreeMap::new() }

@@ -168,14 +168,9 @@ async fn describe(
     };
     let mut said = String::new();
     for resource in resources {
-        let connection = match &resource {
-            Resource::Broker(id) if !id.is_empty() => {
-                let brokers = cluster.describe().await?.brokers;
-                let broker = brokers.into_iter().find(|broker| broker.id.to_string() == *id);
-                let missing = || format!("The broker '{id}' doesn't exist and doesn't have dynamic config.");
-                cluster.at(&broker.ok_or_else(missing)?.address).await?
-            }
-            _ => cluster.any().await?,
+        let Some(connection) = configs::connection_for(cluster, &resource).await? else {
+            let (Resource::Broker(name) | Resource::Topic(name)) = &resource;
+            return Err(format!("The broker '{name}' doesn't exist and doesn't have dynamic config.").into());
         };
         let found = match configs::describe(&connection, &resource).await {
             Err(Error::Refused { code: UNKNOWN_TOPIC, .. }) => {

@@ -10,8 +10,8 @@ use super::partitions::{Rules, change, is_active};
 use crate::image::Image;
 use crate::leadership::{Election, Turn};
 
-/// Gives back as many as this at most, to brokers that have room; the reply tells how many. Each makes clients look for its leader anew, so what is left
-/// may wait for a moment.
+/// Gives back as many as this at most, to brokers that have room for them; the reply tells how many. Each makes clients look for its
+/// leader anew, so what is left may wait for a moment.
 pub fn give_back(
     image: &Image,
     rules: Rules<'_>,
@@ -68,6 +68,11 @@ mod tests {
         image
     }
 
+    /// Everybody has room.
+    fn give_up_to(partitions_max: usize, image: &mut Image) -> usize {
+        decide(image, |image, rules| give_back(image, rules, |_, _, _| true, partitions_max))
+    }
+
     fn leaders(image: &Image) -> Vec<i32> {
         image.topic("snow").unwrap().partitions.iter().map(|one| one.leader).collect()
     }
@@ -93,33 +98,21 @@ mod tests {
     fn who_is_in_sync_again_leads_again() {
         let mut image = image(&[&[0, 1, 2], &[1, 2, 0], &[0, 2, 1]]);
         assert_eq!(leaders(&image), [0, 1, 0]);
-        assert_eq!(
-            decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)),
-            0,
-            "all is well"
-        );
+        assert_eq!(give_up_to(10, &mut image), 0, "all is well");
         decide(&mut image, |image, rules| fence(image, rules, 0));
         assert_eq!(leaders(&image), [1, 1, 2]);
-        assert_eq!(
-            decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)),
-            0,
-            "it is away"
-        );
+        assert_eq!(give_up_to(10, &mut image), 0, "it is away");
         decide(&mut image, |image, rules| heartbeat(image, rules, 0, 0).unwrap());
-        assert_eq!(
-            decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)),
-            0,
-            "it lacks records"
-        );
+        assert_eq!(give_up_to(10, &mut image), 0, "it lacks records");
         catches_up(&mut image, 0, &[0, 1, 2]);
         let full = |image: &Image, rules: Rules<'_>| give_back(image, rules, |id, _, _| id != 0, 10);
         assert_eq!(decide(&mut image, full), 0, "it has no room");
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 1);
+        assert_eq!(give_up_to(10, &mut image), 1);
         assert_eq!(leaders(&image), [0, 1, 2]);
         let now = image.topic("snow").unwrap().partition(0).unwrap();
         assert_eq!((now.isr.len(), now.leader_epoch), (3, 2), "who is in sync stays so");
         catches_up(&mut image, 2, &[0, 1, 2]);
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 1);
+        assert_eq!(give_up_to(10, &mut image), 1);
         assert_eq!(leaders(&image), [0, 1, 0]);
     }
 
@@ -129,9 +122,7 @@ mod tests {
         decide(&mut image, |image, rules| fence(image, rules, 0));
         decide(&mut image, |image, rules| heartbeat(image, rules, 0, 0).unwrap());
         (0..5).for_each(|index| catches_up(&mut image, index, &[0, 1]));
-        let given: Vec<usize> = (0..4)
-            .map(|_| decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 2)))
-            .collect();
+        let given: Vec<usize> = (0..4).map(|_| give_up_to(2, &mut image)).collect();
         assert_eq!((given, leaders(&image)), (vec![2, 2, 1, 0], vec![0; 5]));
     }
 
@@ -147,9 +138,9 @@ mod tests {
             Decision { records: vec![MetadataRecord::Config(record)], reply: () }
         };
         decide(&mut image, |_, _| mark(Some("true")));
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 0);
+        assert_eq!(give_up_to(10, &mut image), 0);
         decide(&mut image, |_, _| mark(None));
-        assert_eq!(decide(&mut image, |image, rules| give_back(image, rules, |_, _, _| true, 10)), 1);
+        assert_eq!(give_up_to(10, &mut image), 1);
         assert_eq!(leaders(&image), [0, 1]);
     }
 }
