@@ -11,7 +11,8 @@ use firn_metadata::image::Image;
 use firn_metadata::record::MetadataRecord;
 use firn_quorum::error::QuorumError;
 use firn_quorum::machine::{Observer, Published};
-use firn_quorum::quorum::{Members, Progress, ProposeError, Quorum};
+use firn_quorum::members::Members;
+use firn_quorum::quorum::{Progress, ProposeError, Quorum};
 use firn_storage::partition_log::PartitionLog;
 
 use crate::deleted_topics::DeletedTopics;

@@ -13,6 +13,8 @@ pub mod own_place;
 pub mod unregistration;
 pub mod votes;
 pub mod wire;
+#[cfg(test)]
+mod world;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

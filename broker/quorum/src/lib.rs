@@ -14,6 +14,7 @@ mod flushing;
 mod kept_snapshots;
 pub mod log_store;
 pub mod machine;
+pub mod members;
 pub mod network;
 pub mod quorum;
 mod quorum_state;

@@ -249,7 +249,7 @@ async fn members_come_and_go() {
     world.machines.extend(larger.machines.drain(1..));
     for at in 1..4 {
         world.start(at).await.unwrap();
-        world.quorum(alone).take_in(world.member(at)).await.unwrap();
+        world.take_in(alone, at).await;
     }
     let observers = world.quorum(alone).members().unwrap().observers.len();
     assert_eq!(observers, 3);
@@ -276,7 +276,7 @@ async fn what_a_leader_has_left_half_done_the_next_one_completes() {
     // As long as it is no member, the new one knows no leader.
     let old = world.leader().await;
     world.start(3).await.unwrap();
-    world.quorum(old).take_in(world.member(3)).await.unwrap();
+    world.take_in(old, 3).await;
     let ids: Vec<_> = (0..4).map(|at| world.member(at).id()).collect();
     let (quorum, wanted) = (world.quorum(old).clone(), ids.clone());
     let changing = tokio::spawn(async move { quorum.change_voters(wanted).await });

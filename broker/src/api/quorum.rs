@@ -17,7 +17,7 @@ use firn_protocol::library::messages::{
 };
 use firn_protocol::library::protocol::StrBytes;
 use firn_quorum::log_store::METADATA_TOPIC;
-use firn_quorum::quorum::MemberState;
+use firn_quorum::members::MemberState;
 use firn_quorum::types::Member;
 use uuid::Uuid;
 

@@ -23,6 +23,8 @@ use crate::node::StartError;
 const STANDING_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the controller may take to let a broker join: it sends it the metadata first.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the controller may be silent meanwhile before it is looked for anew: a machine that lost its power ends no connection.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long nothing may be heard of a leader before this member may be none any more.
@@ -241,7 +243,15 @@ async fn join(
     if let Some(address) = newest.and_then(|standing| standing.controller_address.clone()) {
         peers.learn(controller, address);
     }
-    match peers.ask(controller, Line::Controller, &Ask::Controller(wish), &[], JOIN_PATIENCE).await {
+    let wish = Ask::Controller(wish);
+    let told = tokio::select! {
+        told = peers.ask(controller, Line::Controller, &wish, &[], JOIN_PATIENCE) => told,
+        () = until_it_is_no_controller(peers, controller) => {
+            tracing::debug!(controller, "not taken in yet: it is silent, or the controller no more");
+            return Ok(());
+        }
+    };
+    match told {
         Ok((Told::Controller(ControllerTold::Joined), _)) => refusals.twin_since = None,
         Ok((Told::Controller(ControllerTold::Refused(error)), _)) => {
             say(&mut refusals.told, || format!("broker {controller} does not take this broker in: {error}"));
@@ -258,6 +268,21 @@ async fn join(
         Err(error) => tracing::debug!(%error, "not taken in yet"),
     }
     Ok(())
+}
+
+/// Waits until a broker says that it is not the controller, or says nothing for a while.
+async fn until_it_is_no_controller(peers: &Peers, controller: i32) {
+    let mut heard = Instant::now();
+    while heard.elapsed() < SILENCE_MAX {
+        tokio::time::sleep(STANDING_PATIENCE).await;
+        match peers.ask(controller, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE).await {
+            Ok((Told::Standing(standing), _)) if standing.controller == Some(controller) => {
+                heard = Instant::now();
+            }
+            Ok(_) => return,
+            Err(error) => tracing::debug!(controller, %error, "no answer"),
+        }
+    }
 }
 
 /// Says what is waited for, at once and then from time to time.
@@ -302,6 +327,7 @@ async fn standings(peers: &Peers) -> BTreeMap<i32, Option<Standing>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::world::{self, At, World};
 
     fn standing(broker_id: i32, cluster_id: Option<&str>, is_founded: bool) -> Standing {
         let directory_id = Some(format!("disk-{broker_id}"));
@@ -315,6 +341,23 @@ mod tests {
             controller: None,
             controller_address: None,
             term: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_asked_is_left_once_it_is_silent_or_the_controller_no_more() {
+        let world = Arc::<World>::default();
+        let peers = world::peers(&world);
+        let leads = Standing { controller: Some(2), ..standing(2, Some("a"), true) };
+        let cases = [At::Silence, At::Process(standing(2, Some("a"), true))];
+        for then in cases {
+            world.put("two:1", At::Process(leads.clone()));
+            let asked = until_it_is_no_controller(&peers, 2);
+            tokio::pin!(asked);
+            let waited = tokio::time::timeout(JOIN_PATIENCE, &mut asked).await;
+            assert!(waited.is_err(), "it is the controller");
+            world.put("two:1", then);
+            tokio::time::timeout(SILENCE_MAX * 2, asked).await.unwrap();
         }
     }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use firn_metadata::decide::DecisionError;
-use firn_quorum::quorum::{Members, ProposeError, Quorum};
+use firn_quorum::members::Members;
+use firn_quorum::quorum::{ProposeError, Quorum};
 use firn_quorum::types::Member;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
@@ -82,6 +83,22 @@ impl Joining {
         Waiting { candidates: &self.candidates, id }
     }
 
+    /// Sends a member the metadata before it has a vote. That may take long, or never end if its broker goes again: others come and
+    /// go meanwhile.
+    async fn prepare(&self, quorum: &Quorum, member: &Member) -> Result<(), ProposeError> {
+        {
+            let _alone = self.alone(quorum).await?;
+            let is_known = |members: Members| {
+                let known = members.voters.into_iter().chain(members.observers);
+                known.into_iter().any(|known| known.member == *member)
+            };
+            if !quorum.members().is_some_and(is_known) {
+                quorum.let_observe([member.clone()]).await?;
+            }
+        }
+        quorum.until_has_log(member.id()).await
+    }
+
     /// Takes a member in, in the place of who was its broker's before, with a vote if it is listed or operators say so.
     pub async fn take_in(
         &self,
@@ -99,6 +116,9 @@ impl Joining {
             let lives = || quorum.image().broker(broker_id).is_some_and(|broker| !broker.fenced);
             check_place(peers, candidate, lives).await?;
         }
+        if votes && quorum.members().is_none_or(|members| !has_vote(&members)) {
+            self.prepare(quorum, member).await?;
+        }
         let _waiting = (!votes).then(|| self.announce(member));
         let _alone = self.alone(quorum).await?;
         let members = quorum.members().ok_or(ProposeError::NotController)?;
@@ -109,7 +129,6 @@ impl Joining {
         match (has_vote(&members), votes) {
             (true, _) => {}
             (false, true) => {
-                quorum.take_in(member.clone()).await?;
                 quorum.change_voters(others.chain([member.id()])).await?;
                 tracing::info!(broker = broker_id, directory, "a broker has a vote in the quorum");
             }
@@ -204,73 +223,17 @@ fn taken(by: &Standing, address: &str) -> DecisionError {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::net::SocketAddr;
     use std::path::Path;
     use std::sync::Arc;
 
-    use firn_model::broker_config::BrokerConfig;
-    use firn_model::properties;
     use firn_quorum::log_store::{LogStore, NowMs, SnapshotLimits};
-    use firn_quorum::wire::message;
     use firn_storage::directory::LogDirOptions;
     use firn_storage::identity::Identity;
     use firn_storage::log_dir::LogDir;
     use firn_storage::simulated::SimulatedDisk;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::net::{Connecting, Listener, Network, SocketOptions};
-
-    /// What is at an address; nobody, if it is not named.
-    #[derive(Debug, Clone)]
-    enum At {
-        Silence,
-        Process(Standing),
-    }
-
-    #[derive(Debug, Clone, Default)]
-    struct World(Arc<Mutex<BTreeMap<&'static str, At>>>);
-
-    impl World {
-        fn at(&self, address: &str) -> Option<At> {
-            self.0.lock().get(address).cloned()
-        }
-    }
-
-    impl Network for World {
-        fn bind(&self, _: SocketAddr, _: SocketOptions) -> io::Result<Listener> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn connect(&self, address: String) -> Connecting {
-            let world = self.clone();
-            Box::pin(async move {
-                match world.at(&address) {
-                    None => Err(io::ErrorKind::ConnectionRefused.into()),
-                    Some(At::Silence) => std::future::pending().await,
-                    Some(At::Process(_)) => {
-                        let (here, there) = tokio::io::duplex(1 << 10);
-                        tokio::spawn(answer(there, world, address));
-                        Ok(Box::new(here) as Box<dyn crate::net::ByteStream>)
-                    }
-                }
-            })
-        }
-    }
-
-    /// Says who it is, to whatever question, or nothing more.
-    async fn answer(mut stream: DuplexStream, world: World, address: String) {
-        while let Ok(length) = stream.read_u32().await {
-            let mut frame = vec![0; length as usize];
-            stream.read_exact(&mut frame).await.unwrap();
-            let Some(At::Process(standing)) = world.at(&address) else { return std::future::pending().await };
-            // The correlation id comes behind the API's key and version.
-            let body = [&frame[4..8], &message(Told::Standing(standing), &[]).unwrap()].concat();
-            stream.write_u32(body.len() as u32).await.unwrap();
-            stream.write_all(&body).await.unwrap();
-        }
-    }
+    use crate::peers::world::{At, World, peers};
 
     fn member(broker_id: i32) -> Member {
         Member { broker_id, directory_id: format!("disk-{broker_id}") }
@@ -293,17 +256,11 @@ mod tests {
         Candidate { member, address, votes: false, process: Some(Uuid::from_u128(number)) }
     }
 
-    fn peers(world: &Arc<World>) -> Peers {
-        let text = "node.id=1\nlisteners=PLAINTEXT://one:1\nlog.dirs=/data\ncontroller.quorum.voters=1@one:1,2@two:1";
-        let parsed = BrokerConfig::from_properties(&properties::parse(text).unwrap()).unwrap();
-        Peers::new(&parsed.config, &[], world.clone())
-    }
-
     #[tokio::test]
     async fn a_number_is_another_processs_only_once_the_one_before_is_gone() {
         let (world, member) = (Arc::<World>::default(), member(4));
         let peers = peers(&world);
-        let at = |place: &'static str, what: At| world.0.lock().insert(place, what);
+        let at = |place: &'static str, what: At| world.put(place, what);
         let check = async |process, lives: bool| {
             let checked = check_place(&peers, candidate(&member, "new:1", process), || lives).await;
             checked.map_err(|error| error.to_string())
@@ -357,8 +314,8 @@ mod tests {
     async fn who_does_not_wait_any_more_is_not_taken_in_with_the_next() {
         let (world, joining, quorum) = (Arc::<World>::default(), Joining::default(), quorum().await);
         let peers = peers(&world);
-        world.0.lock().insert("four:1", At::Process(process(4, 7)));
-        world.0.lock().insert("five:1", At::Process(process(5, 8)));
+        world.put("four:1", At::Process(process(4, 7)));
+        world.put("five:1", At::Process(process(5, 8)));
         let (four, five) = (member(4), member(5));
         let alone = joining.alone(&quorum).await.unwrap();
         let waits = async {
@@ -374,6 +331,30 @@ mod tests {
         joining.take_in(&peers, &quorum, candidate(&five, "five:1", 8)).await.unwrap();
         let observers = quorum.members().unwrap().observers;
         assert_eq!(observers.into_iter().map(|known| known.member).collect::<Vec<_>>(), [five]);
+        quorum.retire().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_while_it_is_sent_the_metadata_keeps_nobody_waiting() {
+        let (world, joining, quorum) = (Arc::<World>::default(), Joining::default(), quorum().await);
+        let peers = peers(&world);
+        world.put("two:1", At::Process(process(2, 7)));
+        world.put("five:1", At::Process(process(5, 8)));
+        let (two, five) = (member(2), member(5));
+        // It says who it is, and takes nothing in.
+        let listed = Candidate { votes: true, ..candidate(&two, "two:1", 7) };
+        let meanwhile = async {
+            while quorum.members().unwrap().observers.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            joining.take_in(&peers, &quorum, candidate(&five, "five:1", 8)).await
+        };
+        tokio::select! {
+            taken = joining.take_in(&peers, &quorum, listed) => panic!("{taken:?}"),
+            taken = tokio::time::timeout(Duration::from_secs(5), meanwhile) => taken.unwrap().unwrap(),
+        }
+        let observers = quorum.members().unwrap().observers;
+        assert_eq!(observers.into_iter().map(|known| known.member).collect::<Vec<_>>(), [two, five]);
         quorum.retire().await;
     }
 }

@@ -1,6 +1,7 @@
 //! This broker's part in the cluster: what it says of itself, what it answers the others, and, while it is the controller,
 //! what it does for them.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -331,7 +332,9 @@ impl Membership {
                     return Err(DecisionError::InvalidRequest(reason).into());
                 }
                 let candidate = Candidate { member, address, votes: *votes, process: *process };
-                let taken_in = self.joining.take_in(&self.peers, quorum, candidate);
+                // Rare and large: whoever asks the controller for something else does not carry it along.
+                let taken_in: Pin<Box<dyn Future<Output = _> + Send + '_>> =
+                    Box::pin(self.joining.take_in(&self.peers, quorum, candidate));
                 let joined = tokio::time::timeout(JOIN_MAX, taken_in).await;
                 joined.unwrap_or(Err(ProposeError::TimedOut)).map(|()| ControllerTold::Joined)
             }

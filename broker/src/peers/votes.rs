@@ -12,7 +12,8 @@ use firn_metadata::decide::votes::{VoteChange, next_change};
 use firn_metadata::decide::{Decision, DecisionError};
 use firn_metadata::record::{ConfigRecord, ConfigResource, MetadataRecord};
 use firn_model::broker_config::definitions::VOTER;
-use firn_quorum::quorum::{MemberState, Members, ProposeError, Quorum};
+use firn_quorum::members::{MemberState, Members};
+use firn_quorum::quorum::{ProposeError, Quorum};
 use firn_quorum::types::Member;
 use tokio::time::Instant;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use firn::node::Node;
 use firn_client::connection::Connection;
 use firn_protocol::library::messages::{AddRaftVoterRequest, RemoveRaftVoterRequest};
-use firn_quorum::quorum::MemberState;
+use firn_quorum::members::MemberState;
 use uuid::Uuid;
 
 use crate::brokers::wait_for;

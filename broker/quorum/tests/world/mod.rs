@@ -178,6 +178,13 @@ impl World {
         found.await
     }
 
+    /// Takes a machine's member in, without a vote, and waits until it has the log.
+    pub async fn take_in(&self, leader: usize, at: usize) {
+        let member = self.member(at);
+        self.quorum(leader).let_observe([member.clone()]).await.unwrap();
+        self.quorum(leader).until_has_log(member.id()).await.unwrap();
+    }
+
     /// Waits until all that run say the same.
     pub async fn agreed(&self) -> Image {
         wait_for("agreement", || {
