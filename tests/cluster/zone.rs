@@ -38,8 +38,10 @@ impl World {
         World { brokers, questions, loads: loads.into() }
     }
 
-    fn wait_for_more(&self) {
-        self.loads.iter().for_each(|load| load.wait_for_more(STEADY));
+    /// Waits until this many more records of every topic are acknowledged than now.
+    fn wait_for_more(&self, records: u64) {
+        let enough: Vec<u64> = self.loads.iter().map(|load| load.acknowledged() + records).collect();
+        self.loads.iter().zip(enough).for_each(|(load, enough)| load.wait_for(enough));
     }
 
     /// All of its brokers at once, as by one fuse.
@@ -74,11 +76,12 @@ fn each_zone_in_turn_is_lost_under_load_and_writes_go_on() {
         assert_eq!(zones, [0, 1, 2], "{topic} has a replica in each zone");
     }
     for (lost, name) in ZONES.into_iter().enumerate() {
-        world.wait_for_more();
+        world.wait_for_more(STEADY);
         let had_controller = world.questions.controller() % ZONES.len() == lost;
         world.lose(lost);
         let began = Instant::now();
-        world.wait_for_more();
+        // What was under way may be acknowledged yet.
+        world.wait_for_more(STEADY);
         let took = began.elapsed();
         println!(
             "zone {name} lost, with the controller: {had_controller}; every topic written to within {took:.2?}"

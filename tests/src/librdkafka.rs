@@ -175,9 +175,13 @@ impl Load {
 
     /// Waits until this many more records are acknowledged than now.
     pub fn wait_for_more(&self, records: u64) {
-        let enough = self.acknowledged.load(Ordering::Relaxed) + records;
+        self.wait_for(self.acknowledged() + records);
+    }
+
+    /// Waits until this many records are acknowledged in all.
+    pub fn wait_for(&self, records: u64) {
         process::wait_for("more acknowledgements", Duration::from_secs(60), || {
-            (self.acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
+            (self.acknowledged() >= records).then_some(())
         });
     }
 
