@@ -124,8 +124,7 @@ impl LogSlice {
         let reason = loop {
             match checker.batch_at(position) {
                 Ok(Step::Batch(Located { header, .. })) => {
-                    // The first may begin before what was asked for, and not after it, unless there is a gap.
-                    let due = expected.unwrap_or(header.base_offset.min(from_offset));
+                    let due = expected.unwrap_or(self.due);
                     if let Some(reason) = rules.wrong(&header, due) {
                         break reason;
                     }

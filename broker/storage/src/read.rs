@@ -25,6 +25,8 @@ pub struct LogSlice {
     pub len: usize,
     /// Base offset of the first batch, which may lie below the offset asked for. For an empty slice the offset itself.
     pub base_offset: i64,
+    /// What it is to be by what lies before it; it may lie above if there may be a gap.
+    pub(crate) due: i64,
     /// `None` for an empty slice, and for one that is not of a log.
     pub(crate) origin: Option<Origin>,
 }
@@ -39,12 +41,12 @@ pub(crate) struct Origin {
 impl LogSlice {
     /// Nothing, at `offset`.
     pub fn empty(offset: i64) -> Self {
-        Self { file: None, position: 0, len: 0, base_offset: offset, origin: None }
+        Self { file: None, position: 0, len: 0, base_offset: offset, due: offset, origin: None }
     }
 
     /// Of any file.
     pub fn of_file(file: Arc<dyn DiskFile>, position: u64, len: usize) -> Self {
-        Self { file: Some(file), position, len, base_offset: 0, origin: None }
+        Self { file: Some(file), position, len, base_offset: 0, due: 0, origin: None }
     }
 
     /// Copies the bytes out of the file.
@@ -62,6 +64,8 @@ struct Place {
     segment: usize,
     position: u64,
     base_offset: i64,
+    /// As of [`LogSlice`].
+    due: i64,
     bytes: u64,
 }
 
@@ -120,6 +124,7 @@ impl PartitionLog {
             position: place.position,
             len,
             base_offset: place.base_offset,
+            due: place.due,
             origin: Some(Origin { segment: segment.base_offset, sound: Arc::clone(&self.sound) }),
         })
     }
@@ -157,16 +162,18 @@ impl PartitionLog {
                 segment,
                 position: u64::from(recent.position),
                 base_offset: recent.base_offset,
+                due: recent.base_offset,
                 bytes: u64::from(recent.bytes),
             }));
         }
         let first = self.segment_for(offset).unwrap_or(0);
         for (index, segment) in self.segments.iter().enumerate().skip(first) {
-            if let Some(located) = segment.locate(self.home(), offset)? {
+            if let Some((located, due)) = segment.locate_in_order(self.home(), offset)? {
                 return Ok(Some(Place {
                     segment: index,
                     position: located.position,
                     base_offset: located.header.base_offset,
+                    due,
                     bytes: located.header.size_in_bytes() as u64,
                 }));
             }

@@ -215,6 +215,15 @@ impl Segment {
 
     /// The first batch that holds `offset` or an offset above it; `None` when the segment ends before.
     pub(crate) fn locate(&self, home: Home<'_>, offset: i64) -> Result<Option<Located>, StorageError> {
+        Ok(self.locate_in_order(home, offset)?.map(|(located, _)| located))
+    }
+
+    /// The same, with the offset that is due where it lies, by what lies before it or by the index.
+    pub(crate) fn locate_in_order(
+        &self,
+        home: Home<'_>,
+        offset: i64,
+    ) -> Result<Option<(Located, i64)>, StorageError> {
         let path = home.log_path(self.base_offset);
         if self.size == 0 {
             return Ok(None);
@@ -222,10 +231,13 @@ impl Segment {
         let start = self.indexed_position(home, offset)?;
         let file = self.file(home, Part::Log)?;
         let mut walk = HeaderWalk::new(file.as_ref(), start, self.size);
+        let mut due = (start == 0).then_some(self.base_offset);
         loop {
             match walk.next().map_err(failed_to("read", &path))? {
-                Step::Batch(located) if located.header.last_offset() >= offset => return Ok(Some(located)),
-                Step::Batch(_) => {}
+                Step::Batch(located) if located.header.last_offset() >= offset => {
+                    return Ok(Some((located, due.unwrap_or(located.header.base_offset))));
+                }
+                Step::Batch(located) => due = Some(located.header.next_offset()),
                 Step::End => return Ok(None),
                 Step::Invalid { reason } => return Err(StorageError::corrupt(&path, reason)),
             }

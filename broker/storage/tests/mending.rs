@@ -239,6 +239,30 @@ fn wherever_the_disk_fails_nothing_wrong_is_read_and_all_can_be_mended() {
     assert!(read(&log, 0) == (whole, None), "opened again it is the same log");
 }
 
+/// No checksum covers where a batch says that it lies, and a read may begin at any of its records.
+#[test]
+fn a_batch_that_says_that_it_lies_elsewhere_is_read_from_no_offset() {
+    let scratch = Scratch::new("elsewhere");
+    let (_, whole) = scratch.filled();
+    let (_dir, log) = scratch.open();
+    for (header, _) in batches(&whole).map(Result::unwrap) {
+        let (file, at) = scratch.place_of(header.base_offset, &whole);
+        for bit in 0..64 {
+            let claimed = header.base_offset ^ (1 << bit);
+            file.write_all_at(&claimed.to_be_bytes(), at).unwrap();
+            for from in (header.base_offset - 1).max(0)..header.next_offset() {
+                log.age();
+                log.age();
+                let (sent, stopped) = read(&log, from);
+                let right = of_replica(&whole, &(from..i64::MAX));
+                assert!(right.starts_with(&sent), "{header:?} at {claimed}: other records from {from} on");
+                assert!(stopped.is_some(), "{header:?} at {claimed}: nothing is noticed from {from} on");
+            }
+        }
+        file.write_all_at(&header.base_offset.to_be_bytes(), at).unwrap();
+    }
+}
+
 #[test]
 fn a_replica_that_has_something_else_mends_nothing() {
     let scratch = Scratch::new("unfit");
