@@ -332,6 +332,66 @@ async fn who_lacks_more_than_the_leader_has_begins_anew_at_its_start() {
     assert_eq!(two.offsets().unwrap().log_start, 3, "it follows");
 }
 
+/// The leader has deleted what it has instead, and cannot tell that the follower's is another history.
+#[tokio::test]
+async fn what_the_leader_cannot_compare_any_more_is_never_taken_for_committed() {
+    let replicas = three();
+    let [one, two, three] = &replicas;
+    turn_all(&replicas, &assigned(1, 1, &[1, 2, 3], &[1, 2, 3]));
+    one.append(&flake(), AppendOrigin::Client, Acks::Leader, 1).unwrap();
+    catch_up(one, two).await;
+    catch_up(one, three).await;
+    // Four records that nobody else has.
+    for _ in 0..4 {
+        one.append(&flake(), AppendOrigin::Client, Acks::Leader, 1).unwrap();
+    }
+    turn_all(&replicas, &assigned(2, 2, &[1, 2, 3], &[2, 3]));
+    for _ in 0..6 {
+        two.append(&flake(), AppendOrigin::Client, Acks::Leader, 1).unwrap();
+        catch_up(two, three).await;
+    }
+    two.with_log(|log| log.delete_records_before(4)).unwrap().unwrap();
+    let is_right = || {
+        let Offsets { log_start, high_watermark, .. } = one.offsets().unwrap();
+        let epochs = |of: &Partition| {
+            let epoch_of = |offset| of.with_log(|log| log.epoch_for_offset(offset)).unwrap();
+            (log_start.max(1)..high_watermark).map(epoch_of).collect::<Vec<_>>()
+        };
+        assert!(epochs(one).iter().all(|epoch| *epoch == Some(2)), "{:?}", one.offsets());
+        high_watermark
+    };
+    let at = one.position(2).unwrap();
+    let fetch_of = |from, last_epoch| ReplicaFetch {
+        replica: 1,
+        broker_epoch: 0,
+        leader_epoch: 2,
+        from,
+        last_epoch,
+        log_start: at.log_start,
+    };
+    let ReplicaRead::Diverged(_, parts_at) =
+        two.read_for_replica(fetch_of(at.offset, at.last_epoch), 1_000, true).unwrap()
+    else {
+        panic!("{at:?}")
+    };
+    one.cut(2, parts_at).unwrap();
+    let at = one.position(2).unwrap();
+    assert_eq!((at.offset, at.last_epoch), (4, 1), "its history is another one, and nobody knows");
+    let ReplicaRead::Records(offsets, slice) =
+        two.read_for_replica(fetch_of(at.offset, at.last_epoch), 1_000, true).unwrap()
+    else {
+        panic!("{at:?}")
+    };
+    one.append_fetched(2, &slice.read().unwrap(), 1).unwrap().unwrap().await.unwrap().unwrap();
+    let start = one.follow_offsets(2, offsets.high_watermark, offsets.log_start).unwrap();
+    assert_eq!((start, is_right()), (Some(4), 1));
+    one.follow_log_start(2, 4).unwrap();
+    assert_eq!(is_right(), 4);
+    catch_up(two, one).await;
+    assert_eq!(is_right(), 7);
+    assert_eq!(contents(one), contents(two));
+}
+
 #[tokio::test]
 async fn a_fetch_of_another_epoch_or_of_no_replica_counts_for_nothing() {
     let replicas = three();

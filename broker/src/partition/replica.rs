@@ -407,6 +407,9 @@ impl Partition {
 
     /// Takes over how far the leader of this epoch says that records are committed. Returns where this log is to start, if the
     /// leader's, which starts at `log_start`, has been cut at its beginning: to be noted, and then followed (`follow_log_start`).
+    ///
+    /// What the leader has deleted it cannot compare. If this log did not know it to be committed before, it may be another leader's,
+    /// and counts as committed only once this log starts behind it, and so gives it to nobody.
     pub fn follow_offsets(
         &self,
         leader_epoch: i32,
@@ -416,8 +419,10 @@ impl Partition {
         let mut state = self.state.lock();
         state.followed_in(leader_epoch)?;
         let committed = high_watermark.min(state.vouched_end());
-        state.raise_high_watermark(committed);
-        let start = log_start.min(state.high_watermark);
+        if log_start <= state.high_watermark {
+            state.raise_high_watermark(committed);
+        }
+        let start = log_start.min(committed.max(state.high_watermark));
         let own = state.followed_in(leader_epoch)?.log_start_offset();
         Ok(Some(start).filter(|start| *start > own))
     }
@@ -439,7 +444,10 @@ impl Partition {
     /// Lets the log start where the leader of this epoch has let its own start. The leader is told so by the next fetch, and tells
     /// who wanted the records to be gone: so it is noted on the disk before.
     pub fn follow_log_start(&self, leader_epoch: i32, start: i64) -> Result<(), PartitionError> {
-        self.state.lock().followed_in(leader_epoch)?.follow_log_start(start);
+        let mut state = self.state.lock();
+        state.followed_in(leader_epoch)?.follow_log_start(start);
+        let committed = start.min(state.vouched_end());
+        state.raise_high_watermark(committed);
         Ok(())
     }
 
