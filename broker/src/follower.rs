@@ -87,14 +87,15 @@ impl Follower {
     fn turn(&self, image: &Image, topic: TopicId, index: i32) -> bool {
         let Ok(open) = self.partitions.by_id(topic, index) else { return false };
         if let Some(now) = image.partition_by_id(topic, index) {
-            self.take_turn(&open, now);
+            self.take_turn(image, &open, now);
         }
         true
     }
 
-    fn take_turn(&self, open: &Arc<Partition>, now: &image::Partition) {
+    fn take_turn(&self, image: &Image, open: &Arc<Partition>, now: &image::Partition) {
         match now.replicas.contains(&self.node_id) {
-            true => open.turn(now),
+            true if self.replication.obeys(image, now) => open.turn(now),
+            true => {}
             false => self.leave(open),
         }
     }
@@ -152,7 +153,7 @@ impl Follower {
         let mut failed = None;
         for (index, partition) in (0i32..).zip(&topic.partitions) {
             if let Some(known) = open.as_ref().and_then(|open| open.partitions.get(&index)) {
-                self.take_turn(known, partition);
+                self.take_turn(image, known, partition);
                 continue;
             }
             if !partition.replicas.contains(&self.node_id) {
@@ -167,7 +168,7 @@ impl Follower {
                 Ok((log, dir)) => {
                     let traffic = self.metrics.topic(&topic.name);
                     let opened = Partition::open(log, config.clone(), dir, traffic, self.replication.clone());
-                    opened.turn(partition);
+                    self.take_turn(image, &opened, partition);
                     added.push(opened);
                 }
                 Err(error) => {

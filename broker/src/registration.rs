@@ -78,6 +78,7 @@ fn said_of(context: &Context, incarnation_id: Uuid, noted: Noted) -> Registratio
 /// the controller is, so that a directory which does not know the incarnation that registered last is a copy from before.
 pub async fn registration(context: &Context) -> Result<Registration, StartError> {
     let incarnation_id = context.environment.random.uuid();
+    context.replication.registers_as(incarnation_id);
     let log_dirs = &context.log_dirs;
     let mut noted = own_place::noted(log_dirs).await?;
     if let Some(last) = context.controller.image().broker(context.node_id).map(Registered::from) {

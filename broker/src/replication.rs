@@ -21,12 +21,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use damaged::Damaged;
+use firn_metadata::image::{self, Image};
 use followed::Followed;
 use in_sync::InSyncNews;
 use short::Short;
 use throttles::Throttles;
 use tokio::time::Instant;
 use unreliable::Unreliable;
+use uuid::Uuid;
 
 /// What this broker's replicas share.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Replication {
     pub short: Short,
     pub throttles: Throttles,
     broker_epoch: OnceLock<i64>,
+    /// What this process registers as.
+    incarnation: OnceLock<Uuid>,
     began: Instant,
     /// Milliseconds since `began`, up to which the controller puts nobody else in this broker's place.
     lease_ends: AtomicU64,
@@ -61,9 +65,26 @@ impl Replication {
             short: Short::default(),
             throttles: Throttles::default(),
             broker_epoch: OnceLock::new(),
+            incarnation: OnceLock::new(),
             began: Instant::now(),
             lease_ends: AtomicU64::new(0),
         }
+    }
+
+    /// This process is about to register by this id.
+    pub fn registers_as(&self, incarnation: Uuid) {
+        self.incarnation.get_or_init(|| incarnation);
+    }
+
+    /// Whether this broker does what these metadata say of a partition. They may have it lead because a process before this one did,
+    /// which had perhaps asked for another replica to be in sync, and this one does not know of it: once it has registered, it leads
+    /// what it leads in another epoch. Where there is no other replica nobody was asked for, and it leads on.
+    pub fn obeys(&self, image: &Image, now: &image::Partition) -> bool {
+        let is_registered = || {
+            let broker = image.broker(self.node_id);
+            broker.is_some_and(|broker| self.incarnation.get() == Some(&broker.incarnation_id))
+        };
+        now.leader != self.node_id || now.replicas == [self.node_id] || is_registered()
     }
 
     /// The controller has registered this process in this epoch.
@@ -107,4 +128,55 @@ impl Replication {
 
 fn in_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use firn_metadata::record::{BrokerRecord, MetadataRecord};
+
+    use super::*;
+
+    fn registered_as(number: u128) -> Image {
+        let broker = BrokerRecord {
+            broker_id: 1,
+            incarnation_id: Uuid::from_u128(number),
+            broker_epoch: 0,
+            endpoints: Vec::new(),
+            rack: None,
+            fenced: false,
+            directory_ids: Vec::new(),
+            noted: true,
+        };
+        let mut image = Image::default();
+        image.apply_all(&[MetadataRecord::Broker(broker)]).unwrap();
+        image
+    }
+
+    #[test]
+    fn who_has_not_registered_does_not_lead_what_a_process_before_it_led() {
+        let replication = Replication::new(1, Duration::ZERO, Duration::ZERO);
+        let led_by = |leader: i32, replicas: &[i32]| image::Partition {
+            replicas: replicas.to_vec(),
+            adding_replicas: Vec::new(),
+            removing_replicas: Vec::new(),
+            isr: vec![1],
+            elr: Vec::new(),
+            last_known_elr: Vec::new(),
+            leader,
+            leader_epoch: 0,
+            partition_epoch: 0,
+        };
+        let obeys =
+            |image: &Image, leader, replicas: &[i32]| replication.obeys(image, &led_by(leader, replicas));
+        for begins in [false, true] {
+            if begins {
+                replication.registers_as(Uuid::from_u128(8));
+            }
+            let before = registered_as(7);
+            assert!(!obeys(&before, 1, &[1, 2]), "another process may have asked for 2 to be in sync");
+            assert!(obeys(&before, 2, &[1, 2]) && obeys(&before, image::NO_LEADER, &[1, 2]));
+            assert!(obeys(&before, 1, &[1]), "there is nobody to ask for");
+            assert_eq!(obeys(&registered_as(8), 1, &[1, 2]), begins);
+        }
+    }
 }
