@@ -311,7 +311,8 @@ impl CompactionTask {
         })
     }
 
-    /// Calls `visit` for every batch of a segment, each with its checksum verified, until compaction is stopped.
+    /// Calls `visit` for every batch of a segment, each with its checksum verified, until compaction is stopped. Where a batch says that it
+    /// lies is under no checksum, and is held against the ones around it: what is written anew could not be any more.
     fn each_batch(
         &self,
         source: &Source,
@@ -319,10 +320,20 @@ impl CompactionTask {
     ) -> Result<(), StorageError> {
         let file = self.open(source)?;
         let mut scan = BatchScan::new(file.as_ref(), 0, source.size);
+        let mut due = source.base_offset;
         loop {
             self.directory.check_compaction()?;
             match scan.next().map_err(failed_to("read", &source.path))? {
                 Step::Batch((located, batch)) => {
+                    let (base, last) = (located.header.base_offset, located.header.last_offset());
+                    if base < due || last >= source.end_offset {
+                        let reason = format!(
+                            "offsets {base} to {last} where {due} is due, before {}",
+                            source.end_offset
+                        );
+                        return Err(StorageError::corrupt(&source.path, reason));
+                    }
+                    due = located.header.next_offset();
                     visit(&located, batch).map_err(|reason| StorageError::corrupt(&source.path, reason))?;
                     self.spend(batch.len());
                 }

@@ -347,6 +347,35 @@ fn a_pass_that_is_stopped_ends_at_the_next_batch_and_leaves_the_log_as_it_was() 
     assert!(compact(&mut log, 5_000, 1 << 20).unwrap().applied, "the next process begins again");
 }
 
+/// The value that lies furthest behind is the one that survives: no checksum covers where a batch says that it lies.
+#[test]
+fn a_batch_that_says_that_it_lies_elsewhere_is_not_compacted() {
+    let disk = SimulatedDisk::new();
+    let dir = open_dir(&disk);
+    let config = TopicConfig { segment_bytes: 1_500, ..config() };
+    let mut log = nine_segments(&dir, config);
+    let path = dir.path().join(partition().to_string()).join("00000000000000000000.log");
+    let batches: Vec<BatchHeader> = read_all(&log).unwrap().into_iter().map(|(header, _)| header).collect();
+    let before = rows(&log);
+    let mut at = 0;
+    for header in &batches[..3] {
+        for (byte, bit) in (0..8).flat_map(|byte| (0..8).map(move |bit| (at + byte, bit))) {
+            assert!(disk.flip_bit(&path, byte, bit));
+            let task =
+                log.compaction_task(5_000, log.end_offset(), CleanerLimits::of_memory(1 << 20)).unwrap();
+            let ended = task.unwrap().run().map(drop);
+            assert!(
+                matches!(ended, Err(StorageError::Corrupt { .. })),
+                "{header:?}, byte {byte}, bit {bit}: {ended:?}"
+            );
+            assert!(disk.flip_bit(&path, byte, bit));
+        }
+        at += header.size_in_bytes() as u64;
+    }
+    assert_eq!(rows(&log), before);
+    assert!(compact(&mut log, 5_000, 1 << 20).unwrap().applied);
+}
+
 /// A log of nine flushed segments, one record each: three of key f, three of g, three of f.
 fn nine_segments(dir: &LogDir, config: TopicConfig) -> PartitionLog {
     let mut log = dir.open_log(&partition(), topic_id(1), Arc::new(config), 0).unwrap();
