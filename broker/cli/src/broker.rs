@@ -73,10 +73,28 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
             told(output, broker, "empty", next)
         }
         Action::Unregister { broker } => {
-            brokers::unregister(&*cluster.any().await?, broker).await?;
-            told(output, broker, "unregistered", format!("Broker {broker} is no longer registered."))
+            let connection = cluster.any().await?;
+            let voters = brokers::voters(&connection).await.unwrap_or_default();
+            let left = look(&cluster, broker).await?;
+            brokers::unregister(&connection, broker).await?;
+            told(output, broker, "unregistered", unregistered(broker, left.partitions.len(), &voters))
         }
     }
+}
+
+/// What went with a broker that had so many replicas, of a cluster in which these voted on the metadata.
+fn unregistered(broker: i32, replicas: usize, voters: &BTreeSet<i32>) -> String {
+    let mut text = format!("Broker {broker} is no longer registered.");
+    if replicas > 0 {
+        text += &format!(" It had {replicas} replica(s), which are created anew on others.");
+    }
+    if voters.contains(&broker) {
+        let left = voters.len() - 1;
+        text += &format!(
+            " It had a vote on the metadata; {left} broker(s) vote now: give another one a vote with kafka-metadata-quorum.sh add-controller"
+        );
+    }
+    text
 }
 
 fn told(output: Output, broker: i32, state: &str, text: String) -> Result<String, Failure> {
@@ -165,6 +183,14 @@ mod tests {
         assert!(said.contains("firn broker drain 3 --cancel"), "{said}");
         let said = stuck(3, &left.into_iter().take(1).collect());
         assert!(said.contains("moves them: snow-0. "), "{said}");
+    }
+
+    #[test]
+    fn what_goes_with_a_broker_is_said() {
+        let voters = BTreeSet::from([1, 2, 3]);
+        assert_eq!(unregistered(4, 0, &voters), "Broker 4 is no longer registered.");
+        let said = unregistered(3, 12, &voters);
+        assert!(said.contains("12 replica(s)") && said.contains("2 broker(s) vote now"), "{said}");
     }
 
     #[test]

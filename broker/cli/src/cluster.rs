@@ -1,10 +1,19 @@
 //! `firn cluster`: its brokers, and what lies on their disks.
 
 use clap::{Args, Subcommand};
-use firn_client::cluster::{Description, Replica};
+use firn_client::brokers::{self, Registered};
+use firn_client::cluster::{Broker, Cluster, Description, Replica};
+use firn_client::configs::{self, Resource};
+use firn_client::connection::Connection;
+use firn_client::error::Error;
+use firn_client::topics;
 
 use crate::command::{Failure, To, cluster};
 use crate::output::{Output, json, table};
+
+/// Configs of a broker that keep replicas from it.
+const DRAIN: &str = "firn.broker.drain";
+const CORDONED: &str = "cordoned.log.dirs";
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -16,7 +25,8 @@ pub struct Arguments {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Action {
-    /// List the brokers.
+    /// List the brokers: which are there, which are lost, being emptied or get no more replicas, who is the controller and who votes on
+    /// the metadata, and how many partitions each leads and has.
     Describe,
     /// Show how many bytes each partition takes on each broker's disks.
     LogDirs,
@@ -25,35 +35,132 @@ enum Action {
 pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
     let cluster = cluster(&arguments.to.bootstrap);
     match arguments.action {
-        Action::Describe => described(arguments.to.output, &cluster.describe().await?),
+        Action::Describe => described(arguments.to.output, &look(&cluster).await?),
         Action::LogDirs => kept(arguments.to.output, &cluster.replicas().await?),
     }
 }
 
-fn described(output: Output, found: &Description) -> Result<String, Failure> {
+/// What there is to say of a cluster.
+struct Seen {
+    description: Description,
+    brokers: Vec<Row>,
+}
+
+/// One broker.
+struct Row {
+    registered: Registered,
+    /// Whether it has a vote on the metadata; `None` where nobody can tell: that takes a controller.
+    votes: Option<bool>,
+    is_draining: bool,
+    is_cordoned: bool,
+    leads: usize,
+    replicas: usize,
+}
+
+async fn look(cluster: &Cluster) -> Result<Seen, Error> {
+    // Of a cluster that has just begun, not everything is known everywhere.
+    let patiently = cluster.describe().await?;
+    let connection = cluster.any().await?;
+    let (description, registered) = match brokers::registered(&connection).await {
+        Ok(all) => all,
+        // Older than Kafka 2.8.
+        Err(Error::Unsupported { .. }) => {
+            let there = |broker: &Broker| Registered { broker: broker.clone(), is_fenced: false };
+            let all = patiently.brokers.iter().map(there).collect();
+            (patiently, all)
+        }
+        Err(error) => return Err(error),
+    };
+    let voters = brokers::voters(&connection).await.ok();
+    let topics = topics::describe(&connection, None).await?;
+    let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
+    let mut rows = Vec::new();
+    for one in registered {
+        let id = one.broker.id;
+        // A broker's configs are known to itself.
+        let configs = match one.is_fenced {
+            true => Vec::new(),
+            false => {
+                let its_own = cluster.at(&one.broker.address).await;
+                let asked =
+                    async |to: &Connection| configs::describe(to, &Resource::Broker(id.to_string())).await;
+                match its_own {
+                    Ok(connection) => asked(&connection).await.unwrap_or_default(),
+                    Err(_) => Vec::new(),
+                }
+            }
+        };
+        let value = |name: &str| {
+            let found = configs.iter().find(|config| config.name == name);
+            found.and_then(|config| config.value.clone()).unwrap_or_default()
+        };
+        rows.push(Row {
+            votes: voters.as_ref().map(|voters| voters.contains(&id)),
+            is_draining: value(DRAIN) == "true",
+            is_cordoned: !value(CORDONED).is_empty(),
+            leads: partitions().filter(|partition| partition.leader == Some(id)).count(),
+            replicas: partitions().filter(|partition| partition.replicas.contains(&id)).count(),
+            registered: one,
+        });
+    }
+    Ok(Seen { description, brokers: rows })
+}
+
+impl Row {
+    fn state(&self) -> &'static str {
+        match self {
+            Row { registered: Registered { is_fenced: true, .. }, .. } => "fenced",
+            Row { is_draining: true, .. } => "draining",
+            Row { is_cordoned: true, .. } => "cordoned",
+            _ => "up",
+        }
+    }
+
+    fn role(&self, controller: Option<i32>) -> &'static str {
+        match self.votes {
+            _ if controller == Some(self.registered.broker.id) => "controller",
+            Some(true) => "voter",
+            Some(false) => "observer",
+            None => "-",
+        }
+    }
+}
+
+fn described(output: Output, seen: &Seen) -> Result<String, Failure> {
+    let Seen { description, brokers } = seen;
+    let controller = description.controller;
     if output == Output::Json {
-        let brokers: Vec<_> = found
-            .brokers
+        let brokers: Vec<_> = brokers
             .iter()
-            .map(|broker| {
-                serde_json::json!({ "id": broker.id, "address": broker.address, "rack": broker.rack })
+            .map(|row| {
+                let Broker { id, address, rack } = &row.registered.broker;
+                serde_json::json!({
+                    "id": id, "address": address, "rack": rack, "state": row.state(),
+                    "role": row.role(controller), "leads": row.leads, "replicas": row.replicas,
+                })
             })
             .collect();
         let cluster =
-            serde_json::json!({ "id": found.id, "controller": found.controller, "brokers": brokers });
+            serde_json::json!({ "id": description.id, "controller": controller, "brokers": brokers });
         return json(&cluster);
     }
-    let rows: Vec<_> = found
-        .brokers
+    let rows: Vec<_> = brokers
         .iter()
-        .map(|broker| {
-            let rack = broker.rack.clone().unwrap_or_else(|| "-".to_owned());
-            let role = if found.controller == Some(broker.id) { "controller" } else { "" };
-            vec![broker.id.to_string(), broker.address.clone(), rack, role.to_owned()]
+        .map(|row| {
+            let Broker { id, address, rack } = &row.registered.broker;
+            let rack = rack.clone().unwrap_or_else(|| "-".to_owned());
+            let (state, role) = (row.state().to_owned(), row.role(controller).to_owned());
+            let (leads, replicas) = (row.leads.to_string(), row.replicas.to_string());
+            vec![id.to_string(), address.clone(), rack, state, role, leads, replicas]
         })
         .collect();
-    let id = found.id.as_deref().unwrap_or("without an id");
-    Ok(format!("Cluster {id}\n{}", table(&["BROKER", "ADDRESS", "RACK", "ROLE"], &rows)))
+    let id = description.id.as_deref().unwrap_or("without an id");
+    let without = match controller {
+        Some(_) => "",
+        None => " has no controller: more than half of those that have a vote on the metadata have to run",
+    };
+    let columns = ["BROKER", "ADDRESS", "RACK", "STATE", "ROLE", "LEADS", "REPLICAS"];
+    Ok(format!("Cluster {id}{without}\n{}", table(&columns, &rows)))
 }
 
 fn kept(output: Output, replicas: &[Replica]) -> Result<String, Failure> {
@@ -81,23 +188,38 @@ fn kept(output: Output, replicas: &[Replica]) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use firn_client::cluster::Broker;
-
     use super::*;
 
     #[test]
-    fn the_controller_is_told_from_the_rest() {
-        let broker = |id, rack: Option<&str>| Broker {
-            id,
-            address: format!("h{id}:9092"),
-            rack: rack.map(str::to_owned),
+    fn who_is_away_and_who_votes_is_told_of_each_broker() {
+        let row = |id, is_fenced, votes| Row {
+            registered: Registered {
+                broker: Broker { id, address: format!("h{id}:9092"), rack: (id > 0).then(|| "b".to_owned()) },
+                is_fenced,
+            },
+            votes,
+            is_draining: id > 1,
+            is_cordoned: id == 1,
+            leads: 2,
+            replicas: 12,
         };
-        let brokers = vec![broker(0, None), broker(1, Some("b"))];
-        let found = Description { id: Some("x".to_owned()), controller: Some(1), brokers };
+        let brokers = vec![
+            row(0, false, Some(true)),
+            row(1, false, Some(true)),
+            row(2, false, Some(false)),
+            row(3, true, None),
+        ];
+        let description = Description { id: Some("x".to_owned()), controller: Some(1), brokers: Vec::new() };
+        let mut seen = Seen { description, brokers };
         let expected = "Cluster x\n\
-                        BROKER  ADDRESS  RACK  ROLE\n\
-                        0       h0:9092  -\n\
-                        1       h1:9092  b     controller\n";
-        assert_eq!(described(Output::Table, &found).unwrap(), expected);
+                        BROKER  ADDRESS  RACK  STATE     ROLE        LEADS  REPLICAS\n\
+                        0       h0:9092  -     up        voter       2      12\n\
+                        1       h1:9092  b     cordoned  controller  2      12\n\
+                        2       h2:9092  b     draining  observer    2      12\n\
+                        3       h3:9092  b     fenced    -           2      12\n";
+        assert_eq!(described(Output::Table, &seen).unwrap(), expected);
+        seen.description.controller = None;
+        let said = described(Output::Table, &seen).unwrap();
+        assert!(said.starts_with("Cluster x has no controller: "), "{said}");
     }
 }

@@ -2,15 +2,78 @@
 
 use std::collections::BTreeSet;
 
+use firn_protocol::library::messages::describe_quorum_request::{PartitionData, TopicData};
 use firn_protocol::library::messages::{
-    BrokerId, ListPartitionReassignmentsRequest, UnregisterBrokerRequest,
+    BrokerId, DescribeClusterRequest, DescribeQuorumRequest, ListPartitionReassignmentsRequest, TopicName,
+    UnregisterBrokerRequest,
 };
 
+use crate::cluster::{Broker, Description};
 use crate::connection::Connection;
 use crate::error::{Error, check};
+use crate::topics::text;
 
 /// How long the controller may take, in milliseconds; below the deadline of a call.
 const TIMEOUT_MS: i32 = 20_000;
+
+/// The topic that the metadata's log goes by.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+/// From here on brokers that are fenced are told, too (KIP-1073).
+const FENCED_VERSION: i16 = 2;
+
+/// A broker that is registered, whether it is there or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    pub broker: Broker,
+    /// The controller does not hear it, or has not let it in yet: nobody is sent to it.
+    pub is_fenced: bool,
+}
+
+/// All brokers that are registered, by id; of a cluster older than Kafka 4.0 those that are there.
+pub async fn registered(connection: &Connection) -> Result<(Description, Vec<Registered>), Error> {
+    let tells_fenced = connection.version_of::<DescribeClusterRequest>()? >= FENCED_VERSION;
+    let request = DescribeClusterRequest::default().with_include_fenced_brokers(tells_fenced);
+    let reply = connection.call(&request).await?;
+    let what = || "describe the cluster".to_owned();
+    check(reply.error_code, reply.error_message.as_deref(), what)?;
+    let mut all: Vec<Registered> = reply
+        .brokers
+        .iter()
+        .map(|found| Registered {
+            broker: Broker {
+                id: found.broker_id.0,
+                address: format!("{}:{}", found.host, found.port),
+                rack: found.rack.as_ref().map(ToString::to_string),
+            },
+            is_fenced: found.is_fenced,
+        })
+        .collect();
+    all.sort_by_key(|registered| registered.broker.id);
+    let there = all.iter().filter(|registered| !registered.is_fenced);
+    let description = Description {
+        id: Some(reply.cluster_id.to_string()),
+        controller: Some(reply.controller_id.0).filter(|id| *id >= 0),
+        brokers: there.map(|registered| registered.broker.clone()).collect(),
+    };
+    Ok((description, all))
+}
+
+/// The brokers that have a vote on the metadata (KIP-595).
+pub async fn voters(connection: &Connection) -> Result<BTreeSet<i32>, Error> {
+    let partition = PartitionData::default().with_partition_index(0);
+    let topic = TopicData::default()
+        .with_topic_name(TopicName(text(METADATA_TOPIC)))
+        .with_partitions(vec![partition]);
+    let reply = connection.call(&DescribeQuorumRequest::default().with_topics(vec![topic])).await?;
+    let what = || "describe the quorum".to_owned();
+    check(reply.error_code, reply.error_message.as_deref(), what)?;
+    let mut voters = BTreeSet::new();
+    for partition in reply.topics.iter().flat_map(|topic| &topic.partitions) {
+        check(partition.error_code, partition.error_message.as_deref(), what)?;
+        voters.extend(partition.current_voters.iter().map(|voter| voter.replica_id.0));
+    }
+    Ok(voters)
+}
 
 /// Partitions whose replicas move.
 pub async fn moving(connection: &Connection) -> Result<BTreeSet<(String, i32)>, Error> {
