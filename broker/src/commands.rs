@@ -24,6 +24,7 @@ use crate::open_files;
 use crate::registration::Ended;
 use dev::Dev;
 use dev::error::DevError;
+use dev::place::PidFile;
 use dev::processes::READY;
 
 /// Threads that serve connections, for each core: one may wait for the disk while another works.
@@ -62,6 +63,9 @@ struct Serve {
     /// The same, as Kafka's own command takes it
     #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
+    /// Keep the process's id in this file for as long as it runs
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
     /// Stop when the process with this id ends, which must be the one that started this one
     #[arg(long, value_name = "PID", hide = true)]
     with_parent: Option<i32>,
@@ -194,7 +198,7 @@ fn complete(shell: Shell) -> ExitCode {
 fn develop(dev: &Dev) -> Result<(), CommandError> {
     let place = dev.claim()?;
     match dev.brokers {
-        1 => broker(&dev.properties(0, &place.data, &place.store), Some(dev)),
+        1 => broker(&dev.properties(0, &place.data, &place.store), Some(dev), Some(dev.own_pid_file())),
         _ => Ok(dev.run_processes(&place)?),
     }
 }
@@ -204,7 +208,7 @@ impl Serve {
         if let Some(parent) = self.with_parent {
             stop_with(parent)?;
         }
-        broker(&self.properties()?, None)
+        broker(&self.properties()?, None, self.pid_file.clone())
     }
 
     #[expect(
@@ -231,7 +235,11 @@ fn stop_with(parent: i32) -> Result<(), CommandError> {
 }
 
 /// Runs a broker until SIGINT or SIGTERM.
-fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<(), CommandError> {
+fn broker(
+    properties: &BTreeMap<String, String>,
+    dev: Option<&Dev>,
+    pid_file: Option<PathBuf>,
+) -> Result<(), CommandError> {
     let Parsed { config, warnings } = BrokerConfig::from_properties(properties)?;
     firn_telemetry::logging::start(config.log_format);
     for warning in warnings {
@@ -259,8 +267,9 @@ fn broker(properties: &BTreeMap<String, String>, dev: Option<&Dev>) -> Result<()
             () = stop() => return Err(CommandError::Interrupted),
         };
         // Not before: a broker that may run in the same directory, and keeps this one from starting, has its own.
-        let _pid_file = dev.and_then(|dev| {
-            dev.own_pid_file().inspect_err(|error| tracing::warn!("no file tells this process: {error}")).ok()
+        let _pid_file = pid_file.and_then(|path| {
+            let written = PidFile::write(path, std::process::id());
+            written.inspect_err(|error| tracing::warn!("no file tells this process: {error}")).ok()
         });
         announce(&node, dev);
         let ended = tokio::select! {

@@ -207,6 +207,18 @@ impl Dev {
         });
     }
 
+    /// What `firn cluster describe` says of a broker.
+    fn state_of(&self, id: u16) -> String {
+        let mut command = Command::new(tools::firn());
+        command.args(["cluster", "describe", "--output", "json", "--bootstrap"]).arg(self.address(0));
+        let said = run(&mut command, "", DEADLINE);
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let cluster: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+        let brokers = cluster["brokers"].as_array().expect("brokers");
+        let found = brokers.iter().find(|broker| broker["id"] == id).expect("the broker");
+        found["state"].as_str().expect("a state").to_owned()
+    }
+
     /// SIGTERM to the parent: all end, and nothing says that they still run.
     fn stop(&mut self) {
         let pids: Vec<Option<u32>> =
@@ -304,17 +316,19 @@ fn the_others_go_on_without_a_broker_and_it_comes_back_and_catches_up() {
     dev.in_sync("ledger", 2, DEADLINE);
 
     let config = dev.directory(1).join("server.properties");
-    let told = format!(" serve --config {}", config.display());
+    let pid_file = dev.pid_file(1);
+    let told = format!(" serve --config {} --pid-file {}", config.display(), pid_file.display());
     wait_for("the loss is told", DEADLINE, || {
         dev.process.assert_running();
         let said = dev.process.stderr();
         (said.contains("broker 1 was ended by signal 9; the others go on") && said.contains(&told))
             .then_some(())
     });
-    assert!(!dev.pid_file(1).exists(), "broker.pid tells of a process that has ended");
+    assert!(!pid_file.exists(), "broker.pid tells of a process that has ended");
+    wait_for("the cluster says that it is away", DEADLINE, || (dev.state_of(1) == "fenced").then_some(()));
 
     let mut command = Command::new(tools::firn());
-    command.arg("serve").arg("--config").arg(&config);
+    command.arg("serve").arg("--config").arg(&config).arg("--pid-file").arg(&pid_file);
     let mut again = Process::start("again", command, dev.work.path());
     let address = dev.address(1);
     wait_for("its first answer", DEADLINE, || {
@@ -325,6 +339,7 @@ fn the_others_go_on_without_a_broker_and_it_comes_back_and_catches_up() {
     dev.in_sync("after", 3, DEADLINE);
     dev.read("ledger", &written);
     dev.read("after", &written_after);
+    assert_eq!((dev.state_of(1), dev.pid(1)), ("up".to_owned(), again.pid()));
     assert_eq!(again.stop(DEADLINE), 0, "{}", again.stderr());
     dev.stop();
 }

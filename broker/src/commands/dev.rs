@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use firn_model::broker_config::settings::HTTP_PORT_DISTANCE;
 
 use error::DevError;
-use place::{PidFile, Place, create_dir, directory};
+use place::{Place, create_dir, directory};
 use processes::{Broker, CONFIG, READY};
 
 /// How many brokers have each partition, if nothing else is said and there are as many.
@@ -118,20 +119,21 @@ impl Dev {
     }
 
     /// Tells, as long as it is kept, which process the one broker is.
-    pub fn own_pid_file(&self) -> Result<PidFile, DevError> {
-        PidFile::write(&directory(&self.data, 0), std::process::id())
+    pub fn own_pid_file(&self) -> PathBuf {
+        pid_file(&self.data, 0)
     }
 
     /// Runs several brokers until SIGINT or SIGTERM. Only the main thread may call it: see `processes`.
     pub fn run_processes(&self, place: &Place) -> Result<(), DevError> {
         let firn = program();
         let broker = |id: u16| -> Result<Broker, DevError> {
-            let config = directory(&self.data, id).join(CONFIG);
+            let config = quoted(&directory(&self.data, id).join(CONFIG));
+            let pid_file = quoted(&pid_file(&self.data, id));
             let broker = Broker {
                 id,
                 directory: directory(&place.data, id),
                 properties: self.properties(id, &place.data, &place.store),
-                again: format!("{firn} serve --config {}", quoted(&config)),
+                again: format!("{firn} serve --config {config} --pid-file {pid_file}"),
             };
             create_dir(&broker.directory)?;
             Ok(broker)
@@ -143,12 +145,24 @@ impl Dev {
     /// The one line on standard output when all of several brokers serve clients.
     fn ready(&self, firn: &str) -> String {
         let addresses: Vec<String> = (0..self.brokers).map(|id| self.address(id)).collect();
-        let pid_file = quoted(&directory(&self.data, 1).join(place::PID_FILE));
+        let pid_file = quoted(&pid_file(&self.data, 1));
         format!(
-            "{READY}{}{}. Lose a broker and watch the others go on: kill -9 $(cat {pid_file})",
+            "{READY}{}{}{}. Lose a broker and watch the others go on: kill -9 $(cat {pid_file})",
             addresses.join(", "),
+            self.metrics(),
             self.next_steps(&self.address(0), firn),
         )
+    }
+
+    /// Where the metrics of several brokers are, if that is known before they run.
+    fn metrics(&self) -> String {
+        let first = match self.http_port {
+            Some(first) => Some(first).filter(|first| *first != 0),
+            None => self.port.checked_add(HTTP_PORT_DISTANCE),
+        };
+        let Some(first) = first else { return String::new() };
+        let others: Vec<String> = (1..self.brokers).map(|id| after(first, id).to_string()).collect();
+        format!("; metrics on http://127.0.0.1:{first}/metrics (and {})", others.join(", "))
     }
 
     /// The end of the line that says that clients are served, at `address` for one.
@@ -164,6 +178,11 @@ impl Dev {
             "; data in {data}; Ctrl-C stops {stopped}. Try: echo hello | {firn} produce greetings{bootstrap}"
         )
     }
+}
+
+/// Where it stands which process broker `id` is.
+fn pid_file(data: &Path, id: u16) -> PathBuf {
+    directory(data, id).join(place::PID_FILE)
 }
 
 /// How this program was called.
@@ -288,7 +307,8 @@ mod tests {
     fn the_ready_line_says_what_to_do_next() {
         assert_eq!(
             dev("--brokers 2 --data d").ready("firn"),
-            "firn is ready on 127.0.0.1:9092, 127.0.0.1:9093; data in d; Ctrl-C stops them. \
+            "firn is ready on 127.0.0.1:9092, 127.0.0.1:9093; \
+             metrics on http://127.0.0.1:19092/metrics (and 19093); data in d; Ctrl-C stops them. \
              Try: echo hello | firn produce greetings. \
              Lose a broker and watch the others go on: kill -9 $(cat d/broker-1/broker.pid)"
         );

@@ -77,8 +77,7 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    pub fn write(directory: &Path, pid: u32) -> Result<Self, DevError> {
-        let path = directory.join(PID_FILE);
+    pub fn write(path: PathBuf, pid: u32) -> Result<Self, DevError> {
         match std::fs::write(&path, format!("{pid}\n")) {
             Ok(()) => Ok(Self { path }),
             Err(source) => Err(DevError::Path { path, source }),
@@ -107,7 +106,7 @@ mod tests {
         assert!(matches!(Place::claim(data.clone(), None), Err(DevError::InUse { .. })));
         let broker = directory(&data, 1);
         create_dir(&broker).unwrap();
-        let pid_file = PidFile::write(&broker, 77).unwrap();
+        let pid_file = PidFile::write(broker.join(PID_FILE), 77).unwrap();
         assert_eq!(std::fs::read_to_string(broker.join("broker.pid")).unwrap(), "77\n");
         drop(pid_file);
         assert!(!broker.join("broker.pid").exists());

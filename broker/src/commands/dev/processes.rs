@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::DevError;
-use super::place::PidFile;
+use super::place::{PID_FILE, PidFile};
 use crate::open_files;
 
 /// How the line begins by which a broker says that it serves clients.
@@ -161,7 +161,7 @@ async fn attend(
 ) {
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let life = async {
-        let pid_file = child.id().map(|pid| PidFile::write(&directory, pid));
+        let pid_file = child.id().map(|pid| PidFile::write(directory.join(PID_FILE), pid));
         if let Some(Err(error)) = &pid_file {
             say(&format!("broker {id} runs, but has no file that tells its process: {error}"));
         }

@@ -337,7 +337,7 @@ pub(super) fn tier(layers: &ConfigLayers) -> Result<TierSettings, ConfigError> {
 }
 
 /// How far above the first listener's port the side doors are, if nobody chose: unique on a machine, as that port is.
-const HTTP_PORT_DISTANCE: u16 = 10_000;
+pub const HTTP_PORT_DISTANCE: u16 = 10_000;
 
 pub(super) fn http(layers: &ConfigLayers, bound: &[Listener]) -> Result<Option<HttpSettings>, ConfigError> {
     let chosen = layers.value("firn.http.port")?.as_ref().and_then(ConfigValue::int);
