@@ -104,7 +104,8 @@ pub async fn find_cluster(
     let mut told = None;
     loop {
         let own = membership.standing();
-        let others = standings(peers).await;
+        let found = standings(peers).await;
+        let others = found.iter().map(|(id, one)| (*id, one.as_ref().ok().cloned())).collect();
         match step(&own, peers.is_listed(own.broker_id), &others) {
             Step::Found(known) => {
                 check_own_address(&own, peers).await?;
@@ -114,11 +115,11 @@ pub async fn find_cluster(
             Step::Refuse(reason) => return Err(StartError::OtherCluster(reason)),
             Step::Wait(waiting) => say(&mut told, || match waiting {
                 Waiting::Answers(missing) => {
-                    let place = |id: &i32| Some(format!("{id} at {}", peers.address(*id)?));
-                    let places: Vec<String> = missing.iter().filter_map(place).collect();
+                    let reasons = missing.iter().filter_map(|id| found.get(id)?.as_ref().err());
+                    let reasons: Vec<&str> = reasons.map(String::as_str).collect();
                     format!(
-                        "waiting for broker {}: a cluster is founded once every broker has answered",
-                        places.join(", ")
+                        "a cluster is founded once every broker has answered; waiting for {}",
+                        reasons.join("; ")
                     )
                 }
                 Waiting::Founder(id) => format!("waiting for broker {id} to found the cluster"),
@@ -293,14 +294,15 @@ fn say(told: &mut Option<Instant>, what: impl FnOnce() -> String) {
     }
 }
 
-/// Who the others are, as far as they answer; all are asked at the same time.
-async fn standings(peers: &Peers) -> BTreeMap<i32, Option<Standing>> {
+/// Who the others are, or why they have not said so; all are asked at the same time.
+async fn standings(peers: &Peers) -> BTreeMap<i32, Result<Standing, String>> {
     let mut asking = JoinSet::new();
     for id in peers.others() {
         let peers = peers.clone();
         asking.spawn(async move {
-            match peers.ask(id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE).await {
-                Ok((Told::Standing(standing), _)) if standing.broker_id == id => (id, Some(standing)),
+            let asked = peers.ask(id, Line::Signals, &Ask::Standing, &[], STANDING_PATIENCE).await;
+            let standing = match asked {
+                Ok((Told::Standing(standing), _)) if standing.broker_id == id => Ok(standing),
                 Ok((Told::Standing(standing), _)) => {
                     let found = standing.broker_id;
                     tracing::warn!(
@@ -308,17 +310,15 @@ async fn standings(peers: &Peers) -> BTreeMap<i32, Option<Standing>> {
                         found,
                         "controller.quorum.voters names the address of another broker"
                     );
-                    (id, None)
+                    Err(format!("broker {id}, at whose address broker {found} answers"))
                 }
-                Ok((told, _)) => {
-                    tracing::debug!(broker = id, %told, "no answer");
-                    (id, None)
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "no answer");
-                    (id, None)
-                }
+                Ok((told, _)) => Err(format!("broker {id}: {told}")),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(reason) = &standing {
+                tracing::debug!(broker = id, reason, "no answer");
             }
+            (id, standing)
         });
     }
     asking.join_all().await.into_iter().collect()
