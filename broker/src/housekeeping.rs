@@ -159,7 +159,7 @@ fn clean(context: &Arc<Context>) {
     firn_blocking::share(&compacted, threads, |partition| clean_one(partition, now_ms, limits.clone()));
 }
 
-fn clean_one(partition: &Partition, now_ms: i64, limits: CleanerLimits) {
+fn clean_one(partition: &Arc<Partition>, now_ms: i64, limits: CleanerLimits) {
     match partition.compact(now_ms, limits) {
         Ok(Some(stats)) if stats.applied => tracing::info!(
             partition = %partition.name,
@@ -171,7 +171,21 @@ fn clean_one(partition: &Partition, now_ms: i64, limits: CleanerLimits) {
         ),
         Ok(_) | Err(PartitionError::Closed | PartitionError::Storage(StorageError::CompactionStopped)) => {}
         Err(error) => {
-            tracing::error!(partition = %partition.name, %error, "compaction failed; the log is as it was")
+            tracing::error!(partition = %partition.name, %error, "compaction failed; the log is as it was");
+            if let PartitionError::Storage(StorageError::Corrupt { .. }) = error {
+                find_damage(partition, now_ms);
+            }
+        }
+    }
+}
+
+/// What compaction cannot read is mended once it is known which segment that is; the next pass goes over it.
+fn find_damage(partition: &Arc<Partition>, now_ms: i64) {
+    let mut from = 0;
+    while let Some(segment) = partition.segment_from(from) {
+        from = segment + 1;
+        if !partition.is_sound(segment, now_ms).unwrap_or(false) {
+            return;
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use brokers::{Cluster, stop_all, wait_for};
 use bytes::Bytes;
 use firn::node::{Node, Stopped};
+use firn_client::configs::{self, Resource};
 use firn_client::connection::Connection;
 use firn_protocol::library::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use firn_protocol::library::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -162,6 +163,35 @@ async fn the_rot_of_a_follower_is_found_by_looking_and_mended_from_the_leader() 
     wait_for("all to be mended", || (mended(&nodes[follows]) == wounds as u64).then_some(())).await;
     assert!(began.elapsed() < MENDED_WITHIN);
     assert_eq!(whole(&nodes[follows]), written);
+    stop_all(nodes).await;
+}
+
+/// Nobody reads there, and it is long until somebody looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_compaction_cannot_read_comes_back_from_the_leader() {
+    let (cluster, nodes, topic, written) =
+        start("log.cleaner.backoff.ms=50\nlog.cleaner.min.cleanable.ratio=0\n").await;
+    let follows = (leader(&nodes, topic).await + 1) % 3;
+    assert!(rot(&cluster.disks[follows]) > 2);
+    let client = cluster.connect(0).await;
+    let policy = [("cleanup.policy".to_owned(), Some("compact,delete".to_owned()))];
+    configs::alter(&client, &Resource::Topic(TOPIC.to_owned()), &policy).await.unwrap();
+    let began = Instant::now();
+    wait_for("the log that was written", || {
+        // In between there is none.
+        let replica = nodes[follows].context.partitions.by_name(TOPIC, 0).ok()?;
+        let mut all = Vec::new();
+        let mut from = 0;
+        while from < RECORDS {
+            let read = replica.with_log(|log| log.read(from, RECORDS, 1 << 20, true)).ok()?.ok()?;
+            let bytes = read.read().ok()?;
+            from = batches(&bytes).map_while(Result::ok).last()?.0.next_offset();
+            all.extend_from_slice(&bytes);
+        }
+        (all == written).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < MENDED_WITHIN);
     stop_all(nodes).await;
 }
 
