@@ -15,7 +15,6 @@ use firn_storage::identity::Identity;
 use firn_storage::log_dir::{FoundLog, LogDir};
 use firn_storage::partition_log::PartitionLog;
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use crate::disk_guard::DiskGuard;
 use firn_quorum::log_store::METADATA_TOPIC;
@@ -95,11 +94,6 @@ impl LogDirs {
         let noted =
             |dir: &Arc<DataDir>| Ok((dir.dir.identity().directory_id.clone(), dir.dir.incarnations()?));
         self.dirs.iter().map(noted).collect()
-    }
-
-    /// Tells every directory of another incarnation.
-    pub fn note_incarnation(&self, incarnation: Uuid) -> Result<(), StorageError> {
-        self.dirs.iter().try_for_each(|dir| dir.dir.note_incarnation(incarnation))
     }
 
     /// Where the directory of this id is.

@@ -14,11 +14,13 @@ use firn_model::broker_config::listeners::Listener;
 use firn_model::ids::TopicId;
 use firn_quorum::machine::Published;
 use firn_quorum::quorum::ProposeError;
+use firn_storage::error::StorageError;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::context::Context;
+use crate::log_dirs::LogDirs;
 use crate::milliseconds::period;
 use crate::net::Network;
 use crate::node::StartError;
@@ -29,6 +31,9 @@ use crate::peers::wire::{ControllerAsk, ControllerTold};
 
 /// How long a stop waits for others to lead what this broker led.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
+/// How long a start that finds no room waits before it looks again, and how often it says so.
+const ROOM_PAUSE: Duration = Duration::from_millis(500);
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How long an attempt to register may take.
 const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,10 +89,32 @@ pub async fn registration(context: &Context) -> Result<Registration, StartError>
     if let Some(last) = context.controller.image().broker(context.node_id).map(Registered::from) {
         own_place::check_directories(context.node_id, &last, &noted, log_dirs)?;
     }
-    let dirs = log_dirs.clone();
-    firn_blocking::run(move || dirs.note_incarnation(incarnation_id)).await?;
+    note(log_dirs, incarnation_id).await?;
     noted.values_mut().for_each(|known| known.push(incarnation_id));
     Ok(said_of(context, incarnation_id, noted))
+}
+
+/// Tells each directory of this incarnation. A full disk is waited for: others go on, and whoever made room would have to see to it that
+/// this broker is started again.
+async fn note(log_dirs: &LogDirs, incarnation_id: Uuid) -> Result<(), StorageError> {
+    for dir in log_dirs.all() {
+        let mut told: Option<Instant> = None;
+        loop {
+            let noting = dir.clone();
+            let noted = firn_blocking::run(move || noting.dir.note_incarnation(incarnation_id)).await;
+            match noted {
+                Err(error) if error.is_shortage() => {
+                    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                        told = Some(Instant::now());
+                        tracing::warn!(%error, "the start waits for room on the disk, or for files that may be opened");
+                    }
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                noted => break noted?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Registers this broker, however long there is no controller; returns its epoch, and the metadata know of it.
@@ -301,7 +328,7 @@ async fn leave(context: &Context, broker_epoch: i64) {
             tokio::time::timeout(LEAVE_MAX, context.controller.wait_until(is_out)).await.ok();
         }
         Err(error) => {
-            tracing::warn!(%error, "stops without the controller's knowing: others take over later")
+            tracing::info!(%error, "stops, and no controller has heard of it: whoever is left finds out by itself")
         }
     }
 }

@@ -7,6 +7,8 @@ mod replicas;
 mod topics;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use brokers::{Cluster, controller, stop_all, wait_for, wait_for_answer};
 use firn::node::Node;
@@ -120,6 +122,33 @@ async fn a_broker_that_has_no_room_for_metadata_leads_nothing() {
     all_are_written_to(&cluster, &nodes, topic).await;
     has_room(&cluster.disks[full_id as usize], true);
     nodes.push(full_node);
+    all_are_in_sync(&nodes, topic).await;
+    stop_all(nodes).await;
+}
+
+/// Whoever makes room need not know that it has to be started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_starts_without_room_waits_for_some() {
+    let (cluster, mut nodes, topic) = three().await;
+    all_are_in_sync(&nodes, topic).await;
+    let (full, all) = (2, [0, 1, 2]);
+    nodes.remove(full).stop().await;
+    let disk = &cluster.disks[full];
+    has_room(disk, false);
+    let refused = Arc::new(AtomicBool::new(false));
+    disk.set_probe(Some({
+        let refused = refused.clone();
+        Arc::new(move |_, _, _, path| {
+            let is_told = path.to_string_lossy().contains("firn-incarnations");
+            refused.fetch_or(is_told, Ordering::Relaxed);
+        })
+    }));
+    let room = async {
+        wait_for("a start without room", || refused.load(Ordering::Relaxed).then_some(())).await;
+        has_room(disk, true);
+    };
+    let (started, ()) = tokio::join!(cluster.start(full, &all), room);
+    nodes.push(started.unwrap());
     all_are_in_sync(&nodes, topic).await;
     stop_all(nodes).await;
 }
