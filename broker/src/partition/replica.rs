@@ -561,3 +561,7 @@ fn checked(bytes: &Bytes, leader_epoch: i32) -> Result<Vec<(usize, BatchHeader)>
     }
     Ok(found)
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;
