@@ -1,6 +1,7 @@
 //! What the `firn` command can do: run a broker, for development or by a configuration file, or talk to a cluster.
 
 mod dev;
+mod providers;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use firn_model::broker_config::{BrokerConfig, Parsed};
 use firn_model::config_definition::ConfigError;
+use firn_model::config_providers::{self, ProviderError};
 use firn_model::properties::{self, PropertiesError};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,6 +80,8 @@ enum CommandError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {source}")]
     Properties { path: PathBuf, source: PropertiesError },
+    #[error("{path}: {source}")]
+    Providers { path: PathBuf, source: ProviderError },
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -219,7 +223,10 @@ impl Serve {
         let path = self.config.as_ref().or(self.file.as_ref()).ok_or(CommandError::NoFile)?;
         let text = std::fs::read_to_string(path)
             .map_err(|source| CommandError::Read { path: path.clone(), source })?;
-        properties::parse(&text).map_err(|source| CommandError::Properties { path: path.clone(), source })
+        let parsed = properties::parse(&text)
+            .map_err(|source| CommandError::Properties { path: path.clone(), source })?;
+        config_providers::resolve(parsed, providers::look_up)
+            .map_err(|source| CommandError::Providers { path: path.clone(), source })
     }
 }
 

@@ -120,6 +120,52 @@ fn the_old_names_of_server_properties_start_a_broker_and_unknown_keys_are_warned
     assert_eq!(broker.stop(DEADLINE), 0);
 }
 
+/// As an image without a shell is told who it is.
+#[test]
+fn a_file_takes_values_from_kafkas_config_providers() {
+    const CLASSES: &str = "org.apache.kafka.common.config.provider";
+    let work = TempDir::new("providers");
+    let [port] = free_ports();
+    let places = work.path().join("places");
+    std::fs::create_dir(&places).expect("a directory");
+    std::fs::write(places.join("limits"), "partitions=3\n").expect("write a properties file");
+    std::fs::write(places.join("rack"), "zone-b").expect("write a file");
+    let lines = format!(
+        "config.providers=env,file,dir\nconfig.providers.env.class={CLASSES}.EnvVarConfigProvider\n\
+         config.providers.file.class={CLASSES}.FileConfigProvider\nconfig.providers.file.param.allowed.paths={places}\n\
+         config.providers.dir.class={CLASSES}.DirectoryConfigProvider\n\
+         node.id=${{env:FIRN_TEST_ORDINAL}}\nlisteners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={data}\n\
+         num.partitions=${{file:{places}/limits:partitions}}\nbroker.rack=${{dir:{places}:rack}}\n",
+        places = places.display(),
+        data = work.path().join("data").display()
+    );
+    let config = work.path().join("server.properties");
+    std::fs::write(&config, lines).expect("write server.properties");
+    let mut command = Command::new(tools::firn());
+    command.arg("serve").arg("--config").arg(&config);
+    let refused = run(&mut command, "", DEADLINE);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("node.id: ${env:FIRN_TEST_ORDINAL}"), "{said}");
+    let mut command = Command::new(tools::firn());
+    command.arg("serve").arg("--config").arg(&config).env("FIRN_TEST_ORDINAL", "1007");
+    let mut broker = Process::start("providers", command, work.path());
+    let address = format!("127.0.0.1:{port}");
+    wait_for("its first answer", DEADLINE, || {
+        broker.assert_running();
+        wire::answers(&address).then_some(())
+    });
+    assert!(!broker.stderr().contains("config.providers"), "{}", broker.stderr());
+    let described = apache::configs(
+        &address,
+        &["--describe", "--all", "--entity-type", "brokers", "--entity-name", "1007"],
+    );
+    let described = described.ok();
+    for told in ["node.id=1007 ", "num.partitions=3 ", "broker.rack=zone-b "] {
+        assert!(described.contains(told), "{told}: {described}");
+    }
+    assert_eq!(broker.stop(DEADLINE), 0);
+}
+
 /// What Kafka 4 ships as `config/server.properties`, key by key, with ports that are free and a directory of its own.
 #[test]
 fn kafkas_own_file_starts_a_broker() {

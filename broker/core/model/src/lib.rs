@@ -5,6 +5,7 @@
 pub mod broker_config;
 pub mod config_definition;
 pub mod config_entry;
+pub mod config_providers;
 pub mod ids;
 pub mod pace;
 pub mod properties;

@@ -61,7 +61,6 @@ static GROUPS: &[Group] = &[
             "metrics.num.samples",
             "metrics.recording.level",
             "metrics.sample.window.ms",
-            "config.providers",
             "security.providers",
             "client.quota.callback.class",
             "remote.log.metadata.manager.class.name",
@@ -74,8 +73,9 @@ static GROUPS: &[Group] = &[
             "remote.log.metadata.custom.metadata.max.bytes",
             "group.share.persister.class.name",
         ],
-        &["config.providers.", "rlmm.config.", "rsm.config."],
+        &["rlmm.config.", "rsm.config."],
     ),
+    ignored("the broker's file alone names them", &["config.providers"], &["config.providers."]),
     ignored(
         "the runtime sizes its threads by the machine's cores",
         &[
