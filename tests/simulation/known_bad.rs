@@ -29,7 +29,7 @@ struct KnownBad {
     wrong: &'static str,
 }
 
-const CHANGES: [KnownBad; 23] = [
+const CHANGES: [KnownBad; 22] = [
     KnownBad {
         name: "what comes from the disk is handed out unseen",
         from: 80,
@@ -43,13 +43,6 @@ const CHANGES: [KnownBad; 23] = [
         file: "broker/storage/src/check.rs",
         place: ".filter(|written| [[*written != epoch]])",
         wrong: "*written != epoch && false",
-    },
-    KnownBad {
-        name: "what lies before the leader's log goes from the store, though another's begins there",
-        from: 480,
-        file: "broker/tiering/src/collect.rs",
-        place: "why == Garbage::BelowStart && [[name.end_offset() <= offset]]",
-        wrong: "true",
     },
     KnownBad {
         name: "a replica vouches for what it has not flushed",
