@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_model::ids::METADATA_TOPIC;
 use firn_storage::error::StorageError;
+use firn_storage::partition_log::PartitionLog;
 use tokio::sync::watch;
 
 use crate::log_dirs::DataDir;
 use crate::partition::Partition;
-use firn_quorum::log_store::METADATA_TOPIC;
-use firn_storage::partition_log::PartitionLog;
 
 /// The metadata log, as far as it lies in a directory and could be had.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firn_metadata::incarnations::Noted;
-use firn_model::ids::{TopicId, TopicPartition};
+use firn_model::ids::{METADATA_TOPIC, TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 use firn_storage::directory::LogDirOptions;
 use firn_storage::disk::Disk;
@@ -17,7 +17,6 @@ use firn_storage::partition_log::PartitionLog;
 use parking_lot::Mutex;
 
 use crate::disk_guard::DiskGuard;
-use firn_quorum::log_store::METADATA_TOPIC;
 
 /// One data directory.
 #[derive(Debug)]

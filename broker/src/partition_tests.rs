@@ -147,19 +147,24 @@ pub(super) fn turn_all(replicas: &[Arc<Partition>], assigned: &image::Partition)
     replicas.iter().for_each(|replica| replica.turn(assigned));
 }
 
-/// The follower asks its leader once, as a fetcher does, and takes in what it gets; true when it got records.
-async fn fetch(leader: &Arc<Partition>, follower: &Arc<Partition>) -> bool {
-    let id = follower.replication.node_id;
+/// What the follower gets that asks its leader once, as a fetcher does.
+pub(super) fn ask(leader: &Arc<Partition>, follower: &Arc<Partition>) -> ReplicaRead {
     let at = follower.position(leader.replication.node_id).unwrap();
     let fetch = ReplicaFetch {
-        replica: id,
+        replica: follower.replication.node_id,
         broker_epoch: 0,
         leader_epoch: at.leader_epoch,
         from: at.offset,
         last_epoch: at.last_epoch,
         log_start: at.log_start,
     };
-    let offsets = match leader.read_for_replica(fetch, 1_000, true).unwrap() {
+    leader.read_for_replica(fetch, 1_000, true).unwrap()
+}
+
+/// The same, and it takes in what it gets; true when it got records.
+async fn fetch(leader: &Arc<Partition>, follower: &Arc<Partition>) -> bool {
+    let at = follower.position(leader.replication.node_id).unwrap();
+    let offsets = match ask(leader, follower) {
         ReplicaRead::Records(offsets, slice) => {
             let bytes = slice.read().unwrap();
             if let Some(awaited) = follower.append_fetched(at.leader_epoch, &bytes, 1).unwrap() {

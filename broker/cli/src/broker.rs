@@ -11,14 +11,13 @@ use firn_client::cluster::Cluster;
 use firn_client::configs::{self, Resource};
 use firn_client::error::Error;
 use firn_client::{brokers, topics};
+use firn_model::broker_config::definitions::DRAIN;
 use tokio::time::Instant;
 
 use crate::command::{Failure, To, cluster};
 use crate::output::{Output, json};
 use crate::progress::Progress;
 
-/// The config that asks for it.
-const DRAIN: &str = "firn.broker.drain";
 /// How often it is looked what is left.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// How long nothing may move until it counts as stuck: the controller begins moves within a second.
@@ -75,7 +74,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<String, Failure> {
         Action::Unregister { broker } => {
             let connection = cluster.any().await?;
             let voters = brokers::voters(&connection).await.unwrap_or_default();
-            let left = look(&cluster, broker).await?;
+            // What is only to be told keeps nobody from being put out.
+            let left = look(&cluster, broker).await.unwrap_or_default();
             brokers::unregister(&connection, broker).await?;
             told(output, broker, "unregistered", unregistered(broker, left.partitions.len(), &voters))
         }

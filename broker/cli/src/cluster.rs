@@ -3,17 +3,13 @@
 use clap::{Args, Subcommand};
 use firn_client::brokers::{self, Registered};
 use firn_client::cluster::{Broker, Cluster, Description, Replica};
-use firn_client::configs::{self, Resource};
-use firn_client::connection::Connection;
+use firn_client::configs::{self, Config, Resource};
 use firn_client::error::Error;
 use firn_client::topics;
+use firn_model::broker_config::definitions::{CORDONED, DRAIN};
 
 use crate::command::{Failure, To, cluster};
 use crate::output::{Output, json, table};
-
-/// Configs of a broker that keep replicas from it.
-const DRAIN: &str = "firn.broker.drain";
-const CORDONED: &str = "cordoned.log.dirs";
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -58,18 +54,15 @@ struct Row {
 }
 
 async fn look(cluster: &Cluster) -> Result<Seen, Error> {
-    // Of a cluster that has just begun, not everything is known everywhere.
-    let patiently = cluster.describe().await?;
+    let description = cluster.describe().await?;
     let connection = cluster.any().await?;
-    let (description, registered) = match brokers::registered(&connection).await {
-        Ok(all) => all,
+    let registered = match brokers::registered(&connection).await {
         // Older than Kafka 2.8.
         Err(Error::Unsupported { .. }) => {
             let there = |broker: &Broker| Registered { broker: broker.clone(), is_fenced: false };
-            let all = patiently.brokers.iter().map(there).collect();
-            (patiently, all)
+            description.brokers.iter().map(there).collect()
         }
-        Err(error) => return Err(error),
+        found => found?,
     };
     let voters = brokers::voters(&connection).await.ok();
     let topics = topics::describe(&connection, None).await?;
@@ -77,19 +70,7 @@ async fn look(cluster: &Cluster) -> Result<Seen, Error> {
     let mut rows = Vec::new();
     for one in registered {
         let id = one.broker.id;
-        // A broker's configs are known to itself.
-        let configs = match one.is_fenced {
-            true => Vec::new(),
-            false => {
-                let its_own = cluster.at(&one.broker.address).await;
-                let asked =
-                    async |to: &Connection| configs::describe(to, &Resource::Broker(id.to_string())).await;
-                match its_own {
-                    Ok(connection) => asked(&connection).await.unwrap_or_default(),
-                    Err(_) => Vec::new(),
-                }
-            }
-        };
+        let configs = own_configs(cluster, &one).await;
         let value = |name: &str| {
             let found = configs.iter().find(|config| config.name == name);
             found.and_then(|config| config.value.clone()).unwrap_or_default()
@@ -104,6 +85,15 @@ async fn look(cluster: &Cluster) -> Result<Seen, Error> {
         });
     }
     Ok(Seen { description, brokers: rows })
+}
+
+/// A broker's configs, which it alone knows; none of one that does not say.
+async fn own_configs(cluster: &Cluster, of: &Registered) -> Vec<Config> {
+    if of.is_fenced {
+        return Vec::new();
+    }
+    let Ok(connection) = cluster.at(&of.broker.address).await else { return Vec::new() };
+    configs::describe(&connection, &Resource::Broker(of.broker.id.to_string())).await.unwrap_or_default()
 }
 
 impl Row {

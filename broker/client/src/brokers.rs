@@ -1,14 +1,15 @@
-//! Brokers, as an administrator sees them: what is on its way between them, and which are put out.
+//! Brokers, as an administrator sees them: which there are, which vote, what is on its way between them, and which are put out.
 
 use std::collections::BTreeSet;
 
+use firn_model::ids::METADATA_TOPIC;
 use firn_protocol::library::messages::describe_quorum_request::{PartitionData, TopicData};
 use firn_protocol::library::messages::{
     BrokerId, DescribeClusterRequest, DescribeQuorumRequest, ListPartitionReassignmentsRequest, TopicName,
     UnregisterBrokerRequest,
 };
 
-use crate::cluster::{Broker, Description};
+use crate::cluster::Broker;
 use crate::connection::Connection;
 use crate::error::{Error, check};
 use crate::topics::text;
@@ -16,8 +17,6 @@ use crate::topics::text;
 /// How long the controller may take, in milliseconds; below the deadline of a call.
 const TIMEOUT_MS: i32 = 20_000;
 
-/// The topic that the metadata's log goes by.
-const METADATA_TOPIC: &str = "__cluster_metadata";
 /// From here on brokers that are fenced are told, too (KIP-1073).
 const FENCED_VERSION: i16 = 2;
 
@@ -30,7 +29,7 @@ pub struct Registered {
 }
 
 /// All brokers that are registered, by id; of a cluster older than Kafka 4.0 those that are there.
-pub async fn registered(connection: &Connection) -> Result<(Description, Vec<Registered>), Error> {
+pub async fn registered(connection: &Connection) -> Result<Vec<Registered>, Error> {
     let tells_fenced = connection.version_of::<DescribeClusterRequest>()? >= FENCED_VERSION;
     let request = DescribeClusterRequest::default().with_include_fenced_brokers(tells_fenced);
     let reply = connection.call(&request).await?;
@@ -49,13 +48,7 @@ pub async fn registered(connection: &Connection) -> Result<(Description, Vec<Reg
         })
         .collect();
     all.sort_by_key(|registered| registered.broker.id);
-    let there = all.iter().filter(|registered| !registered.is_fenced);
-    let description = Description {
-        id: Some(reply.cluster_id.to_string()),
-        controller: Some(reply.controller_id.0).filter(|id| *id >= 0),
-        brokers: there.map(|registered| registered.broker.clone()).collect(),
-    };
-    Ok((description, all))
+    Ok(all)
 }
 
 /// The brokers that have a vote on the metadata (KIP-595).

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use firn_model::ids::METADATA_TOPIC;
 use firn_storage::error::{AppendError, ReadError, StorageError};
 
-use crate::log_store::METADATA_TOPIC;
 use crate::snapshot::SnapshotError;
 
 /// Why the metadata cannot be read or changed. The broker does not start, or changes nothing any more, rather than guess.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use firn_model::ids::{TopicId, TopicPartition};
+use firn_model::ids::{METADATA_TOPIC, TopicId, TopicPartition};
 use firn_model::topic_config::TopicConfig;
 use firn_records::batch::batches;
 use firn_records::validate::ValidatedBatches;
@@ -40,8 +40,7 @@ use crate::quorum_state::{self, QuorumState};
 use crate::snapshot::{Content, SnapshotId};
 use crate::types::{Change, Entry, LogId, Member, Types, Vote, log_id};
 
-/// Kafka's name and id of the metadata partition.
-pub const METADATA_TOPIC: &str = "__cluster_metadata";
+/// Kafka's id of the metadata partition's topic.
 const TOPIC_ID: TopicId = TopicId(Uuid::from_u128(1));
 /// Bytes that are read at a time.
 pub(crate) const READ_BYTES: usize = 1 << 20;

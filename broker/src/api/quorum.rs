@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firn_metadata::image::Image;
-use firn_model::ids::TopicId;
+use firn_model::ids::{METADATA_TOPIC, TopicId};
 use firn_protocol::frame::Request;
 use firn_protocol::library::error::ResponseError;
 use firn_protocol::library::messages::describe_quorum_response::{
@@ -16,7 +16,6 @@ use firn_protocol::library::messages::{
     DescribeQuorumResponse, RemoveRaftVoterRequest, RemoveRaftVoterResponse,
 };
 use firn_protocol::library::protocol::StrBytes;
-use firn_quorum::log_store::METADATA_TOPIC;
 use firn_quorum::members::MemberState;
 use firn_quorum::types::Member;
 use uuid::Uuid;

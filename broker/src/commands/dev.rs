@@ -118,7 +118,7 @@ impl Dev {
         format!("127.0.0.1:{}", after(self.port, id))
     }
 
-    /// Tells, as long as it is kept, which process the one broker is.
+    /// Where it stands which process the one broker is.
     pub fn own_pid_file(&self) -> PathBuf {
         pid_file(&self.data, 0)
     }

@@ -2,7 +2,7 @@
 
 use firn_storage::producers::AppendOrigin;
 
-use super::super::tests::{assigned, catch_up, contents, flake, high_watermarks, three, turn_all};
+use super::super::tests::{ask, assigned, catch_up, contents, flake, high_watermarks, three, turn_all};
 use super::*;
 use crate::partition::Acks;
 
@@ -83,28 +83,11 @@ async fn what_the_leader_cannot_compare_any_more_is_never_taken_for_committed() 
         assert!(epochs(one).iter().all(|epoch| *epoch == Some(2)), "{:?}", one.offsets());
         high_watermark
     };
-    let at = one.position(2).unwrap();
-    let fetch_of = |from, last_epoch| ReplicaFetch {
-        replica: 1,
-        broker_epoch: 0,
-        leader_epoch: 2,
-        from,
-        last_epoch,
-        log_start: at.log_start,
-    };
-    let ReplicaRead::Diverged(_, parts_at) =
-        two.read_for_replica(fetch_of(at.offset, at.last_epoch), 1_000, true).unwrap()
-    else {
-        panic!("{at:?}")
-    };
+    let ReplicaRead::Diverged(_, parts_at) = ask(two, one) else { panic!("{:?}", one.position(2)) };
     one.cut(2, parts_at).unwrap();
     let at = one.position(2).unwrap();
     assert_eq!((at.offset, at.last_epoch), (4, 1), "its history is another one, and nobody knows");
-    let ReplicaRead::Records(offsets, slice) =
-        two.read_for_replica(fetch_of(at.offset, at.last_epoch), 1_000, true).unwrap()
-    else {
-        panic!("{at:?}")
-    };
+    let ReplicaRead::Records(offsets, slice) = ask(two, one) else { panic!("{at:?}") };
     one.append_fetched(2, &slice.read().unwrap(), 1).unwrap().unwrap().await.unwrap().unwrap();
     let start = one.follow_offsets(2, offsets.high_watermark, offsets.log_start).unwrap();
     assert_eq!((start, is_right()), (Some(4), 1));

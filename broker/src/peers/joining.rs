@@ -88,11 +88,7 @@ impl Joining {
     async fn prepare(&self, quorum: &Quorum, member: &Member) -> Result<(), ProposeError> {
         {
             let _alone = self.alone(quorum).await?;
-            let is_known = |members: Members| {
-                let known = members.voters.into_iter().chain(members.observers);
-                known.into_iter().any(|known| known.member == *member)
-            };
-            if !quorum.members().is_some_and(is_known) {
+            if quorum.end_offset_of(member).is_none() {
                 quorum.let_observe([member.clone()]).await?;
             }
         }
@@ -112,11 +108,12 @@ impl Joining {
         let has_vote = |members: &Members| members.voters.iter().any(|known| known.member == *member);
         // Who is listed has not moved.
         let may_have_moved = !peers.is_listed(broker_id);
-        if may_have_moved || quorum.members().is_none_or(|members| !has_vote(&members)) {
+        let lacks_vote = quorum.members().is_none_or(|members| !has_vote(&members));
+        if may_have_moved || lacks_vote {
             let lives = || quorum.image().broker(broker_id).is_some_and(|broker| !broker.fenced);
             check_place(peers, candidate, lives).await?;
         }
-        if votes && quorum.members().is_none_or(|members| !has_vote(&members)) {
+        if votes && lacks_vote {
             self.prepare(quorum, member).await?;
         }
         let _waiting = (!votes).then(|| self.announce(member));

@@ -105,6 +105,8 @@ pub struct InvalidTopicName {
 
 /// Longest topic name, so that `name-partition.uuid-delete` still fits a file name (Kafka's own limit).
 pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
+/// The topic that the log of the metadata goes by; it is in no list of topics.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Checks a name against Kafka's rules for topics.
 pub fn validate_topic_name(name: &str) -> Result<(), InvalidTopicName> {

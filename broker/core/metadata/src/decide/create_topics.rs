@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_model::broker_config::BrokerConfig;
-use firn_model::ids::{TopicId, collision_key, validate_topic_name};
+use firn_model::ids::{METADATA_TOPIC, TopicId, collision_key, validate_topic_name};
 use firn_model::repeated::repeated;
 use firn_model::topic_config::TopicConfig;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,6 @@ use crate::record::{ConfigRecord, ConfigResource, MetadataRecord, Overrides, Par
 
 /// "Let the broker choose", for counts and factors.
 pub const BROKER_DEFAULT: i32 = -1;
-
-/// The controllers' own log: no client may create it.
-const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A topic to create. Brokers ask the controller for it in this form.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +126,7 @@ impl Creation<'_> {
 
     fn check_name(&self, name: &str) -> Result<(), DecisionError> {
         validate_topic_name(name).map_err(|error| DecisionError::InvalidTopicException(error.to_string()))?;
+        // The controllers' own log.
         if name == METADATA_TOPIC {
             let reason = format!("Topic '{name}' holds the cluster's own metadata and cannot be created");
             return Err(DecisionError::InvalidRequest(reason));
