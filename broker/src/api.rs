@@ -149,7 +149,7 @@ async fn dispatch(
     request: Request,
 ) -> Result<Answer, ApiError> {
     match api {
-        ApiKey::Produce => produce::handle(context, peer, request),
+        ApiKey::Produce => produce::handle(context, peer, request).await,
         ApiKey::Fetch => fetch::handle(context, peer, request).await,
         ApiKey::ListOffsets => offsets::list_offsets(context, request).await,
         ApiKey::OffsetForLeaderEpoch => offsets::offset_for_leader_epoch(context, request).await,

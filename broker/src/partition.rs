@@ -38,6 +38,7 @@ mod refusals;
 mod replica;
 mod soundness;
 mod state;
+mod turning;
 mod waiting;
 
 pub use replica::{Position, ReplicaFetch, ReplicaRead};

@@ -31,8 +31,9 @@ pub struct Named<'a> {
 /// A partition as requests name it: its topic by the id, or, if that is nil, by the name.
 pub type Place<'a> = (&'a str, Uuid, i32);
 
-/// The replicas here turn a moment before everybody can read in the metadata why.
-const KNOWN_WITHIN: Duration = Duration::from_millis(50);
+/// For so long at most a client waits for what it, or this broker, has heard of already: the replicas here turn a moment before everybody
+/// can read in the metadata why, and some brokers before others.
+pub const KNOWN_WITHIN: Duration = Duration::from_millis(50);
 
 /// Waits for the metadata to say that another leads all of these, which this broker does not lead any more.
 pub async fn until_known(context: &Context, places: &[Place<'_>]) {

@@ -24,7 +24,7 @@ use firn_storage::producers::AppendOrigin;
 use tokio::time::Instant;
 
 use crate::api::errors::Failure;
-use crate::api::leaders::{Leaders, Named, Place, until_known};
+use crate::api::leaders::{KNOWN_WITHIN, Leaders, Named, Place, until_known};
 use crate::api::{Answer, ApiError};
 use crate::connection::Peer;
 use crate::context::Context;
@@ -41,29 +41,28 @@ struct Outcome {
     awaited: Option<Awaited>,
 }
 
-pub fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
+pub async fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Result<Answer, ApiError> {
     let header = request.header.clone();
     let produce: ProduceRequest = request.decode(ApiKey::Produce)?;
     let acks = acks_of(produce.acks);
     let deadline = milliseconds(produce.timeout_ms);
     let mut topics = Vec::with_capacity(produce.topic_data.len());
+    let mut deadline_to_lead = None;
     for topic in produce.topic_data {
-        let outcomes: Vec<Outcome> = topic
-            .partition_data
-            .into_iter()
-            .map(|data| {
-                let index = data.index;
-                let found = find(context, &topic.name, topic.topic_id, index, header.api_version);
-                let appendable = acks.clone().and_then(|acks| Ok((found?, acks)));
-                appendable
-                    .and_then(|(partition, acks)| {
-                        partition.traffic.produce_requests.inc();
-                        append(context, &partition, data, acks, header.api_version)
-                            .inspect_err(|_| partition.traffic.failed_produce_requests.inc())
-                    })
-                    .unwrap_or_else(|failure| refused(index, failure))
-            })
-            .collect();
+        let mut outcomes = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            let found = find(context, &topic.name, topic.topic_id, data.index, header.api_version);
+            let appended = match acks.clone().and_then(|acks| Ok((found?, acks))) {
+                Ok((partition, acks)) => {
+                    partition.traffic.produce_requests.inc();
+                    let append = || append(context, &partition, &data, acks, header.api_version);
+                    let appended = once_led(&partition, &mut deadline_to_lead, append).await;
+                    appended.inspect_err(|_| partition.traffic.failed_produce_requests.inc())
+                }
+                Err(failure) => Err(failure),
+            };
+            outcomes.push(appended.unwrap_or_else(|failure| refused(data.index, failure)));
+        }
         // What was decoded are slices of the frame. The reply may wait for a disk, and the frame's memory must not.
         let name = TopicName(StrBytes::from_string(topic.name.to_string()));
         topics.push((name, topic.topic_id, outcomes));
@@ -165,10 +164,26 @@ fn find(
     Ok(partition)
 }
 
+/// Appends, and once more if the client has heard before this broker that it leads. One deadline is for all of a request, behind which
+/// the connection's next ones wait.
+async fn once_led(
+    partition: &Arc<Partition>,
+    deadline: &mut Option<Instant>,
+    append: impl Fn() -> Result<Outcome, Failure>,
+) -> Result<Outcome, Failure> {
+    match append() {
+        Err(failure) if failure.code == ResponseError::NotLeaderOrFollower => {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + KNOWN_WITHIN);
+            if partition.until_led(deadline).await { append() } else { Err(failure) }
+        }
+        appended => appended,
+    }
+}
+
 fn append(
     context: &Context,
     partition: &Arc<Partition>,
-    data: PartitionProduceData,
+    data: &PartitionProduceData,
     acks: Acks,
     version: i16,
 ) -> Result<Outcome, Failure> {
@@ -176,7 +191,7 @@ fn append(
     let decompressed_bytes_max =
         usize::try_from(context.config().network.batch_decompressed_max_bytes).unwrap_or(0);
     let policy = partition.produce_policy(version, decompressed_bytes_max);
-    let bytes = upconverted(data.records.unwrap_or_default(), version, &policy)?;
+    let bytes = upconverted(data.records.clone().unwrap_or_default(), version, &policy)?;
     let records = validate(bytes, &policy, now_ms)?;
     if records.headers.iter().any(BatchHeader::is_transactional) {
         let message = "transactions are not served yet, idempotent producers are";

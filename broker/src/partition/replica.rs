@@ -95,6 +95,7 @@ impl Partition {
             return;
         }
         state.leader_epoch = now.leader_epoch;
+        state.may_be_next = state.leader().is_none();
         if now.leader == self.replication.node_id {
             self.begin_to_lead(&mut state, now);
         } else {

@@ -33,6 +33,8 @@ pub(super) struct State {
     /// `flush.ms` is over for what lies below this offset, whatever `flush.messages` is.
     pub(super) flush_due_to: i64,
     pub(super) refusals: Refusals,
+    /// Whoever takes it for the leader may have heard of an election before this broker has.
+    pub(super) may_be_next: bool,
     pub(super) readers: Readers,
     /// Its readers have been sent to followers.
     pub(super) is_read_elsewhere: bool,
@@ -55,6 +57,7 @@ impl State {
             awaiting_deletion: Waiting::default(),
             flush_due_to: 0,
             refusals: Refusals::default(),
+            may_be_next: false,
             readers: Readers::default(),
             is_read_elsewhere: false,
         }

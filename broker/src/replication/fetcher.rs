@@ -42,8 +42,10 @@ use crate::partition::{Awaited, Partition, PartitionError, PartitionKey, Positio
 use crate::peers::Line;
 use crate::peers::wire::{Ask, Told};
 
-/// How soon a broker that could not be reached is tried again, and a partition that could not be fetched is, at first.
+/// How soon a broker that could not be reached is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How soon a partition is that could not be fetched, at first: its leader has perhaps not heard yet that it leads.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// How long the pause of a partition becomes that can never be fetched, its disk being full for instance.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Times are rounded up to the milliseconds in which the leader is told of them.
@@ -255,7 +257,7 @@ impl Fetcher {
     }
 
     fn delay(&mut self, key: PartitionKey) {
-        let pause = self.delayed.get(&key).map_or(PAUSE, |delay| (delay.pause * 2).min(PAUSE_MAX));
+        let pause = self.delayed.get(&key).map_or(FIRST_PAUSE, |delay| (delay.pause * 2).min(PAUSE_MAX));
         self.delayed.insert(key, Delay { until: Instant::now() + pause, pause, is_over: false });
     }
 
