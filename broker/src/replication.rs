@@ -30,6 +30,12 @@ use tokio::time::Instant;
 use unreliable::Unreliable;
 use uuid::Uuid;
 
+/// For so long at most a client waits for what it, or this broker, has heard of already: the replicas here turn a moment before everybody
+/// can read in the metadata why, and some brokers before others.
+pub const KNOWN_WITHIN: Duration = Duration::from_millis(50);
+/// For so long nobody waits for an election after somebody has in vain: whoever is wrong about leaders is told so, and at once.
+pub const IN_VAIN: Duration = Duration::from_secs(1);
+
 /// What this broker's replicas share.
 #[derive(Debug)]
 pub struct Replication {
@@ -50,6 +56,8 @@ pub struct Replication {
     lease_ends: AtomicU64,
     /// The longest that any broker may have: of this one, or as the controller says.
     lease_ms: AtomicU64,
+    /// Milliseconds since `began`, until which nobody waits for an election that it has perhaps not heard of yet.
+    waits_again: AtomicU64,
 }
 
 impl Replication {
@@ -68,6 +76,7 @@ impl Replication {
             incarnation: OnceLock::new(),
             began: Instant::now(),
             lease_ends: AtomicU64::new(0),
+            waits_again: AtomicU64::new(0),
         }
     }
 
@@ -118,6 +127,16 @@ impl Replication {
     /// those that count time, which nobody sets.
     pub fn is_in_touch(&self) -> bool {
         self.began.elapsed().as_millis() < u128::from(self.lease_ends.load(Ordering::Relaxed))
+    }
+
+    /// Whether a client may be right that takes this broker for a leader to be: no other was wrong about that just now.
+    pub fn may_wait(&self) -> bool {
+        self.began.elapsed().as_millis() >= u128::from(self.waits_again.load(Ordering::Relaxed))
+    }
+
+    /// A client has waited for an election that did not come.
+    pub fn waited_in_vain(&self) {
+        self.waits_again.store(in_ms(self.began.elapsed() + IN_VAIN), Ordering::Relaxed);
     }
 
     /// -1 before this process is registered.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use firn_metadata::image::{Image, NO_LEADER, Partition, Topic};
 use firn_metadata::record::Endpoint;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use crate::connection::Peer;
 use crate::context::Context;
+use crate::replication::KNOWN_WITHIN;
 
 /// The leaders that one reply names.
 pub struct Leaders<'a> {
@@ -30,10 +30,6 @@ pub struct Named<'a> {
 
 /// A partition as requests name it: its topic by the id, or, if that is nil, by the name.
 pub type Place<'a> = (&'a str, Uuid, i32);
-
-/// For so long at most a client waits for what it, or this broker, has heard of already: the replicas here turn a moment before everybody
-/// can read in the metadata why, and some brokers before others.
-pub const KNOWN_WITHIN: Duration = Duration::from_millis(50);
 
 /// Waits for the metadata to say that another leads all of these, which this broker does not lead any more.
 pub async fn until_known(context: &Context, places: &[Place<'_>]) {

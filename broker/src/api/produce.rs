@@ -24,7 +24,7 @@ use firn_storage::producers::AppendOrigin;
 use tokio::time::Instant;
 
 use crate::api::errors::Failure;
-use crate::api::leaders::{KNOWN_WITHIN, Leaders, Named, Place, until_known};
+use crate::api::leaders::{Leaders, Named, Place, until_known};
 use crate::api::{Answer, ApiError};
 use crate::connection::Peer;
 use crate::context::Context;
@@ -45,9 +45,9 @@ pub async fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Re
     let header = request.header.clone();
     let produce: ProduceRequest = request.decode(ApiKey::Produce)?;
     let acks = acks_of(produce.acks);
+    let is_refused_here = |failure: &Failure| failure.code == ResponseError::NotLeaderOrFollower;
     let deadline = milliseconds(produce.timeout_ms);
     let mut topics = Vec::with_capacity(produce.topic_data.len());
-    let mut deadline_to_lead = None;
     for topic in produce.topic_data {
         let mut outcomes = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
@@ -56,7 +56,7 @@ pub async fn handle(context: &Arc<Context>, peer: &Peer, request: Request) -> Re
                 Ok((partition, acks)) => {
                     partition.traffic.produce_requests.inc();
                     let append = || append(context, &partition, &data, acks, header.api_version);
-                    let appended = once_led(&partition, &mut deadline_to_lead, append).await;
+                    let appended = partition.once_led(append, is_refused_here).await;
                     appended.inspect_err(|_| partition.traffic.failed_produce_requests.inc())
                 }
                 Err(failure) => Err(failure),
@@ -162,22 +162,6 @@ fn find(
         ));
     }
     Ok(partition)
-}
-
-/// Appends, and once more if the client has heard before this broker that it leads. One deadline is for all of a request, behind which
-/// the connection's next ones wait.
-async fn once_led(
-    partition: &Arc<Partition>,
-    deadline: &mut Option<Instant>,
-    append: impl Fn() -> Result<Outcome, Failure>,
-) -> Result<Outcome, Failure> {
-    match append() {
-        Err(failure) if failure.code == ResponseError::NotLeaderOrFollower => {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + KNOWN_WITHIN);
-            if partition.until_led(deadline).await { append() } else { Err(failure) }
-        }
-        appended => appended,
-    }
 }
 
 fn append(

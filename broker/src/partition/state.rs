@@ -33,7 +33,7 @@ pub(super) struct State {
     /// `flush.ms` is over for what lies below this offset, whatever `flush.messages` is.
     pub(super) flush_due_to: i64,
     pub(super) refusals: Refusals,
-    /// Whoever takes it for the leader may have heard of an election before this broker has.
+    /// It did not lead last: whoever takes it for the leader may have heard of an election before this broker has.
     pub(super) may_be_next: bool,
     pub(super) readers: Readers,
     /// Its readers have been sent to followers.
