@@ -169,6 +169,33 @@ async fn what_is_cold_is_served_by_whoever_leads() {
 }
 
 /// What it copies is what its leader has on the disk; all before it serves from the store.
+/// There is no other replica to ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_rotted_on_the_only_disk_comes_back_from_the_store() {
+    let store = Store::new();
+    let mut cluster = cluster(1, &store);
+    cluster.more += "firn.log.scrub.interval.ms=100\n";
+    let nodes = cluster.start_all().await;
+    let client = cluster.connect(0).await;
+    let mut config = TIERED.to_vec();
+    // All stays on the disk, too.
+    config.retain(|(name, _)| *name != "local.retention.ms" && *name != "min.insync.replicas");
+    let topic = topics::create_replicated(&client, TOPIC, 1, 1, &config).await;
+    produce_all(&client, topic, 0..20).await;
+    let is_copied = || (offsets(&nodes[0]).tiered_end >= 15).then_some(());
+    wait_for("records in the store", is_copied).await;
+    let segments = cluster.disks[0].files(&Path::new("/data").join(format!("{TOPIC}-0"))).unwrap();
+    let is_first = |path: &&PathBuf| path.ends_with("00000000000000000000.log");
+    let first = segments.iter().find(is_first).unwrap();
+    let middle = cluster.disks[0].contents(first).unwrap().len() as u64 / 2;
+    assert!(cluster.disks[0].flip_bit(first, middle, 5));
+    let damaged = &nodes[0].context.replication.damaged;
+    wait_for("what has rotted to be mended", || (damaged.mended() == 1).then_some(())).await;
+    assert_eq!((damaged.left(), offsets(&nodes[0]).local_start), (0, 0));
+    consume(&client, topic, 0, 20).await;
+    stop_all(nodes).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_begins_anew_copies_nothing_that_is_cold() {
     let store = Store::new();

@@ -12,7 +12,7 @@ const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Of one partition each, so that each has a load of its own, and what one of them cannot write does not hide behind what others do.
 const TOPICS: [&str; 6] = ["ice", "snow", "sleet", "hail", "rime", "frost"];
 /// From the loss of a zone until records of every topic are acknowledged again, on a machine that does much else: the votes that elect another
-/// controller wait for its processors and its disk. How soon it is on a quiet one, the benchmarks tell.
+/// controller wait for its processors and its disk. How soon it is on a quiet one the test prints.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 const RATE: u32 = 200;
 const STEADY: u64 = 100;

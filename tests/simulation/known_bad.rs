@@ -213,6 +213,15 @@ impl KnownBad {
         }
         let seeds = said.lines().find(|line| line.contains(" seeds of ")).unwrap_or_default();
         let broken = said.lines().find(|line| line.starts_with("  ")).unwrap_or_default();
+        // Whatever else ends a run has found nothing, nor has what the seed finds without the change.
+        let told = said.lines().find(|line| line.starts_with("seed ") && line.contains(" broken promises, "));
+        let Some(seed) = told.and_then(|told| told.strip_prefix("seed ")?.split(',').next()) else {
+            return Err(format!("{}: a run ended before it could be judged:\n{said}", self.name));
+        };
+        let (without, said) = simulator.run(&format!("run --seed={seed} --seconds={SECONDS}"));
+        if !without.status.success() {
+            return Err(format!("{}: seed {seed} breaks a promise without it, too:\n{said}", self.name));
+        }
         Ok(format!("{seeds}\n{broken}"))
     }
 }

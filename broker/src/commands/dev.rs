@@ -107,7 +107,7 @@ impl Dev {
             properties.extend([
                 property("controller.quorum.voters", voters),
                 property("default.replication.factor", replicas.to_string()),
-                // One broker may be lost, and all goes on.
+                // One broker of three may be lost, and all goes on.
                 property("min.insync.replicas", (replicas - 1).to_string()),
             ]);
         }
@@ -147,10 +147,16 @@ impl Dev {
         let addresses: Vec<String> = (0..self.brokers).map(|id| self.address(id)).collect();
         let pid_file = quoted(&pid_file(&self.data, 1));
         format!(
-            "{READY}{}{}{}. Lose a broker and watch the others go on: kill -9 $(cat {pid_file})",
+            "{READY}{}{}{}. Lose a broker and watch {}: kill -9 $(cat {pid_file})",
             addresses.join(", "),
             self.metrics(),
             self.next_steps(&self.address(0), firn),
+            // One of two is no majority.
+            if self.brokers > 2 {
+                "the others go on"
+            } else {
+                "the other wait for it, which three would not"
+            },
         )
     }
 
@@ -310,8 +316,10 @@ mod tests {
             "firn is ready on 127.0.0.1:9092, 127.0.0.1:9093; \
              metrics on http://127.0.0.1:19092/metrics (and 19093); data in d; Ctrl-C stops them. \
              Try: echo hello | firn produce greetings. \
-             Lose a broker and watch the others go on: kill -9 $(cat d/broker-1/broker.pid)"
+             Lose a broker and watch the other wait for it, which three would not: kill -9 $(cat d/broker-1/broker.pid)"
         );
+        let three = dev("--brokers 3 --data d").ready("firn");
+        assert!(three.contains("watch the others go on: kill -9"), "{three}");
         let elsewhere = dev("--port 7000").next_steps("127.0.0.1:7000", "./firn");
         assert_eq!(
             elsewhere,
