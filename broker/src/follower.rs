@@ -60,7 +60,9 @@ impl Follower {
                     self.peers.learn_endpoint(broker.broker_id, &broker.endpoints);
                     self.replication.in_sync.look_at_all();
                 }
-                MetadataRecord::BrokerChange(_) => self.replication.in_sync.look_at_all(),
+                MetadataRecord::BrokerChange(change) if change.fenced.is_some() => {
+                    self.replication.in_sync.look_at_all();
+                }
                 MetadataRecord::Config(config) => match config.resource.kind {
                     ResourceKind::Topic => {
                         configured.insert(config.resource.name.clone());

@@ -24,6 +24,7 @@ pub mod frame_buffer;
 pub mod housekeeping;
 pub mod lobby;
 pub mod log_dirs;
+mod marking;
 pub mod mending;
 pub mod milliseconds;
 pub mod net;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use firn_metadata::incarnations::Noted;
 use firn_model::ids::{METADATA_TOPIC, TopicId, TopicPartition};
@@ -35,6 +35,7 @@ pub struct LogDirs {
     found: Mutex<HashMap<TopicPartition, usize>>,
     /// Directories that were set aside and still lie there, as last counted.
     strays: AtomicUsize,
+    marks: AtomicU64,
 }
 
 /// How the directories are opened.
@@ -69,7 +70,13 @@ impl LogDirs {
             dirs.push(Arc::new(DataDir { dir, guard }));
         }
         let counts = Mutex::new(vec![0; dirs.len()]);
-        Ok(Self { dirs, counts, found: Mutex::default(), strays: AtomicUsize::new(0) })
+        Ok(Self {
+            dirs,
+            counts,
+            found: Mutex::default(),
+            strays: AtomicUsize::new(0),
+            marks: AtomicU64::new(0),
+        })
     }
 
     /// The one that holds the metadata log.
@@ -90,9 +97,24 @@ impl LogDirs {
 
     /// The incarnations that each directory knows of.
     pub fn incarnations(&self) -> Result<Noted, StorageError> {
-        let noted =
-            |dir: &Arc<DataDir>| Ok((dir.dir.identity().directory_id.clone(), dir.dir.incarnations()?));
+        let noted = |dir: &Arc<DataDir>| {
+            let known = dir.dir.incarnations()?.into_iter().collect();
+            Ok((dir.dir.identity().directory_id.clone(), known))
+        };
         self.dirs.iter().map(noted).collect()
+    }
+
+    /// How many marks this process has left in every directory.
+    pub fn marks(&self) -> u64 {
+        self.marks.load(Ordering::Acquire)
+    }
+
+    /// Leaves another mark in every directory, durably. Where that fails some may have it, and the next attempt leaves the same.
+    pub fn leave_mark(&self) -> Result<(), StorageError> {
+        let marks = self.marks() + 1;
+        self.dirs.iter().try_for_each(|dir| dir.dir.note_marks(marks))?;
+        self.marks.store(marks, Ordering::Release);
+        Ok(())
     }
 
     /// Where the directory of this id is.

@@ -40,6 +40,7 @@ use crate::environment::Environment;
 use crate::housekeeping;
 use crate::lobby::Lobby;
 use crate::log_dirs::DataDir;
+use crate::marking;
 use crate::mending;
 use crate::milliseconds::period;
 use crate::net::{Listener, Network, SocketOptions};
@@ -260,6 +261,7 @@ impl Node {
         let (context, shutdown) = (&self.context, &self.shutdown);
         context.replication.registered(broker_epoch);
         self.tasks.spawn(in_sync::report(context.clone(), shutdown.clone()));
+        self.tasks.spawn(marking::run(context.clone(), shutdown.clone()));
         self.tasks.spawn(anew::run(context.clone(), broker_epoch, shutdown.clone()));
         self.tasks.spawn(fetcher::run_all(context.clone(), self.tasks.clone(), shutdown.clone()));
     }

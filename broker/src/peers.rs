@@ -8,6 +8,7 @@ pub mod ask_error;
 pub mod formation;
 pub mod heard;
 pub mod joining;
+mod marks;
 pub mod membership;
 pub mod own_place;
 pub mod unregistration;

@@ -87,10 +87,12 @@ pub async fn registration(context: &Context) -> Result<Registration, StartError>
     let log_dirs = &context.log_dirs;
     let mut noted = own_place::noted(log_dirs).await?;
     if let Some(last) = context.controller.image().broker(context.node_id).map(Registered::from) {
-        own_place::check_directories(context.node_id, &last, &noted, log_dirs)?;
+        own_place::check_directories(&context.membership, &last, &noted, log_dirs)?;
     }
     note(log_dirs, incarnation_id).await?;
-    noted.values_mut().for_each(|known| known.push(incarnation_id));
+    for known in noted.values_mut() {
+        known.insert(incarnation_id, 0);
+    }
     Ok(said_of(context, incarnation_id, noted))
 }
 
@@ -214,6 +216,7 @@ pub async fn beat(context: Arc<Context>, broker_epoch: i64, leaving: Cancellatio
                 applied_to: context.controller.applied_to(),
                 has_room: context.controller.has_room(),
                 takes_records: takes_records(&context),
+                marks: context.log_dirs.marks(),
             };
             let told = context.membership.ask_controller(&ask, interval).await;
             if let Ok(ControllerTold::Heard { end_offset, lease_ms }) = told {

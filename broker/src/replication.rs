@@ -165,6 +165,7 @@ mod tests {
             fenced: false,
             directory_ids: Vec::new(),
             noted: true,
+            marks: 0,
         };
         let mut image = Image::default();
         image.apply_all(&[MetadataRecord::Broker(broker)]).unwrap();

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use brokers::{Cluster, NOT_CONTROLLER, controller, free_ports, stop_all, wait_for, wait_for_answer};
 use firn::node::{Node, StartError, Stopped};
+use firn_records::batch::batches;
 use firn_storage::disk::{Disk, OpenMode};
 use firn_storage::simulated::{PowerCut, SimulatedDisk};
 use replicas::{TOPIC, leader, produce, replicated, state};
@@ -168,6 +169,40 @@ async fn a_copy_of_a_running_broker_vouches_for_nothing_until_it_has_caught_up()
     nodes.push(node);
     in_sync(&nodes, topic, 3).await;
     replicated(&nodes, 2).await;
+    stop_all(nodes).await;
+}
+
+/// All lose their power at the same time. One comes back with a copy that was taken while it ran, of the same incarnation, and nobody
+/// remembers what it had acknowledged: its marks give it away, before it leads and the other cuts its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_running_broker_costs_nothing_although_nobody_remembers_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.more = "firn.log.dir.mark.interval.ms=50\n".to_owned();
+    let nodes = cluster.start_all().await;
+    let topic = replicated_topic(&cluster).await;
+    let marked = async |more_than: u64| {
+        let marks = |node: &Node| node.context.controller.image().broker(2).map(|broker| broker.marks);
+        let known = || nodes.iter().filter_map(marks).min().filter(|marks| *marks > more_than);
+        wait_for("a mark that all know of", known).await
+    };
+    assert_eq!(write(&cluster, &nodes, topic, "in the copy").await, 0);
+    let before = marked(0).await;
+    let old = copy(&cluster.disks[2]);
+    assert_eq!(write(&cluster, &nodes, topic, "not in the copy").await, 1);
+    replicated(&nodes, 2).await;
+    marked(before).await;
+    let disks: Vec<_> =
+        cluster.disks.iter().map(|disk| disk.after_power_cut(PowerCut::DropUnsynced)).collect();
+    stop_all(nodes).await;
+    cluster.disks = disks;
+    cluster.disks[2] = old;
+    // The others leave the replicas in sync until they have caught up: the last to come is the last in sync.
+    let (zero, one) = tokio::join!(cluster.start(0, &ALL), cluster.start(1, &ALL));
+    let nodes = vec![zero.unwrap(), one.unwrap(), cluster.start(2, &ALL).await.unwrap()];
+    assert!(nodes[2].context.membership.places().is_robbed());
+    in_sync(&nodes, topic, 3).await;
+    assert_eq!(write(&cluster, &nodes, topic, "after").await, 2, "what was acknowledged is before it");
+    replicated(&nodes, 3).await;
     stop_all(nodes).await;
 }
 
@@ -398,12 +433,17 @@ fn metadata_segments(disk: &SimulatedDisk) -> Vec<PathBuf> {
     files.into_iter().filter(|path| path.extension().is_some_and(|found| found == "log")).collect()
 }
 
-/// Flips a bit in the middle of the metadata log.
+/// Flips a bit in the middle of the metadata log, of what an entry's checksum covers.
 fn rot(disk: &SimulatedDisk) {
     let segment = metadata_segments(disk).into_iter().max_by_key(|path| disk.contents(path).unwrap().len());
     let segment = segment.unwrap();
-    let length = disk.contents(&segment).unwrap().len() as u64;
-    assert!(disk.flip_bit(&segment, length / 2, 3));
+    let bytes = disk.contents(&segment).unwrap();
+    let ends = batches(&bytes).scan(0, |end, batch| {
+        *end += batch.unwrap().1.len();
+        Some(*end)
+    });
+    let end = ends.into_iter().find(|end| *end > bytes.len() / 2).unwrap();
+    assert!(disk.flip_bit(&segment, end as u64 - 2, 3));
 }
 
 /// A cluster of which one broker has stopped, in an orderly way or not, and its metadata have rotted meanwhile.

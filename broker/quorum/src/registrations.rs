@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use firn_metadata::incarnations::Registered;
-use firn_metadata::record::{Endpoint, MetadataRecord};
+use firn_metadata::record::{BrokerChangeRecord, Endpoint, MetadataRecord};
 use openraft::EntryPayload;
 
 use crate::electorate::Electorate;
@@ -27,6 +27,14 @@ impl Known {
         if !self.registered.get(&broker_id).is_some_and(is_older) {
             self.registered.insert(broker_id, registered);
             self.endpoints.insert(broker_id, endpoints.to_vec());
+        }
+    }
+
+    fn take_marks(&mut self, change: &BrokerChangeRecord) {
+        if let Some(known) = self.registered.get_mut(&change.broker_id)
+            && known.broker_epoch == change.broker_epoch
+        {
+            known.marks = change.marks.map_or(known.marks, |marks| known.marks.max(marks));
         }
     }
 }
@@ -54,8 +62,13 @@ impl Found {
                 match entry.payload {
                     EntryPayload::Normal(change) => {
                         for record in &change.records {
-                            let MetadataRecord::Broker(record) = record else { continue };
-                            known.take_in(record.broker_id, record.into(), &record.endpoints);
+                            match record {
+                                MetadataRecord::Broker(record) => {
+                                    known.take_in(record.broker_id, record.into(), &record.endpoints);
+                                }
+                                MetadataRecord::BrokerChange(record) => known.take_marks(record),
+                                _ => {}
+                            }
                         }
                     }
                     EntryPayload::Membership(members) => {

@@ -21,10 +21,16 @@ pub struct Beat {
     pub has_room: bool,
     /// A disk has room for records.
     pub takes_records: bool,
+    /// The registration that says so, and how many marks it has left in the broker's directories.
+    pub broker_epoch: i64,
+    pub marks: u64,
 }
 
 /// How long it is remembered that a broker had no room for a partition: so often it may be tried again, should it be the only one.
 const REFUSAL_KEPT: Duration = Duration::from_secs(30);
+
+/// How often at most the metadata are told of the marks that brokers have left.
+const MARKS_NOTED: Duration = Duration::from_secs(5);
 
 /// See the module. Before this broker was the controller for the first time, and once it is not, it knows nothing of anybody.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ struct InTerm {
     beats: BTreeMap<i32, Beat>,
     /// When a broker last had no room for what was written to a partition.
     refusals: BTreeMap<(i32, TopicId, i32), Duration>,
+    /// When the metadata were told last of marks that brokers have left.
+    marks_noted: Option<Duration>,
 }
 
 impl Heard {
@@ -79,6 +87,24 @@ impl Heard {
     pub fn has_room(&self, broker_id: i32) -> bool {
         let in_term = self.in_term.lock();
         in_term.as_ref().and_then(|known| known.beats.get(&broker_id)).is_some_and(|beat| beat.has_room)
+    }
+
+    /// How many marks each has left in its directories, as far as it has been heard of (broker, epoch, marks); `None` as long as some
+    /// were noted just now, so that those of many brokers are noted together.
+    pub fn marks_to_note(&self) -> Option<Vec<(i32, i64, u64)>> {
+        let now = self.now();
+        let in_term = self.in_term.lock();
+        let known = in_term.as_ref()?;
+        let is_due = known.marks_noted.is_none_or(|noted| now.saturating_sub(noted) >= MARKS_NOTED);
+        let marks = known.beats.iter().map(|(broker_id, beat)| (*broker_id, beat.broker_epoch, beat.marks));
+        is_due.then(|| marks.collect())
+    }
+
+    pub fn marks_are_noted(&self) {
+        let now = self.now();
+        if let Some(known) = self.in_term.lock().as_mut() {
+            known.marks_noted = Some(now);
+        }
     }
 
     /// A broker has no room for what is written to these partitions.
@@ -120,7 +146,13 @@ impl Heard {
             None => {
                 let end_offset = quorum.published().end_offset();
                 let leases = self.leases(&quorum.image(), end_offset, now);
-                InTerm { term: progress.term, leases, beats: BTreeMap::new(), refusals: BTreeMap::new() }
+                InTerm {
+                    term: progress.term,
+                    leases,
+                    beats: BTreeMap::new(),
+                    refusals: BTreeMap::new(),
+                    marks_noted: None,
+                }
             }
         };
         let InTerm { leases, .. } = in_term.insert(known);

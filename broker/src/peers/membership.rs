@@ -27,6 +27,7 @@ use uuid::Uuid;
 use super::ask_error::AskError;
 use super::heard::{Beat, Heard};
 use super::joining::{Candidate, Joining};
+use super::marks;
 use super::own_place::Places;
 use super::wire::{Ask, ControllerAsk, ControllerTold, Standing, Told};
 use super::{Line, Peers, votes};
@@ -354,10 +355,18 @@ impl Membership {
                 self.hear(registration.broker_id);
                 Ok(ControllerTold::Registered { broker_epoch, lease_ms: self.lease_ms() })
             }
-            ControllerAsk::Heartbeat { broker_id, broker_epoch, applied_to, has_room, takes_records } => {
+            ControllerAsk::Heartbeat {
+                broker_id,
+                broker_epoch,
+                applied_to,
+                has_room,
+                takes_records,
+                marks,
+            } => {
                 let (applied_to, has_room, takes_records) = (*applied_to, *has_room, *takes_records);
-                let beat = Beat { applied_to, has_room, takes_records };
-                self.heartbeat(quorum, *broker_id, *broker_epoch, beat).await
+                let (broker_epoch, marks) = (*broker_epoch, *marks);
+                let beat = Beat { applied_to, has_room, takes_records, broker_epoch, marks };
+                self.heartbeat(quorum, *broker_id, beat).await
             }
             ControllerAsk::Leave { broker_id, broker_epoch } => {
                 let decide = |image: &Image| {
@@ -439,9 +448,9 @@ impl Membership {
         &self,
         quorum: &Quorum,
         broker_id: i32,
-        broker_epoch: i64,
         beat: Beat,
     ) -> Result<ControllerTold, ProposeError> {
+        let broker_epoch = beat.broker_epoch;
         let image = quorum.image();
         check_epoch(&image, broker_id, broker_epoch)?;
         let lease_ms = self.lease_ms();
@@ -510,6 +519,7 @@ impl Membership {
             tracing::warn!(%error, "the voters are not yet as they are to be");
         }
         self.make_room(quorum).await;
+        marks::note(&self.heard, quorum).await;
         for broker_id in self.absent(quorum) {
             let decide = |image: &Image| -> Result<Decision<bool>, DecisionError> {
                 // It has been heard of meanwhile, and was told that nobody else leads what it leads.

@@ -10,6 +10,7 @@
 //! have none any more, and who has them instead.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -60,9 +61,20 @@ impl Places {
         self.read.get_or_init(|| Read { cluster_id, member, brokers });
     }
 
-    /// This broker's disk has lost what it had synced, of the metadata and perhaps of more.
+    /// A disk of this broker's has lost what it had synced, or is a copy from before.
     pub fn is_robbed(&self) -> bool {
         self.is_robbed.load(Ordering::Acquire)
+    }
+
+    /// A directory is not what it was, and why.
+    fn rob(&self, log_dir: &dyn fmt::Display, why: &str) {
+        if !self.is_robbed.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                %log_dir,
+                why,
+                "the log directory is a copy from before, or its disk has lost what it had synced. None of the logs here counts as whole until it has caught up with another broker's; if it is the disk, replace it, and start this broker with an empty directory"
+            );
+        }
     }
 
     /// Answers who asks what is known of it, `part` being this broker's in the quorum: cluster, member.
@@ -179,18 +191,17 @@ pub async fn check_disks(
         let known = here.registered.as_ref().map(|known| known.broker_epoch);
         let told = places.iter().filter_map(|place| place.registered.as_ref());
         for last in told.filter(|told| Some(told.broker_epoch) >= known) {
-            check_directories(peers.own_id(), last, &noted, log_dirs)?;
+            check_directories(membership, last, &noted, log_dirs)?;
         }
         if let Some(had) =
             places.iter().filter_map(|place| place.had).max().filter(|had| *had > here.end_offset)
         {
-            tracing::error!(
-                log_dir = %log_dirs.first().dir.path().display(),
-                end_offset = here.end_offset,
-                had,
-                "the metadata log is shorter than it was: the log directory is a copy from before, or its disk has lost what it had synced. None of the logs here counts as whole until it has caught up with another broker's; if it is the disk, replace it, and start this broker with an empty directory"
+            let path = log_dirs.first().dir.path().display();
+            let why = format!(
+                "the metadata log is shorter than it was: it ends at {}, and had {had}",
+                here.end_offset
             );
-            membership.places().is_robbed.store(true, Ordering::Release);
+            membership.places().rob(&path, &why);
         }
         electorate = places.iter().fold(electorate, |known, place| known.later(&place.electorate));
         if electorate != here.electorate {
@@ -207,21 +218,23 @@ pub async fn check_disks(
     }
 }
 
-/// That none of the directories is a copy from before this registration of the broker.
+/// That none of the directories is a copy from before this registration of the broker. One from before a mark of it may also be a disk that
+/// has lost what it had synced: it is used, and vouches for nothing.
 pub fn check_directories(
-    broker_id: i32,
+    membership: &Membership,
     last: &Registered,
     noted: &Noted,
     log_dirs: &LogDirs,
 ) -> Result<(), StartError> {
-    match last.stale(noted) {
-        None => Ok(()),
-        Some(StaleDirectory { directory_id, incarnation_id }) => Err(StartError::StaleDirectory {
-            path: log_dirs.path_of(&directory_id),
-            broker_id,
-            incarnation_id,
-        }),
+    if let Some(StaleDirectory { directory_id, incarnation_id }) = last.stale(noted) {
+        let (path, broker_id) = (log_dirs.path_of(&directory_id), membership.peers().own_id());
+        return Err(StartError::StaleDirectory { path, broker_id, incarnation_id });
     }
+    if let Some(directory_id) = last.behind(noted) {
+        let why = format!("{} marks had been left in it, and not all of them are there", last.marks);
+        membership.places().rob(&log_dirs.path_of(&directory_id).display(), &why);
+    }
+    Ok(())
 }
 
 /// What the directories know.

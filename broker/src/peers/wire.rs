@@ -74,6 +74,9 @@ pub enum ControllerAsk {
         /// A disk has room for records.
         #[serde(default = "yes")]
         takes_records: bool,
+        /// So many marks this process has left in its directories.
+        #[serde(default)]
+        marks: u64,
     },
     /// The disk under these partitions has failed, or has not kept them: let others lead them.
     HandOver {
@@ -256,6 +259,7 @@ mod tests {
             applied_to: 3,
             has_room: true,
             takes_records: true,
+            marks: 5,
         };
         assert_eq!(said(&Ask::Standing), r#"{"v":1,"message":"standing"}rest"#);
         let member = Member { broker_id: 3, directory_id: "disk".to_owned() };
@@ -277,7 +281,7 @@ mod tests {
         assert_eq!(said(&Ask::Quorum { to: 7 }), r#"{"v":1,"message":{"quorum":{"to":7}}}rest"#);
         assert_eq!(
             said(&Ask::Controller(beat)),
-            r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2,"applied_to":3,"has_room":true,"takes_records":true}}}}rest"#
+            r#"{"v":1,"message":{"controller":{"heartbeat":{"broker_id":1,"broker_epoch":2,"applied_to":3,"has_room":true,"takes_records":true,"marks":5}}}}rest"#
         );
         let older = message(BTreeMap::from([("heard", BTreeMap::from([("end_offset", 4)]))]), &[]).unwrap();
         let heard = ControllerTold::Heard { end_offset: 4, lease_ms: i64::MAX };

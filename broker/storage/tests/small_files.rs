@@ -92,7 +92,7 @@ fn open(disk: &SimulatedDisk) -> Result<(LogDir, PartitionLog), StorageError> {
     let dir = LogDir::open(Arc::new(disk.clone()), Path::new(ROOT), &identity(), LogDirOptions::default())?;
     assert_eq!(dir.identity(), &identity());
     assert_eq!(cluster_id_of(disk, Path::new(ROOT)).unwrap().unwrap(), identity().cluster_id);
-    assert_eq!(dir.incarnations()?, [INCARNATION]);
+    assert_eq!(dir.incarnations()?, [(INCARNATION, 0)]);
     let log = dir.open_log(&partition(), topic_id(1), config(), 0)?;
     Ok((dir, log))
 }

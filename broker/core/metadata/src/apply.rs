@@ -97,6 +97,7 @@ impl Image {
             fenced: record.fenced,
             directory_ids: record.directory_ids.clone(),
             noted: record.noted,
+            marks: record.marks,
         };
         self.brokers.insert_mut(broker_id, Arc::new(broker));
         Arc::make_mut(&mut self.former_epochs).remove(&broker_id);
@@ -109,7 +110,11 @@ impl Image {
         if broker.epoch != proposed {
             return Err(ApplyError::BrokerEpochWentBack { broker_id, current: broker.epoch, proposed });
         }
-        let changed = Broker { fenced: record.fenced.unwrap_or(broker.fenced), ..broker.clone() };
+        let changed = Broker {
+            fenced: record.fenced.unwrap_or(broker.fenced),
+            marks: record.marks.unwrap_or(broker.marks),
+            ..broker.clone()
+        };
         self.brokers.insert_mut(broker_id, Arc::new(changed));
         Ok(())
     }

@@ -63,7 +63,12 @@ fn change(topic_id: TopicId, index: i32, isr: Option<Vec<i32>>, leader: Option<i
 }
 
 fn broker_change(broker_id: i32, broker_epoch: i64) -> MetadataRecord {
-    MetadataRecord::BrokerChange(BrokerChangeRecord { broker_id, broker_epoch, fenced: Some(true) })
+    MetadataRecord::BrokerChange(BrokerChangeRecord {
+        broker_id,
+        broker_epoch,
+        fenced: Some(true),
+        marks: None,
+    })
 }
 
 fn topic_record(name: &str, id: u128) -> MetadataRecord {
@@ -85,6 +90,7 @@ fn impossible_records_are_errors_and_change_nothing() {
         fenced: false,
         directory_ids: Vec::new(),
         noted: false,
+        marks: 0,
     });
     let orphan = ConfigRecord {
         resource: ConfigResource::topic("b"),

@@ -32,6 +32,7 @@ pub struct Broker {
     pub fenced: bool,
     pub directory_ids: Vec<String>,
     pub noted: bool,
+    pub marks: u64,
 }
 
 /// A topic and its partitions, by index.
@@ -289,6 +290,7 @@ impl Broker {
             fenced: self.fenced,
             directory_ids: self.directory_ids.clone(),
             noted: self.noted,
+            marks: self.marks,
         }
     }
 }

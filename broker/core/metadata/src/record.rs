@@ -61,6 +61,14 @@ pub struct BrokerRecord {
     /// They were told of this incarnation before it registered. Without that they may know nothing of it, and are no copies.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub noted: bool,
+    /// As in `BrokerChangeRecord`; in a snapshot alone, for each registration begins at none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub marks: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl BrokerRecord {
@@ -75,6 +83,7 @@ impl BrokerRecord {
             fenced: true,
             directory_ids: Vec::new(),
             noted: false,
+            marks: 0,
         }
     }
 }
@@ -97,7 +106,7 @@ impl Endpoint {
     }
 }
 
-/// A registered broker is put behind a fence, or let out. What is left out stays.
+/// A registered broker is put behind a fence, or let out, or has left a mark in its directories. What is left out stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerChangeRecord {
     pub broker_id: i32,
@@ -105,6 +114,9 @@ pub struct BrokerChangeRecord {
     pub broker_epoch: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fenced: Option<bool>,
+    /// So many marks it has left, each before this: a directory with fewer is a copy from before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marks: Option<u64>,
 }
 
 /// A broker leaves for good.

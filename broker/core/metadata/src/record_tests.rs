@@ -76,6 +76,7 @@ fn golden_of_brokers() -> Vec<(MetadataRecord, &'static str)> {
                 fenced: false,
                 directory_ids: vec!["disk".to_owned()],
                 noted: true,
+                marks: 0,
             }),
             r#"{"v":1,"record":{"broker":{"broker_id":0,"incarnation_id":"00000000-0000-0000-0000-000000000007","broker_epoch":3,"endpoints":[{"listener":"PLAINTEXT","host":"broker-0","port":9092}],"rack":"a","fenced":false,"directory_ids":["disk"],"noted":true}}}"#,
         ),
@@ -84,8 +85,18 @@ fn golden_of_brokers() -> Vec<(MetadataRecord, &'static str)> {
                 broker_id: 2,
                 broker_epoch: 3,
                 fenced: Some(true),
+                marks: None,
             }),
             r#"{"v":1,"record":{"broker_change":{"broker_id":2,"broker_epoch":3,"fenced":true}}}"#,
+        ),
+        (
+            MetadataRecord::BrokerChange(BrokerChangeRecord {
+                broker_id: 2,
+                broker_epoch: 3,
+                fenced: None,
+                marks: Some(9),
+            }),
+            r#"{"v":1,"record":{"broker_change":{"broker_id":2,"broker_epoch":3,"marks":9}}}"#,
         ),
         (
             MetadataRecord::UnregisterBroker(UnregisterBrokerRecord { broker_id: 2 }),

@@ -9,7 +9,8 @@ use super::{Decision, DecisionError};
 use crate::image::{Broker, Image};
 use crate::incarnations::{Noted, Registered, StaleDirectory};
 use crate::record::{
-    BrokerRecord, ConfigRecord, ConfigResource, Endpoint, MetadataRecord, UnregisterBrokerRecord,
+    BrokerChangeRecord, BrokerRecord, ConfigRecord, ConfigResource, Endpoint, MetadataRecord,
+    UnregisterBrokerRecord,
 };
 
 /// What a broker says of itself when it starts.
@@ -54,8 +55,9 @@ pub fn register_broker(
     }
     let previous = image.broker(broker_id);
     let last = previous.map(Registered::from);
+    let last = last.as_ref().zip(registration.noted.as_ref());
     if let Some(StaleDirectory { directory_id, incarnation_id }) =
-        last.zip(registration.noted.as_ref()).and_then(|(last, noted)| last.stale(noted))
+        last.and_then(|(last, noted)| last.stale(noted))
     {
         return Err(DecisionError::InvalidRequest(format!(
             "Log directory {directory_id} of broker {broker_id} is a copy from before: the broker has run since, as incarnation {incarnation_id}. Start it on the directory of then, or on an empty one, which the other brokers fill"
@@ -80,11 +82,15 @@ pub fn register_broker(
         fenced: false,
         directory_ids: registration.directory_ids.clone(),
         noted: registration.noted.is_some(),
+        marks: 0,
     };
+    let is_behind = last.is_some_and(|(last, noted)| last.behind(noted).is_some());
     let how = match previous {
         Some(previous) if has_lost_all(previous, registration) => Return::Empty,
         Some(previous) if previous.incarnation_id == registration.incarnation_id => Return::HeardOf,
-        Some(previous) if registration.is_robbed || has_lost_some(previous, registration) => Return::Robbed,
+        Some(previous) if registration.is_robbed || is_behind || has_lost_some(previous, registration) => {
+            Return::Robbed
+        }
         Some(_) => Return::Restarted { cleanly: registration.was_stopped_cleanly },
         None => Return::HeardOf,
     };
@@ -92,6 +98,18 @@ pub fn register_broker(
     records.extend(common_min_isr(image, rules, broker_id));
     records.extend(come_back(image, rules, broker_id, how));
     Ok(Decision { records, reply: epoch })
+}
+
+/// Takes note of the marks that brokers have left in their directories: of each its id, its epoch, and how many.
+pub fn note_marks(image: &Image, marks: &[(i32, i64, u64)]) -> Decision<()> {
+    let is_news = |(id, epoch, marks): &&(i32, i64, u64)| {
+        image.broker(*id).is_some_and(|broker| broker.epoch == *epoch && broker.marks < *marks)
+    };
+    let record = |(broker_id, broker_epoch, marks): &(i32, i64, u64)| {
+        let (broker_id, broker_epoch, marks) = (*broker_id, *broker_epoch, Some(*marks));
+        MetadataRecord::BrokerChange(BrokerChangeRecord { broker_id, broker_epoch, fenced: None, marks })
+    };
+    Decision { records: marks.iter().filter(is_news).map(record).collect(), reply: () }
 }
 
 /// Brokers' files may differ, and leaders and the controller have to agree on `min.insync.replicas`: as soon as there are

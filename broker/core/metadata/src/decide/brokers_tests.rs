@@ -49,7 +49,7 @@ fn a_copy_from_before_is_refused() {
     let mut image = Image::default();
     let on = |incarnation, noted: &[u128]| Registration {
         directory_ids: vec!["disk".to_owned()],
-        noted: Some([("disk".to_owned(), noted.iter().copied().map(Uuid::from_u128).collect())].into()),
+        noted: Some([("disk".to_owned(), noted.iter().map(|id| (Uuid::from_u128(*id), 0)).collect())].into()),
         ..registration(5, incarnation)
     };
     // The third tried to register, and did not come so far.
@@ -72,8 +72,9 @@ fn a_broker_of_an_earlier_release_may_come_and_go() {
     let mut image = Image::default();
     let on = |incarnation, noted: Option<&[u128]>| Registration {
         directory_ids: vec!["disk".to_owned()],
-        noted: noted
-            .map(|noted| [("disk".to_owned(), noted.iter().copied().map(Uuid::from_u128).collect())].into()),
+        noted: noted.map(|noted| {
+            [("disk".to_owned(), noted.iter().map(|id| (Uuid::from_u128(*id), 0)).collect())].into()
+        }),
         ..registration(5, incarnation)
     };
     // Before an upgrade, after it, back again, and after the next.

@@ -60,7 +60,12 @@ pub fn hand_over(
 }
 
 fn fenced(broker_id: i32, broker_epoch: i64, fenced: bool) -> MetadataRecord {
-    MetadataRecord::BrokerChange(BrokerChangeRecord { broker_id, broker_epoch, fenced: Some(fenced) })
+    MetadataRecord::BrokerChange(BrokerChangeRecord {
+        broker_id,
+        broker_epoch,
+        fenced: Some(fenced),
+        marks: None,
+    })
 }
 
 #[cfg(test)]

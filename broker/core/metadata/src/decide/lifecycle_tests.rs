@@ -2,11 +2,14 @@
 
 use firn_model::broker_config::BrokerConfig;
 
+use uuid::Uuid;
+
 use super::*;
-use crate::decide::brokers::{Registration, register_broker};
+use crate::decide::brokers::{Registration, note_marks, register_broker};
 use crate::decide::create_topics::NewTopic;
 use crate::decide::testing::{apply, code, create, image_of, registration, topic};
 use crate::image::{NO_LEADER, Partition};
+use crate::incarnations::Incarnations;
 
 /// Brokers 0, 1, 2, and topics of one and of two replicas; every broker leads some of each.
 fn cluster() -> Image {
@@ -233,7 +236,22 @@ fn who_comes_without_one_of_its_disks_vouches_for_nothing_that_others_vouch_for(
         directory_ids: ids.iter().map(|id| id.to_string()).collect(),
         ..registration(1, incarnation)
     };
-    register(&mut image, &with(&["one", "two"], 70));
+    // Each of the two disks with so many marks of the incarnation of before.
+    let marked = |marks: [u64; 2], incarnation| {
+        let known =
+            |marks| Incarnations::from([(Uuid::from_u128(70), marks), (Uuid::from_u128(incarnation), 0)]);
+        let noted = ["one", "two"].into_iter().zip(marks).map(|(id, marks)| (id.to_owned(), known(marks)));
+        Registration { noted: Some(noted.collect()), ..with(&["one", "two"], incarnation) }
+    };
+    register(&mut image, &marked([0, 0], 70));
+    let epoch = image.broker(1).unwrap().epoch;
+    for (told, records) in
+        [((1, epoch, 3), 1), ((1, epoch, 3), 0), ((1, epoch, 2), 0), ((1, epoch - 1, 4), 0)]
+    {
+        let noted = note_marks(&image, &[told]);
+        assert_eq!(noted.records.len(), records, "{told:?}");
+        apply(&mut image, &noted);
+    }
     let configs = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
     let creation = create(&image, &[NewTopic { configs, ..topic("kept", 1, 3) }]);
     apply(&mut image, &creation);
@@ -243,7 +261,10 @@ fn who_comes_without_one_of_its_disks_vouches_for_nothing_that_others_vouch_for(
     let now = partitions(&image, "kept").next().unwrap();
     assert!(now.isr.is_empty() && now.elr.contains(&1) && now.elr.len() > 1, "{now:?}");
     let robbed = Registration { is_robbed: true, ..with(&["one", "two"], 71) };
-    for registration in [with(&["two", "three"], 71), robbed] {
+    let mut whole = image.clone();
+    register(&mut whole, &marked([3, 4], 71));
+    assert_eq!(partitions(&whole, "kept").next().unwrap().leader, 1, "it has all its marks, and all else");
+    for registration in [with(&["two", "three"], 71), robbed, marked([3, 2], 71)] {
         let mut image = image.clone();
         register(&mut image, &registration);
         let now = partitions(&image, "kept").next().unwrap();

@@ -110,6 +110,7 @@ static DEFINITIONS: &[ConfigDefinition] = &[
     define("firn.groups.members.bytes", Long, "268435456", AtLeast(1 << 20), "How much memory the members of all groups may take together with their subscriptions, in bytes. Whoever would take more is told that the group is full."),
     define("firn.http.host", Text, "", Any, "The address that /metrics, /healthz and /readyz are served on; empty is that of the first listener, which may be all of the machine's."),
     unset("firn.http.port", Int, Between(-1, 65_535), "The port of /metrics, /healthz and /readyz: -1 serves none, 0 takes any free one. If not set, the first listener's port + 10000."),
+    define("firn.log.dir.mark.interval.ms", Long, "60000", AtLeast(1), "How often a broker that is written to leaves a mark in its log directories, in milliseconds. The controller knows of it, so that a copy of a directory from before, put in its place, is found out.").cluster_wide(),
     define("firn.log.format", Text, "human", OneOf(&["human", "json"]), "How the broker's own log is written."),
     define("firn.log.scrub.interval.ms", Long, "86400000", AtLeast(1), "How long after every log was looked at for what the disk has not kept they are looked at again, in milliseconds.").cluster_wide(),
     define("firn.log.scrub.max.bytes.per.second", Double, "33554432", Positive, "The most bytes a second that are read to look at logs.").cluster_wide(),

@@ -88,6 +88,7 @@ pub struct LogSettings {
     pub cleaner_backoff_ms: i64,
     /// What all compactions together may read and write.
     pub cleaner_io_bytes_per_second: f64,
+    pub mark_interval_ms: i64,
     pub scrub_interval_ms: i64,
     pub scrub_bytes_per_second: f64,
     pub producer_id_expiration_ms: i32,
@@ -266,6 +267,7 @@ pub(super) fn log(layers: &ConfigLayers) -> Result<LogSettings, ConfigError> {
         cleaner_dedupe_buffer_size: layers.long("log.cleaner.dedupe.buffer.size")?,
         cleaner_backoff_ms: layers.long("log.cleaner.backoff.ms")?,
         cleaner_io_bytes_per_second: layers.double("log.cleaner.io.max.bytes.per.second")?,
+        mark_interval_ms: layers.long("firn.log.dir.mark.interval.ms")?,
         scrub_interval_ms: layers.long("firn.log.scrub.interval.ms")?,
         scrub_bytes_per_second: layers.double("firn.log.scrub.max.bytes.per.second")?,
         producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
