@@ -62,8 +62,9 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Opti
     }
 }
 
-/// Below the ports that the system gives to connections (`ip_local_port_range`), which a broker that starts again could lose its own to.
-const FIRST_PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// Below the ports that the system gives to connections (`ip_local_port_range`), which a broker that starts again could lose its own to, and
+/// so are those of its metrics, 10,000 above, which nobody else is given.
+const FIRST_PORTS: std::ops::Range<u16> = 12_700..22_700;
 
 /// Ports of the loopback that nobody listens on, none of which this process was given before.
 pub fn free_ports<const N: usize>() -> [u16; N] {
