@@ -438,11 +438,11 @@ fn rot(disk: &SimulatedDisk) {
     let segment = metadata_segments(disk).into_iter().max_by_key(|path| disk.contents(path).unwrap().len());
     let segment = segment.unwrap();
     let bytes = disk.contents(&segment).unwrap();
-    let ends = batches(&bytes).scan(0, |end, batch| {
+    let mut ends = batches(&bytes).scan(0, |end, batch| {
         *end += batch.unwrap().1.len();
         Some(*end)
     });
-    let end = ends.into_iter().find(|end| *end > bytes.len() / 2).unwrap();
+    let end = ends.find(|end| *end > bytes.len() / 2).unwrap();
     assert!(disk.flip_bit(&segment, end as u64 - 2, 3));
 }
 

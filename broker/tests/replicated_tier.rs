@@ -168,7 +168,6 @@ async fn what_is_cold_is_served_by_whoever_leads() {
     stop_all(nodes).await;
 }
 
-/// What it copies is what its leader has on the disk; all before it serves from the store.
 /// There is no other replica to ask.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_rotted_on_the_only_disk_comes_back_from_the_store() {
@@ -196,6 +195,7 @@ async fn what_has_rotted_on_the_only_disk_comes_back_from_the_store() {
     stop_all(nodes).await;
 }
 
+/// What it copies is what its leader has on the disk; all before it serves from the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_begins_anew_copies_nothing_that_is_cold() {
     let store = Store::new();
